@@ -38,15 +38,21 @@ class Browsing:
         )
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("request", self._only_here)
+        # Always caught: one that opens before the browser was told to would stay open for good.
+        page.on("filechooser", lambda _: None)
 
     def _only_here(self, request: Any) -> None:
         if not request.url.startswith((self.address, "blob:", "data:")):
             self.errors.append(f"asked another site: {request.url}")
 
     def go(self, space: str, view: str) -> None:
-        """Open a view."""
+        """Open a view, and wait until it is shown."""
         self.page.goto(f"{self.address}/#/{space}/{view}")
-        self.page.wait_for_selector(f"main .view.{view} h1")
+        self.shown(view)
+
+    def shown(self, view: str) -> None:
+        """Wait until a view has all that it shows without being asked."""
+        self.page.locator(f"main .view.{view}.shown h1").wait_for(timeout=60_000)
 
     def accessible(self) -> None:
         """axe-core finds nothing, at any level of severity."""

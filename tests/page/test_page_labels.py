@@ -128,7 +128,7 @@ def test_a_label_is_added_with_photos_and_the_next_query_names_it(
     ).json()
     assert answer["verdicts"][0]["label"] == "flower"
     seen.page.get_by_role("button", name="Try it on an image").click()
-    seen.page.locator("main .view.try h1").wait_for()
+    seen.page.locator("main .view.try.shown h1").wait_for()
 
 
 def test_support_images_come_and_go_and_come_back(seen: Browsing, tmp_path: Path) -> None:

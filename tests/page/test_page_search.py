@@ -79,7 +79,7 @@ def test_an_image_finds_support_images_and_labels_and_a_hit_opens_its_label(home
             picture(seen, f"search-{wanted}")
         label = seen.page.locator(".ranked a.label").nth(2).inner_text()
         seen.page.locator(".ranked a.label").nth(2).click()
-        seen.page.locator("main .view.labels h1").wait_for()
+        seen.page.locator("main .view.labels.shown h1").wait_for()
         assert seen.page.url.endswith(f"#/digits/labels/{label}")
         seen.page.go_back()
         seen.page.get_by_text(
@@ -157,7 +157,7 @@ def test_what_cannot_be_compared_is_disabled_with_the_reason(home: Path) -> None
         picture(seen, "search-nothing")
         seen.accessible()
         seen.page.get_by_role("link", name="Labels", exact=True).last.click()
-        seen.page.locator("main .view.labels h1").wait_for()
+        seen.page.locator("main .view.labels.shown h1").wait_for()
 
 
 def test_a_search_is_copied_as_a_command_that_runs(home: Path) -> None:

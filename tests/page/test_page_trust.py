@@ -350,7 +350,7 @@ def test_a_threshold_of_ones_own_is_proved_or_refused(
     assert (
         page.locator(".trust-now .headline")
         .inner_text()
-        .startswith(f"You can accept {round(100 * mine.coverage)} % automatically; at most 5 %")
+        .startswith(f"You can accept {round(100 * mine.coverage)} % automatically: at most 5 %")
     )
     assert "this threshold was chosen by hand" in page.locator(".trust-now").inner_text()
     slider(seen).press("PageUp")

@@ -159,7 +159,7 @@ def test_a_verdict_says_decision_label_probability_and_why(home: Path) -> None:
         seen.accessible()
         picture(seen, "try-details")
         page.locator(".side.label a").click()
-        page.locator("main .view.labels h1").wait_for()
+        page.locator("main .view.labels.shown h1").wait_for()
         assert page.url.endswith(f"#/digits/labels/{expected['label']}")
         page.go_back()
         page.locator(".verdict").wait_for()
@@ -235,7 +235,7 @@ def test_what_to_do_first_in_a_space_without_labels_or_support_images(home: Path
         seen.accessible()
         seen.go("nothing", "try")
         seen.page.get_by_role("link", name="Labels").last.click()
-        seen.page.locator("main .view.labels h1").wait_for()
+        seen.page.locator("main .view.labels.shown h1").wait_for()
 
 
 def check_bar(seen: Browsing, expected: dict[str, Any], calibration: Any) -> None:
@@ -700,7 +700,7 @@ def test_names_of_any_kind_break_nothing(tmp_path: Path, phone: bool) -> None:
         assert sideways(seen) == 0
         seen.accessible()
         page.locator(".side.label a").click()
-        page.locator("main .view.labels h1").wait_for()
+        page.locator("main .view.labels.shown h1").wait_for()
         assert page.url.endswith("labels/tools%2Fhand%2Fhammer%20%26%20sons")
 
 

@@ -94,7 +94,7 @@ def test_pictures_of_the_page(home: Path, tmp_path: Path) -> None:
         seen.page.set_viewport_size(WINDOW)
         for name, (view, steps) in VIEWS.items():
             seen.page.goto(f"{seen.address}/#/digits/{view}")
-            seen.page.locator("main .view h1").wait_for()
+            seen.page.locator("main .view.shown h1").wait_for()
             shown = steps(seen, home)
             seen.page.evaluate(LOADED)
             save(shown.screenshot(), TARGET / f"page-{name}.png")

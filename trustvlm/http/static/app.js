@@ -44,6 +44,7 @@ function go(space, view, ...rest) {
 async function show() {
   leaving.abort();
   leaving = new AbortController();
+  main.firstElementChild?.classList.remove("shown");
   const { signal } = leaving;
   const { space: named, view, rest } = current();
   try {
@@ -66,6 +67,7 @@ async function open(row, view, rest, signal) {
   put(main, root);
   const context = { space, signal, rest, refresh, go: (to, ...more) => go(row.name, to, ...more) };
   await VIEWS[view].show(root, context);
+  root.classList.add("shown"); // it waits for nothing but the user now
 }
 
 function frame(chosen, view) {

@@ -130,12 +130,19 @@ export function save(name, text, type) {
 export function dialog(title, content) {
   const before = document.activeElement;
   return new Promise((resolve) => {
-    let value = null;
     const heading = freshId("dialog");
     const box = h("dialog", { "aria-labelledby": heading });
-    const close = (given = null) => { value = given; box.close(); };
+    // At once, not in the event "close", which comes later: the next key may be pressed in between, and needs the focus in its place.
+    const close = (given = null) => {
+      if (!box.isConnected) return;
+      box.close();
+      box.remove();
+      before?.focus?.();
+      resolve(given);
+    };
     box.append(h("h2", { id: heading }, title), ...[content(close)].flat());
-    box.addEventListener("close", () => { box.remove(); before?.focus?.(); resolve(value); });
+    box.addEventListener("cancel", (event) => { if (event.target === box) { event.preventDefault(); close(); } }); // not that of a file field
+    box.addEventListener("close", () => close());
     box.addEventListener("click", (event) => { if (event.target === box) close(); });
     document.body.append(box);
     box.showModal();

@@ -163,6 +163,11 @@ export function plot({ points, about, over, seen, open, signal }) {
     "+": () => zoom(STEP), "=": () => zoom(STEP), "-": () => zoom(1 / STEP), 0: () => zoom(0), Escape: () => look(null),
     Enter: () => state.at && open(state.at),
   };
+  // A browser says that the mouse moved, too, where the page moved under a mouse that rests: that must not undo what a key or a finger chose.
+  let mouse = "";
+  const whereOf = (event) => `${event.screenX} ${event.screenY}`;
+  const rests = (event) => event.pointerType === "mouse" && whereOf(event) === mouse;
+  document.addEventListener("pointermove", (event) => { if (event.pointerType === "mouse") mouse = whereOf(event); }, { signal });
   let held = null, moved = 0;
   const fingers = new Map();
   const listen = (name, listener) => canvas.addEventListener(name, listener, { signal });
@@ -178,7 +183,7 @@ export function plot({ points, about, over, seen, open, signal }) {
   });
   listen("pointermove", (event) => {
     if (fingers.size === 2 && fingers.has(event.pointerId)) return pinch(event);
-    if (!held) return look(nearest(event));
+    if (!held) return rests(event) ? undefined : look(nearest(event));
     const [dx, dy] = [event.clientX - held.clientX, event.clientY - held.clientY];
     moved += Math.abs(dx) + Math.abs(dy);
     held = event;
@@ -194,7 +199,7 @@ export function plot({ points, about, over, seen, open, signal }) {
     if (point && event.pointerType === "mouse") open(point); // a finger shows it first, with a link
   });
   listen("pointercancel", (event) => drop(event));
-  listen("pointerleave", (event) => { if (event.pointerType === "mouse" && !held) look(null); });
+  listen("pointerleave", (event) => { if (event.pointerType === "mouse" && !held && !rests(event)) look(null); });
   listen("dblclick", (event) => { if (!nearest(event)) zoom(STEP, event); });
   canvas.addEventListener("wheel", (event) => {
     if (!event.ctrlKey) return; // the wheel alone scrolls the page
