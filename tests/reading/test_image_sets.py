@@ -281,8 +281,7 @@ def test_commands_take_tables_and_shards(home: Path, folder: Path, tmp_path: Pat
 def test_data_sets_of_fiftyone_go_out_and_come_in(
     home: Path, folder: Path, tmp_path: Path, expected: tuple[list[str], int]
 ) -> None:
-    """Fields have the names of the columns. FiftyOne itself needs MongoDB; its importer reads these
-    files without."""
+    """Fields have the names of the columns. What FiftyOne makes of them: test_fiftyone.py."""
     truth = [name for _, name in rows(folder)]
     with trustvlm.open(home, workers=0) as service:
         verdicts = service.score("colours", [path for path, _ in rows(folder)])
