@@ -32,7 +32,7 @@ def hold_out_options(what: str) -> Callable[[F], F]:
             "--seed",
             type=Bounded("seed"),
             metavar="N",
-            help="Number that draws the split of --hold-out: the same, the same split.  [default: 0]",
+            help="Number that draws the split of --hold-out; the same, the same.  [default: 0]",
         )
         share = click.option("--hold-out", type=Bounded("hold_out"), metavar="SHARE", help=what)
         return cast("F", share(seed_option(run)))
