@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -55,9 +56,15 @@ INSIDE = {
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
+@functools.cache
+def nodes(path: Path) -> list[ast.AST]:
+    """All nodes of a file's syntax tree."""
+    return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
 def imports(path: Path) -> Iterator[str]:
     """Every trustvlm module that a file imports, inside functions too."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from (
                 alias.name for alias in node.names if alias.name.split(".")[0] == "trustvlm"
@@ -76,8 +83,13 @@ def row_of(room: str, rows: list[set[str]]) -> int | None:
     return next((row for row, rooms in enumerate(rows) if room in rooms), None)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_modules_import_only_from_lower_rows(path: Path) -> None:
+# All files in one test: a test for each takes longer to begin and to end than to run.
+def test_modules_import_only_from_lower_rows() -> None:
+    for path in FILES:
+        require_lower_rows(path)
+
+
+def require_lower_rows(path: Path) -> None:
     room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
     if room == "__init__":  # hands names on, lazily
         return
@@ -127,15 +139,15 @@ def test_folders_hold_at_most_fifteen_files() -> None:
         assert count <= MAX_FILES, f"{folder.relative_to(ROOT)} holds {count} files"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_lines_have_at_most_a_hundred_columns(path: Path) -> None:
-    lines = path.read_text(encoding="utf-8").splitlines()
-    assert not [number for number, line in enumerate(lines, 1) if len(line) > MAX_COLUMNS]
-
-
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_files_can_be_read_in_one_breath(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) < MAX_LINES
+def test_lines_and_files_are_short() -> None:
+    lines = {path.relative_to(ROOT): path.read_text("utf-8").splitlines() for path in FILES}
+    assert not [
+        f"{path}:{number}"
+        for path, some in lines.items()
+        for number, line in enumerate(some, 1)
+        if len(line) > MAX_COLUMNS
+    ]
+    assert not [f"{path}: {len(some)}" for path, some in lines.items() if len(some) >= MAX_LINES]
 
 
 def test_only_the_catalog_speaks_sql() -> None:
@@ -143,7 +155,7 @@ def test_only_the_catalog_speaks_sql() -> None:
     for path in FILES:
         if path.relative_to(PACKAGE).parts[0] in allowed:
             continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes(path):
             if (
                 isinstance(node, ast.ImportFrom)
                 and (node.module or "").split(".")[0] == "sqlalchemy"
@@ -206,7 +218,7 @@ def test_every_public_name_is_there_and_documented() -> None:
 
 def test_nothing_stored_or_received_is_unpickled() -> None:
     for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes(path):
             if (
                 isinstance(node, ast.Attribute)
                 and isinstance(node.value, ast.Name)
