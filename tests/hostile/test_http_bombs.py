@@ -225,7 +225,7 @@ def test_json_that_nests_or_repeats_is_refused(running: Running) -> None:
     bounded(
         running,
         "JSON, 500 MB in gzip",
-        415,
+        413,
         content=packed,
         headers=headers | {"content-encoding": "gzip"},
     )

@@ -253,7 +253,7 @@ def test_head_is_get_without_a_body(address: str, path: str) -> None:
         assert (head.status_code, get.status_code, head.content) == (200, 200, b"")
         assert head.headers["content-type"] == get.headers["content-type"]
         if path != "/metrics":  # which counts the first of the two
-            assert head.headers["content-length"] == str(len(get.content))
+            assert head.headers["content-length"] == get.headers["content-length"]
         assert client.head("/v1/spaces/none").status_code == 404
         assert client.head("/v1/spaces/s/score").status_code == 405
 
@@ -269,7 +269,6 @@ def test_types_and_encodings_that_are_not_read(http: Http) -> None:
         ({"content-type": "application/json; charset=utf-16"}, plain),
         ({"content-type": 'application/json; charset="latin-1"'}, plain),
         ({"content-type": "multipart/form-data; boundary=x; charset=nix"}, plain),
-        ({"content-type": "application/json", "content-encoding": "gzip"}, packed),
         ({"content-type": "application/json", "content-encoding": "br"}, plain),
         ({"content-type": "application/json", "content-encoding": "identity, gzip"}, packed),
         ([("content-type", "application/json"), ("content-type", "text/plain")], plain),

@@ -17,6 +17,7 @@ from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import Receive, Scope, Send
 
 from trustvlm import __version__
@@ -42,6 +43,9 @@ from trustvlm.service import TrustService
 from trustvlm.service.server.server_home import ServerHome
 
 __all__ = ["ROUTERS", "create_app"]
+
+PACKED_FROM = 1_024
+"""Bytes from which on an answer is compressed, for clients that accept it."""
 
 ROUTERS = (state, spaces, labels, supports, queries, measuring, review, history)
 
@@ -120,5 +124,7 @@ def create_app(service: TrustService, options: ServeOptions | None = None) -> Fa
     for module in ROUTERS:
         app.include_router(module.router)
     usual = ExceptionMiddleware(AsyncExitStackMiddleware(app.router), app.exception_handlers)
-    app.middleware_stack = Gate(Direct(usual, _routes()), chosen, serving.meters, bodies)
+    direct = Direct(usual, _routes())
+    packed = GZipMiddleware(direct, minimum_size=PACKED_FROM, compresslevel=1)
+    app.middleware_stack = Gate(packed, chosen, serving.meters, bodies)
     return app

@@ -13,10 +13,11 @@ from contextlib import suppress
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from trustvlm.errors import Overloaded, TooLarge, TrustVLMError, UnsupportedType
+from trustvlm.errors import Overloaded, TooLarge, TrustVLMError
 from trustvlm.http.guard.addressed import check_origin, routed_path
 from trustvlm.http.guard.metrics import Meters
 from trustvlm.http.options import ServeOptions
+from trustvlm.http.wire.compression import Unpacked, unpacking
 from trustvlm.http.wire.problems import REQUEST_ID, kind_of, of_error, unexpected
 from trustvlm.http.wire.receiving import Bodies, Body
 
@@ -50,6 +51,8 @@ WATCH_AFTER_S = 0.05
 """Seconds after which the service watches whether the client of a request has left: most requests
 are answered before, and need no task for it."""
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_TRACE = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}")
+"""The header traceparent of W3C Trace Context, version 00."""
 
 
 class Gate:
@@ -95,6 +98,7 @@ class RequestGuard:
         """Bytes of the body that count against the memory of all bodies."""
         self._begin = time.perf_counter()
         self._body: Body | None = None
+        self._unpacked: Unpacked | None = None
         self._body_ended, self._client_left = asyncio.Event(), asyncio.Event()
         self._work: asyncio.Task[None] | None = None
         """The task of the request while the application runs in it."""
@@ -132,11 +136,9 @@ class RequestGuard:
         if self.gate.in_flight > self.options.in_flight and path not in WATCHED:
             raise Overloaded(f"{self.options.in_flight} requests are under way already; try again")
         check_origin(self.scope["headers"], require_key=self.options.require_key)
-        coding = self.headers.get(b"content-encoding", "identity").strip().lower()
-        if coding != "identity" and not self.bodiless:
-            raise UnsupportedType(
-                f"content-encoding: expected none, got {coding[:80]!r}; send the body as it is"
-            )
+        if not self.bodiless:
+            coding = self.headers.get(b"content-encoding", "identity")
+            self._unpacked = unpacking(coding, self.options.body_bytes)
         length = self.headers.get(b"content-length", "0")
         if length.isdigit() and int(length) > self.options.body_bytes:
             limit = f"{self.options.body_bytes} (setting serve_body_bytes)"
@@ -197,6 +199,10 @@ class RequestGuard:
         if message["type"] == "http.disconnect":
             self._client_left.set()
         else:
+            if self._unpacked is not None:
+                last = not message.get("more_body", False)
+                body = self._unpacked.piece(message.get("body", b""), last=last)
+                message = {**message, "body": body}
             self._count(len(message.get("body", b"")))
         if message["type"] == "http.disconnect" or not message.get("more_body", False):
             self._body_ended.set()
@@ -256,8 +262,11 @@ class RequestGuard:
         self.gate.meters.requests.labels(route, method, str(status)).observe(seconds)
         if error is not None:
             self.gate.meters.refused.labels(error).inc()
+        trace = _TRACE.fullmatch(self.headers.get(b"traceparent", ""))
         extra = {
             "request_id": self.id,
+            "trace_id": trace and trace[1],
+            "parent_span": trace and trace[2],
             "client": str((self.scope.get("client") or [""])[0])[:100] or None,
             "method": self.method,
             "route": route,

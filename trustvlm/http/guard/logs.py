@@ -20,7 +20,7 @@ __all__ = ["DROPPED", "JsonLines", "QueuedLines", "hold_standard_streams", "log_
 
 FIELDS = (
     *("request_id", "client", "method", "route", "space", "status", "ms", "key"),
-    *("bytes_in", "bytes_out", "error", "job"),
+    *("bytes_in", "bytes_out", "error", "job", "trace_id", "parent_span"),
 )
 """Extras of a record that its line holds."""
 
