@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from trustvlm.reading.label_files import read_labels
     from trustvlm.reading.sets.read import read_images
     from trustvlm.restoring import restore
+    from trustvlm.scoring.external import ExternalClassifier
     from trustvlm.scoring.rules import DEFAULT_RULE, RULES
     from trustvlm.service import TrustService
     from trustvlm.settings import open_service as open
@@ -63,6 +64,7 @@ __all__ = [
     "Damaged",
     "Evaluation",
     "Evidence",
+    "ExternalClassifier",
     "FeedbackResult",
     "Hit",
     "Hits",
@@ -100,6 +102,7 @@ _FROM = {
     "trustvlm.types.verification": ("VerifyReport",),
     "trustvlm.types.evaluation": ("Evaluation", "Reembedding"),
     "trustvlm.types.calibration": ("Calibration", "FeedbackResult", "MonitorReport"),
+    "trustvlm.scoring.external": ("ExternalClassifier",),
     "trustvlm.scoring.rules": ("DEFAULT_RULE", "RULES"),
     "trustvlm.service": ("TrustService",),
     "trustvlm.restoring": ("restore",),

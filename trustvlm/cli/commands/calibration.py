@@ -13,6 +13,7 @@ from trustvlm.cli.commands.start.answer import parts_in_words
 from trustvlm.cli.completion import rules
 from trustvlm.cli.printing.formats import Column, as_json, details, row_writer
 from trustvlm.cli.reading.bounds import Choice
+from trustvlm.cli.reading.claims import claimed_option
 from trustvlm.cli.reading.hold_out import hold_out_options
 from trustvlm.cli.reading.labelled import LabelledOptions, labelled_options
 from trustvlm.cli.session import Session
@@ -80,6 +81,7 @@ def _procedure(otherwise: str) -> Callable[[Any], Any]:
 @click.command()
 @SPACE
 @labelled_options
+@claimed_option
 @hold_out_options(
     "Calibrate only on this share of the images of each label, those that 'trustvlm register' "
     "leaves out with the same option."
@@ -133,6 +135,7 @@ def calibrate(
     space: str,
     labelled: LabelledOptions,
     split: HoldOut | None,
+    claimed: str | None,
     json_: bool,
     **options: Any,
 ) -> None:
@@ -142,7 +145,8 @@ def calibrate(
     evaluate'. At most --max-risk of accepted answers are wrong, with --confidence. The
     images must be drawn like those to come; support images are left out. Verdicts then say accept,
     review or unknown, and a probability. The embeddings are kept: 'trustvlm recalibrate' needs no
-    images.
+    images. With --claimed, at most --max-risk of the claims that are accepted are wrong; that
+    threshold decides about claims only, and the images are not kept.
 
     Where no threshold can be proved, the calibration is listed as failed, the one in force stays,
     and the exit code is 1.
@@ -151,7 +155,7 @@ def calibrate(
     if options["threshold"] is not None and options["rule"] in (None, "auto"):
         raise click.UsageError("--threshold needs the rule whose trust it limits: add --rule NAME.")
     with session.writing() as service:
-        images = labelled.read(service, space, split)
+        images = labelled.read(service, space, split, claimed)
         made = service.calibrate(
             space, images.queries, images.truth, sources=images.sources, **options
         )

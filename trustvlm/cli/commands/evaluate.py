@@ -13,6 +13,7 @@ from trustvlm.cli.commands.options import SPACE, file, json_flag, number, text
 from trustvlm.cli.printing.formats import Column, as_json, details, row_writer, say
 from trustvlm.cli.printing.safe_text import count, note
 from trustvlm.cli.printing.suggested import completed
+from trustvlm.cli.reading.claims import claimed_option
 from trustvlm.cli.reading.hold_out import hold_out_options
 from trustvlm.cli.reading.labelled import LabelledOptions, labelled_options
 from trustvlm.cli.session import Session
@@ -101,6 +102,7 @@ LABELS = [
 @click.command()
 @SPACE
 @labelled_options
+@claimed_option
 @hold_out_options(
     "Measure only on this share of the images of each label, those that 'trustvlm register' leaves "
     "out with the same option."
@@ -130,6 +132,7 @@ def evaluate(
     space: str,
     labelled: LabelledOptions,
     split: HoldOut | None,
+    claimed: str | None,
     rules: str | None,
     report: Path | None,
     page: str | None,
@@ -141,14 +144,15 @@ def evaluate(
     FOLDER has a sub-folder of images for each label; or it is a table (.csv, .tsv, .parquet, with
     the columns file and label) or a .tar shard. Shows which labels can be trusted, which are to be
     fixed and how, how well each rule tells right labels from wrong ones, and what support images
-    are worth. Support images in FOLDER are left out.
+    are worth. Support images in FOLDER are left out. With --claimed, right is a claim that equals
+    the true label.
     """
     if page is not None and report is None:
         raise click.UsageError("--page is for the labels of a report: add --report FILE.html.")
     if rules is not None:
         options["rules"] = [name.strip() for name in rules.split(",") if name.strip()]
     with session.reading() as service:
-        images = labelled.read(service, space, split)
+        images = labelled.read(service, space, split, claimed)
         options["sources"] = images.sources
         evaluation = service.evaluate(space, images.queries, images.truth, **options)
         evaluation = replace(evaluation, failures=images.unread())
@@ -174,6 +178,7 @@ def _print(evaluation: Evaluation) -> None:
     shares = {"support images": evaluation.supports, "copies of others": evaluation.duplicates}
     shares["images of removed labels"] = evaluation.gone
     shares["images that could not be read"] = len(evaluation.failures)
+    shares["images without a claim that is a label"] = evaluation.unclaimed
     out = ", ".join(f"{number:,} {what}" for what, number in shares.items() if number)
     out = f" (left out: {out})" if out else ""
     images = f"{count(evaluation.images, 'image')} of {count(evaluation.labels, 'label')}{out}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,13 @@ from trustvlm.cli.printing.progress import Bar, progress_bar
 from trustvlm.cli.printing.queue import report_waiting, waiting_in
 from trustvlm.cli.printing.safe_text import count, note
 from trustvlm.cli.printing.suggested import placed
+from trustvlm.cli.reading.claims import (
+    ByPlace,
+    Claimed,
+    claimed_images,
+    claimed_option,
+    claims_given,
+)
 from trustvlm.cli.reading.folders import check_exclude, exclude_option, finding
 from trustvlm.cli.reading.images import image_options, note_images, report_unreadable
 from trustvlm.cli.reading.sets import given_images
@@ -26,6 +34,7 @@ from trustvlm.types.messages.remarks import merged_notes
 from trustvlm.types.tables.probability import chance, probability_line
 
 if TYPE_CHECKING:
+    from trustvlm.reading.images import ImageFinder
     from trustvlm.service import TrustService
     from trustvlm.types import Queries, Verdicts
 
@@ -90,6 +99,19 @@ VERDICTS = [
     Column("its trust", lambda row: _number(row["rival_trust"]), right=True, rank=6),
 ]
 """The decision, how likely the label is right, and the label; then details."""
+CLAIMS = [
+    Column("source", "source", narrow="end"),
+    Column("decision", "decision", lambda row: _DECISION_COLOURS[row["decision"]]),
+    Column("probability", lambda row: chance(row["claimed_probability"]), right=True),
+    Column("claimed", lambda row: row["claimed"] or "–", "bold"),
+    Column("better label", lambda row: row["better_label"] or "–"),
+    Column("note", _notes, narrow="words"),
+    Column("trust", lambda row: _number(row["claimed_trust"]), right=True, rank=1),
+    Column("label", "label", rank=2),
+    Column("its probability", lambda row: chance(row["probability"]), right=True, rank=3),
+]
+"""The decision about the claimed label, how likely it is right, and what fits better; then the
+label that the space gives."""
 EVIDENCE = [
     Column("evidence", "query", narrow="end"),
     Column("for", "side"),
@@ -146,6 +168,7 @@ EVIDENCE = [
     metavar="N",
     help="List the N nearest support images of label and rival.  [default: 3 for jsonl, else 0]",
 )
+@claimed_option
 @flag("--review", help="Put what is not accepted, and a random share, into the review queue.")
 @exclude_option
 @image_options
@@ -161,6 +184,7 @@ def score(
     top_k: int,
     only: tuple[str, ...],
     evidence: int | None,
+    claimed: str | None,
     review: bool,
     exclude: tuple[str, ...],
     reading: dict[str, Any],
@@ -177,11 +201,15 @@ def score(
     The probability is that of the label being right; the line above the table says where it comes
     from. What stands right of the note are details.
 
+    With --claimed, decision and probability are those of the claimed label, and the table names the
+    label that fits better, where one does.
+
     On a terminal trust is green where the nearest prototype is the predicted label's (✓), red where
     it is another's, and yellow where the predicted label has no support image (unverified).
     """
     exactly_one(PATHS=paths, vectors=vectors)
     check_exclude(exclude, paths)
+    claims = claims_given(claimed, paths, vectors)
     given = {name: value for name, value in params.items() if value is not None}
     options = {"rule": rule, "top_k": top_k, "labels": list(only) or None, "params": given or None}
     options["review"] = review or None  # None: as the service at --url is set
@@ -189,9 +217,10 @@ def score(
         evidence = 3 if form == "jsonl" else 0
     with session.writing() if review else session.reading() as service:
         if vectors is not None:
-            batches = _vectors(vectors)
+            batches = _vectors(vectors, claims)
         else:
-            batches = _images(service, space, paths, exclude, reading, options)
+            images = _Given(paths, exclude, claims)
+            batches = _images(service, space, images, reading, options)
         before = waiting_in(service.review(space)) if review else 0
         with closing(batches):  # an error takes the progress bar away before it is reported
             _write(service, space, batches, options, evidence, form)
@@ -210,6 +239,8 @@ def _write(
     verdict_writer, evidence_writer = row_writer(form, VERDICTS), row_writer(form, EVIDENCE)
     for batch, (sources, queries, bar) in enumerate(batches):
         verdicts = service.score(space, queries, **options)
+        if not batch and verdicts.claimed is not None:
+            verdict_writer = row_writer(form, CLAIMS)
         rows = [
             {"source": name} | row
             for name, row in zip(sources, verdicts.rows(evidence=evidence), strict=True)
@@ -228,7 +259,15 @@ def _introduce(space: str, verdicts: Verdicts, form: str) -> None:
     that a calibration promises nothing any more."""
     if form == "table":
         source, calibration = verdicts.probability_source, verdicts.calibration_id
-        say(probability_line(source, verdicts.rule, calibration, verdicts.stale_since, space))
+        since = verdicts.stale_since
+        if verdicts.claimed is not None:
+            from trustvlm.scoring.rules import RULES
+
+            calibration, since = verdicts.claims_calibration_id, None
+            source = "calibration" if calibration else None
+            if source is None and RULES[verdicts.rule].probability:
+                source = "rule"
+        say(probability_line(source, verdicts.rule, calibration, since, space))
     elif verdicts.stale_since is not None:
         stale = f"calibration {verdicts.calibration_id} is stale since revision"
         remedy = f"run {suggested('recalibrate', space)}"
@@ -239,42 +278,75 @@ def _evidence(rows: Iterable[Row]) -> Iterator[Row]:
     """A row for each support image that speaks for a predicted label or its rival."""
     for row in rows:
         for side, images in row["evidence"].items():
-            shared = {"query": row["source"], "side": side, "label": row[side]}
+            shared = {"query": row["source"], "side": side, "label": row.get(side)}
             yield from (shared | image for image in images)
 
 
-def _vectors(path: Path) -> Batches:
+@dataclass(frozen=True)
+class _Given:
+    """The images of a call, as they were given."""
+
+    paths: tuple[Path, ...]
+    exclude: tuple[str, ...]
+    claims: Claimed | None
+
+    def images(self, finder: ImageFinder) -> tuple[Iterable[Any], int]:
+        """The images and their number, 0 where it is not known."""
+        if isinstance(self.claims, ByPlace) and self.claims.in_column:
+            return claimed_images(self.claims, self.paths), 0
+        return given_images(finder, self.paths)
+
+
+def _claimed(
+    claims: Claimed | None, queries: Queries, sources: list[str], places: Iterable[int]
+) -> Queries:
+    if claims is None:
+        return queries
+    return replace(queries, claimed=claims.of(sources, list(places)))
+
+
+def _vectors(path: Path, claims: Claimed | None) -> Batches:
     from trustvlm.cli.reading.arrays import query_batches
 
+    done = 0
     with progress_bar(0, "queries") as bar:
-        yield from ((sources, queries, bar) for sources, queries in query_batches(path, BATCH_ROWS))
+        for sources, queries in query_batches(path, BATCH_ROWS):
+            places = range(done, done + len(sources))
+            done += len(sources)
+            yield sources, _claimed(claims, queries, sources, places), bar
+    if claims is not None:
+        claims.end(done)
 
 
 def _images(
     service: TrustService,
     space: str,
-    paths: tuple[Path, ...],
-    exclude: tuple[str, ...],
+    given: _Given,
     reading: dict[str, Any],
     options: dict[str, Any],
 ) -> Batches:
     """Batches of encoded images. Raises InvalidInput when there are none, or none of them can be
     read."""
     # A wrong option shows before any image is encoded.
-    service.score(space, _no_queries(service, space), **options)
-    with finding(exclude) as finder:
-        images, total = given_images(finder, paths)
+    nothing = _no_queries(service, space)
+    service.score(space, _claimed(given.claims, nothing, [], []), **options)
+    with finding(given.exclude) as finder:
+        images, total = given.images(finder)
     failures, notes, done = list[tuple[str, str]](), list[str](), 0
     with progress_bar(total, "images") as bar:
         for batch in blocks(images, BATCH_ROWS):
-            done += len(batch)
+            start, done = done, done + len(batch)
             embedded = service.embed(space, batch, progress=bar.advance, **reading)
             failures += embedded.failures
             notes += embedded.notes
             if embedded.sources:
-                yield embedded.sources, embedded.queries, bar
+                places = (start + place for place in embedded.places)
+                queries = _claimed(given.claims, embedded.queries, embedded.sources, places)
+                yield embedded.sources, queries, bar
     if not done:
-        raise InvalidInput(f"no images in {', '.join(map(str, paths))}")
+        raise InvalidInput(f"no images in {', '.join(map(str, given.paths))}")
+    if given.claims is not None:
+        given.claims.end(done)
     report_unreadable(failures)
     note_images(merged_notes(notes))
     if len(failures) == done:

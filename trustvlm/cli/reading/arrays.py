@@ -18,6 +18,7 @@ __all__ = [
     "image_vectors_by_id",
     "label_inputs",
     "labelled_vectors",
+    "named_strings",
     "query_batches",
     "support_vectors",
     "text_vectors_by_name",
@@ -50,6 +51,15 @@ def _require_places(path: Path, places: Array, labels: int, least: int) -> None:
             f"{path}: image_labels[{at}]: expected an index from {least} to {labels - 1}, got "
             f"{places[at]}"
         )
+
+
+def named_strings(path: Path, name: str) -> list[str | None]:
+    """The array of strings of this name in an .npz file, None for an empty one.
+
+    Raises:
+        NotFound: no such file. InvalidInput: no such array, or none of strings.
+    """
+    return [text or None for text in _strings(path, name, read_npz(path, name)[name])]
 
 
 def _strings(path: Path, name: str, array: Array) -> list[str]:

@@ -13,6 +13,7 @@ import click
 
 from trustvlm.cli.printing.progress import progress_bar
 from trustvlm.cli.printing.safe_text import quoted, utf8
+from trustvlm.cli.reading.claims import Claimed, labelled_claims
 from trustvlm.cli.reading.folders import (
     check_exclude,
     check_naming,
@@ -68,9 +69,15 @@ class LabelledOptions:
     exclude: tuple[str, ...]
     reading: dict[str, Any]
 
-    def read(self, service: TrustService, space: str, split: HoldOut | None = None) -> Labelled:
-        """The images of FOLDER, encoded, or the vectors, all or the held-out ones of `split`;
-        images that cannot be read are named and left out.
+    def read(
+        self,
+        service: TrustService,
+        space: str,
+        split: HoldOut | None = None,
+        claimed: str | None = None,
+    ) -> Labelled:
+        """The images of FOLDER, encoded, or the vectors, all or the held-out ones of `split`, with
+        the claims of --claimed; images that cannot be read are named and left out.
 
         Raises:
             NotFound: a sub-folder or a name that is no label of the space, said before anything is
@@ -79,12 +86,13 @@ class LabelledOptions:
         exactly_one(FOLDER=self.folder, vectors=self.vectors)
         check_exclude(self.exclude, self.folder)
         check_naming(self.naming, self.folder)
+        claims = labelled_claims(claimed, self.folder, self.vectors)
         service.get_space(space)  # before looking through a large folder
         if self.folder is None:
             from trustvlm.cli.reading.arrays import labelled_vectors
 
             assert self.vectors is not None
-            images = Labelled(*labelled_vectors(self.vectors))
+            images = _with_claims(Labelled(*labelled_vectors(self.vectors)), claims)
             check_names(service, space, images.truth, self.no_label)
             images = images if split is None else _held_out(images, split)
         else:
@@ -93,6 +101,7 @@ class LabelledOptions:
             check_names(service, space, by_label, self.no_label)
             by_label = by_label if split is None else _held_out_files(by_label, split)
             images = encoded(service, space, self.folder, by_label, self.reading)
+            images = _with_claims(images, claims)
         truth = [None if name in self.no_label else name for name in images.truth]
         return replace(images, truth=truth)
 
@@ -104,6 +113,16 @@ class LabelledOptions:
         else:
             named = images_by_label(folder, self.exclude, "measure", self.naming, self.no_label)
         return {label.name: images for label, images in named.items()}
+
+
+def _with_claims(images: Labelled, claims: Claimed | None) -> Labelled:
+    """The images with what they are claimed to be. Raises InvalidInput: claims for other images."""
+    if claims is None:
+        return images
+    places = range(len(images.sources))
+    queries = replace(images.queries, claimed=claims.of(images.sources, places))
+    claims.end(len(places))
+    return replace(images, queries=queries)
 
 
 def labelled_options(command: F) -> F:

@@ -1,0 +1,181 @@
+"""--claimed: the label that each image is said to have, from a column of the table of images, an
+array of the file of vectors, or a file of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from trustvlm.cli.printing.safe_text import count, note, utf8
+from trustvlm.cli.reading.sets import all_sets
+from trustvlm.errors import InvalidInput
+from trustvlm.reading.claimed_files import CLAIM_TABLES, claims_by_file, claims_in_lines
+
+if TYPE_CHECKING:
+    from trustvlm.reading.sets.rows import LabelledImages
+
+__all__ = [
+    "ByPlace",
+    "Claimed",
+    "claimed_images",
+    "claimed_option",
+    "claims_given",
+    "labelled_claims",
+]
+
+claimed_option = click.option(
+    "--claimed",
+    metavar="COLUMN|FILE",
+    type=utf8,
+    help="Judge labels that were given elsewhere: a column of the table of images or an array of "
+    "the file of vectors; or a file with a label a line, in the order of the images, or (.csv, "
+    ".tsv, .parquet) with the columns file and label. An empty one is no claim.",
+)
+
+
+class Claimed:
+    """What images are claimed to be."""
+
+    def of(self, sources: Sequence[str], places: Sequence[int]) -> list[str | None]:
+        """The claims of images by their names and by their places among all that came. Raises
+        InvalidInput."""
+        raise NotImplementedError
+
+    def end(self, came: int) -> None:
+        """Say what is left over when all images have come. Raises InvalidInput."""
+
+
+@dataclass
+class ByPlace(Claimed):
+    """A claim for each image, in their order; with `in_column`, a table of images adds those that
+    it holds in the column `origin` while it is read."""
+
+    origin: str
+    names: list[str | None] = field(default_factory=list)
+    in_column: bool = False
+
+    def of(self, sources: Sequence[str], places: Sequence[int]) -> list[str | None]:
+        if places and max(places) >= len(self.names):
+            raise self._wrong_count(f"more than {max(places):,}")
+        return [self.names[place] for place in places]
+
+    def end(self, came: int) -> None:
+        if came != len(self.names):
+            raise self._wrong_count(f"{came:,}")
+
+    def watched(self, images: LabelledImages) -> Iterator[Any]:
+        """The images of a set, whose labels are the claims."""
+        for row in images:
+            self.names.append(row.label)
+            yield row.image
+
+    def _wrong_count(self, images: str) -> InvalidInput:
+        return InvalidInput(
+            f"{self.origin}: expected a claim for each image (an empty line for none), got "
+            f"{len(self.names):,} for {images} images"
+        )
+
+
+@dataclass
+class ByFile(Claimed):
+    """Claims by the files of the images, as the end of a path names them."""
+
+    origin: str
+    names: dict[str, str | None]
+    used: set[str] = field(default_factory=set)
+
+    def of(self, sources: Sequence[str], places: Sequence[int]) -> list[str | None]:
+        return [self._of(source) for source in sources]
+
+    def end(self, came: int) -> None:
+        unused = [name for name in self.names if name not in self.used]
+        if unused and len(unused) == len(self.names):
+            raise InvalidInput(
+                f"{self.origin}: none of its {count(len(unused), 'file')} is one of the {came:,} "
+                f"images; the first: {unused[0]}"
+            )
+        if unused:
+            note(f"{self.origin}: {count(len(unused), 'claim')} of no image: {unused[0]} …")
+
+    def _of(self, source: str) -> str | None:
+        parts = PurePath(source).parts
+        for start in range(len(parts)):
+            name = PurePath(*parts[start:]).as_posix()
+            if name in self.names:
+                self.used.add(name)
+                return self.names[name]
+        return None
+
+
+def claims_given(given: str | None, paths: Sequence[Path], vectors: Path | None) -> Claimed | None:
+    """The claims of --claimed; those of a column of a table are still to be read, with its images
+    (:func:`claimed_images`).
+
+    Raises:
+        NotFound, InvalidInput: no such file, or it holds no claims.
+    """
+    if given is None:
+        return None
+    if (claims := _of_file(given)) is not None:
+        return claims
+    if vectors is not None:
+        from trustvlm.cli.reading.arrays import named_strings
+
+        return ByPlace(f"{vectors}: {given}", named_strings(vectors, given))
+    if all_sets(paths):
+        return ByPlace(given, in_column=True)
+    raise InvalidInput(
+        f"--claimed: no file {given}; a column needs images in a table (.csv, .tsv, .parquet) or "
+        f"--vectors"
+    )
+
+
+def claimed_images(claims: ByPlace, paths: Iterable[Path]) -> Iterator[Any]:
+    """The images of tables, whose column `claims.origin` has the claims. Raises InvalidInput: no
+    such column."""
+    from trustvlm.reading.sets.read import set_of
+
+    for path in paths:
+        images = set_of(path, label=claims.origin)
+        assert images is not None, path
+        yield from claims.watched(images)
+
+
+def labelled_claims(given: str | None, folder: Path | None, vectors: Path | None) -> Claimed | None:
+    """The claims of --claimed about images whose true labels are known.
+
+    Raises:
+        NotFound, InvalidInput: as :func:`claims_given`; or claims by place for files in folders,
+            whose order is that of their labels.
+    """
+    if given is None:
+        return None
+    claims = _of_file(given)
+    if vectors is None and isinstance(claims, ByPlace):
+        raise InvalidInput(
+            f"--claimed: {given}: expected a table with the columns file and label (.csv, .tsv, "
+            f".parquet), since images with true labels have no order; got a list"
+        )
+    if claims is not None or folder is None or not all_sets([folder]):
+        return claims or claims_given(given, [], vectors)
+    from trustvlm.reading.sets.read import set_of
+
+    rows = set_of(folder, label=given)
+    assert rows is not None, folder
+    names = {str(getattr(row.image, "filename", row.image)): row.label for row in rows}
+    return ByFile(f"{folder}: {given}", {PurePath(k).as_posix(): v for k, v in names.items()})
+
+
+def _of_file(given: str) -> Claimed | None:
+    """The claims in a file; None: the name is none of a file. Raises NotFound, InvalidInput."""
+    path = Path(given)
+    kind = path.suffix.lower()
+    if kind in CLAIM_TABLES:
+        return ByFile(given, claims_by_file(path))
+    if path.is_file() or kind == ".txt":
+        return ByPlace(given, claims_in_lines(path))
+    return None

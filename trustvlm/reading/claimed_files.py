@@ -1,0 +1,95 @@
+"""Files of claims: a label a line, or a table of files and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path, PurePath
+from typing import Any
+
+from trustvlm.errors import InvalidInput, NotFound
+from trustvlm.reading.parquet import ParquetFacts, read_batches
+from trustvlm.reading.sets.columns import set_columns
+from trustvlm.reading.sets.rows import label_name
+from trustvlm.reading.tables import DELIMITERS, cells_of, first_line, table_rows
+from trustvlm.reading.text import read_text
+
+__all__ = ["CLAIM_TABLES", "claims_by_file", "claims_in_lines"]
+
+CLAIM_TABLES = (".csv", ".tsv", ".parquet")
+_CLAIMED = "claimed"
+"""The column of labels where a table has it; else one with a usual name of labels."""
+
+Rows = Iterator[tuple[str, Any, Any]]
+
+
+def claims_in_lines(path: Path) -> list[str | None]:
+    """A label a line, None for an empty one; the last line may end or not.
+
+    Raises:
+        NotFound, InvalidInput: no such file, or no text.
+    """
+    lines = read_text(path, "a label a line").split("\n")
+    if lines and not lines[-1].strip():
+        lines.pop()
+    return [line.strip() or None for line in lines]
+
+
+def claims_by_file(path: Path) -> dict[str, str | None]:
+    """File → the label that it is claimed to have, of a table with a header.
+
+    Raises:
+        NotFound, InvalidInput: no such file, no columns of files and labels, or a file that is
+            listed with two labels.
+    """
+    claims: dict[str, str | None] = {}
+    rows = _parquet_rows(path) if path.suffix.lower() == ".parquet" else _rows(path)
+    for place, file, value in rows:
+        if not isinstance(file, str) or not file:
+            raise InvalidInput(f"{path}, {place}: expected the path of an image, got {file!r:.60}")
+        name, label = PurePath(file).as_posix(), label_name(value, None, f"{path}, {place}")
+        if claims.setdefault(name, label) != label:
+            raise InvalidInput(
+                f"{path}, {place}: {file} is claimed to be {claims[name]!r} and {label!r}"
+            )
+    if not claims:
+        raise InvalidInput(f"{path}: expected rows of files and labels, got none")
+    return claims
+
+
+def _columns(path: Path, header: list[str]) -> tuple[int, int]:
+    """Places of the columns of files and labels."""
+    label = _CLAIMED if _CLAIMED in header else None
+    columns = set_columns(str(path), header, None, label)
+    if columns.label is None:
+        raise InvalidInput(
+            f"{path}: expected the columns file and claimed (or label); this has the columns "
+            f"{', '.join(header)}"
+        )
+    return columns.image, columns.label
+
+
+def _rows(path: Path) -> Rows:
+    text = read_text(path, "a table with the columns file and label")
+    number, line = first_line(text)
+    header = max((cells_of(line, one) for one in DELIMITERS), key=len)
+    delimiter = next((one for one in DELIMITERS if cells_of(line, one) == header), ",")
+    file, label = _columns(path, header)
+    for place, cells in table_rows(path, text, number, delimiter, len(header)):
+        yield place, cells[file], cells[label]
+
+
+def _parquet_rows(path: Path) -> Rows:
+    if not path.exists():
+        raise NotFound(f"no file {path}")
+    names: list[str] = []
+
+    def look(facts: ParquetFacts) -> None:
+        header = list(facts.schema.names)
+        names[:] = [header[place] for place in _columns(path, header)]
+
+    row = 0
+    for batch in read_batches(path, look):
+        file, label = (batch.column(name).to_pylist() for name in names)
+        for one, claim in zip(file, label, strict=True):
+            yield f"row {row}", one, claim
+            row += 1
