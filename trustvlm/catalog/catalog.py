@@ -17,7 +17,7 @@ from trustvlm.catalog.store.backends.backend import open_backend
 from trustvlm.catalog.store.backends.database import AUTHOR, CHANGE, HISTORY
 from trustvlm.catalog.store.location import FileLocation, Location, location_of
 from trustvlm.catalog.store.models import CatalogState
-from trustvlm.catalog.upkeep.copy_catalog import facts_of
+from trustvlm.catalog.upkeep.copy_catalog import facts_of, renew_epoch
 from trustvlm.errors import Busy, Damaged, Unavailable
 from trustvlm.system.author import current_author
 from trustvlm.system.durable import make_folder
@@ -236,6 +236,12 @@ class Catalog:
         # A server that was reset to an earlier time goes through the same revisions again.
         history = connection.info.get(HISTORY)
         return epoch if history is None else f"{epoch}/{history}"
+
+    def begin_history(self) -> str:
+        """Begin another history of the catalog, after its database was put back to an earlier time;
+        its epoch. Caches and snapshots from before are void."""
+        with self.write("repair.whole") as connection:
+            return renew_epoch(connection)
 
     def reclaim(self, *, wait: bool = True, rewrite: bool = False) -> Scrubbed | None:
         """Take away what the database keeps of purged rows beside the tables, as far as it can;

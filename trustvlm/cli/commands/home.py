@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -244,6 +244,22 @@ def doctor(session: Session) -> None:
     _print_rows(FACTS, map(vars, facts))
     if any(fact.state == "bad" for fact in facts):
         raise Unavailable(f"{location} is not fit to hold a catalog: see what is bad above")
+
+
+@db.command("new-epoch")
+@pass_local
+def new_epoch(session: Session) -> None:
+    """Begin a new history of the catalog, after it was put back to an earlier time.
+
+    A database that others put back (point-in-time recovery, copied files) goes through the same
+    revisions again, with other rows. Stop all services first. Afterwards every cache and snapshot
+    from before is void, and is made again. 'trustvlm restore' and 'db copy' do this themselves.
+    """
+    from trustvlm.catalog import Catalog
+
+    with closing(Catalog(session.location)) as catalog:
+        epoch = catalog.begin_history()
+    click.echo(f"{shown(session.location)}: epoch {epoch}; snapshots from before are void")
 
 
 @db.command("copy")
