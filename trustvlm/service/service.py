@@ -12,6 +12,7 @@ from trustvlm.service.query.verbs import QueryVerbs
 from trustvlm.service.reembed.verbs import ReembedVerbs
 from trustvlm.service.registration.history.verbs import HistoryVerbs
 from trustvlm.service.registration.verbs import RegistrationVerbs
+from trustvlm.service.support.verbs import SupportVerbs
 from trustvlm.service.transfer.verbs import TransferVerbs
 from trustvlm.service.verify.verify import verify
 from trustvlm.types.backups import Scrubbed
@@ -25,6 +26,7 @@ class TrustService(
     QueryVerbs,
     MeasuringVerbs,
     HistoryVerbs,
+    SupportVerbs,
     IndexVerbs,
     ReembedVerbs,
     TransferVerbs,

@@ -89,6 +89,7 @@ class NewSupport:
     embedding: Float32s
     classifier_embedding: Float32s | None
     thumbnail: bytes | None
+    proposed: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def insert_many(
                 "created_revision": revision, "revision": revision, "removed_revision": None,
                 "removed_at": None,
                 "checksum": checksum(image, other), "embedding": image,
-                "classifier_embedding": other,
+                "classifier_embedding": other, "proposed": support.proposed or None,
             }
         )  # fmt: skip
     insert_rows(connection, Support, rows)  # not RETURNING: see labels.insert_many

@@ -211,6 +211,10 @@ class Support(Base):
         partial_index("ix_supports_space_id_revision", "space_id", "revision"),
         partial_index("ix_supports_space_id_content_hash", "space_id", "content_hash", where=ALIVE),
         partial_index("ix_supports_removed_at", "removed_at", where=REMOVED),
+        partial_index("ix_supports_space_id_kept", "space_id", where=text("kept IS NOT NULL")),
+        partial_index(
+            "ix_supports_space_id_proposed", "space_id", where=text("proposed IS NOT NULL")
+        ),
         {"sqlite_autoincrement": True},
     )
 
@@ -230,6 +234,10 @@ class Support(Base):
     checksum: Mapped[int] = mapped_column(BigInteger)
     embedding: Mapped[bytes] = mapped_column(LargeBinary)
     classifier_embedding: Mapped[bytes | None] = mapped_column(LargeBinary)
+    kept: Mapped[bool | None]
+    """A person said that it is right where an audit doubted it."""
+    proposed: Mapped[bool | None]
+    """It was chosen from images without labels."""
 
 
 class Thumbnail(Base):

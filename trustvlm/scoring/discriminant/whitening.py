@@ -121,7 +121,11 @@ def whitened_halves(matrix: Floats, prototypes: Float64s) -> Float64s:
 
 
 def left_out_values(
-    left_out: LeftOutImages, matrix: Float64s, freedom: int, prototypes: Float64s
+    left_out: LeftOutImages,
+    matrix: Float64s,
+    freedom: int,
+    prototypes: Float64s,
+    halves: Float64s | None = None,
 ) -> Float64s:
     """(m, k) g_j of every image, as if it had no part in M, nor in the prototype of its own label.
 
@@ -130,8 +134,9 @@ def left_out_values(
 
     Args:
         freedom: ν of the scatter that M was made of. prototypes: (k, d).
+        halves: (k,) of :func:`whitened_halves`, where the caller has them.
     """
-    halves = whitened_halves(matrix, prototypes)
+    halves = whitened_halves(matrix, prototypes) if halves is None else halves
     values = np.empty((len(left_out.images), len(prototypes)))
     for start in range(0, len(values), _BLOCK):
         part = slice(start, start + _BLOCK)

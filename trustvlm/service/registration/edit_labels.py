@@ -32,7 +32,10 @@ from trustvlm.types.arrays import Float32s, id_list
 from trustvlm.types.bounds import got
 from trustvlm.types.messages.commands import suggested
 
-__all__ = ["remove_label", "remove_support", "restore_label", "restore_support", "update_label"]
+__all__ = [
+    "checked_ids", "remove_label", "remove_support", "restore_label", "restore_support", "some_of",
+    "update_label",
+]  # fmt: skip
 
 log = logging.getLogger("trustvlm")
 
@@ -98,7 +101,7 @@ def _encoded(home: Home, space: SpaceRecord, name: str, prompt: str | None) -> F
 
 def remove_support(home: Home, space_name: str, ids: Sequence[int]) -> int:
     """See :meth:`TrustService.remove_support`."""
-    ids = _check_ids(ids)
+    ids = checked_ids(ids)
     with home.catalog.write("support.remove") as connection:
         space = spaces.find(connection, space_name)
         owners = supports.find_alive(connection, space.id, ids)
@@ -107,12 +110,12 @@ def remove_support(home: Home, space_name: str, ids: Sequence[int]) -> int:
         if removed:
             restore = suggested("support restore", space_name, files="ID")
             raise NotFound(
-                f"no support image {_some(removed)} in space {space_name!r}: removed already; "
+                f"no support image {some_of(removed)} in space {space_name!r}: removed already; "
                 f"{restore} restores it, 'trustvlm label restore' its label"
             )
         if missing:
             raise NotFound(
-                f"no support image with this id in space {space_name!r}: {_some(missing)}"
+                f"no support image with this id in space {space_name!r}: {some_of(missing)}"
             )
         if not ids:
             return space.revision
@@ -124,19 +127,19 @@ def remove_support(home: Home, space_name: str, ids: Sequence[int]) -> int:
 
 def restore_support(home: Home, space_name: str, ids: Sequence[int]) -> int:
     """See :meth:`TrustService.restore_support`."""
-    ids = _check_ids(ids)
+    ids = checked_ids(ids)
     with home.catalog.write("support.restore") as connection:
         space = spaces.find(connection, space_name)
         owners = supports.find_removed(connection, space.id, ids)
         missing = [support_id for support_id in ids if support_id not in owners]
         if alive := supports.find_alive(connection, space.id, missing):
-            raise NotFound(f"no removed support image: {_some(alive)} is not removed")
+            raise NotFound(f"no removed support image: {some_of(alive)} is not removed")
         if missing:
             reason = (
                 "it never existed, it has been purged, or its label is removed ('trustvlm "
                 "label restore')"
             )
-            raise NotFound(f"no removed support image {_some(missing)}: {reason}")
+            raise NotFound(f"no removed support image {some_of(missing)}: {reason}")
         if not ids:
             return space.revision
         revision = spaces.advance(connection, space.id, supports=len(ids))
@@ -208,13 +211,15 @@ def restore_label(home: Home, space_name: str, name: str) -> int:
     return revision
 
 
-def _check_ids(ids: object) -> list[int]:
+def checked_ids(ids: object) -> list[int]:
+    """Ids of support images, each once. Raises InvalidInput."""
     distinct = list(dict.fromkeys(id_list(ids, "ids", "a list of support image ids")))
     if any(not 0 < support_id < 2**63 for support_id in distinct):
         raise InvalidInput(f"ids: expected positive 64-bit ids, got {got(ids)}")
     return distinct
 
 
-def _some(ids: Iterable[int]) -> str:
+def some_of(ids: Iterable[int]) -> str:
+    """The first ids, for a message."""
     ids = list(ids)
     return ", ".join(map(str, ids[:5])) + (f" and {len(ids) - 5} more" if ids[5:] else "")

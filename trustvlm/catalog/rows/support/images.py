@@ -1,0 +1,177 @@
+"""Support images of labels with both embeddings, and what is shown of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from sqlalchemy import Connection, Row, select, update
+
+from trustvlm.catalog.rows.labels import groups
+from trustvlm.catalog.rows.supports import NewSupport
+from trustvlm.catalog.store.bulk import rows_among, slices
+from trustvlm.catalog.store.models import Label, Support, Thumbnail
+from trustvlm.catalog.store.vectors import unpack, verify_checksums
+from trustvlm.types.arrays import Float64s, Int64s
+
+__all__ = [
+    "LabelImages", "Shown", "complete", "copies", "ids_of", "kept", "mark_kept", "of_labels",
+    "proposed", "shown",
+]  # fmt: skip
+
+_LIVE = Support.removed_revision.is_(None)
+_IMAGES = select(
+    Support.id, Support.label_id, Support.content_hash, Support.checksum, Support.embedding,
+    Support.classifier_embedding,
+).where(_LIVE)  # fmt: skip
+_SHOWN = (
+    select(Support.id, Label.name, Support.source, Support.kept, Support.proposed)
+    .add_columns(Thumbnail.support_id.is_not(None).label("pictured"))
+    .join(Label, Label.id == Support.label_id)
+    .outerjoin(Thumbnail, Thumbnail.support_id == Support.id)
+)
+
+
+class LabelImages(NamedTuple):
+    """The n live support images of some labels, label by label, those of aliases included.
+
+    Attributes:
+        owners: (n,) ids of the labels. ids: (n,) of the images. hashes: of their contents.
+        verifier: (n, d_v) raw embeddings. classifier: (n, d_t) raw ones; rows of NaN where none is
+            stored.
+    """
+
+    owners: Int64s
+    ids: Int64s
+    hashes: list[bytes]
+    verifier: Float64s
+    classifier: Float64s
+
+
+class Shown(NamedTuple):
+    """What is shown of a support image; `label`: the one that it is registered under."""
+
+    id: int
+    label: str
+    source: str | None
+    kept: bool
+    proposed: bool
+    pictured: bool
+
+
+def of_labels(
+    connection: Connection, label_ids: Sequence[int], dims: tuple[int, int], *, same: bool
+) -> LabelImages:
+    """The images of some labels; one that two aliases share counts once.
+
+    Args:
+        dims: of the space's classifier and verifier. same: both are one encoder.
+
+    Raises:
+        Damaged: an embedding does not match its checksum.
+    """
+    owner_of = groups(connection, label_ids)
+    rows = list(rows_among(connection, _IMAGES, Support.label_id, list(owner_of)))
+    verify_checksums(
+        "support image", [(r.id, r.checksum, (r.embedding, r.classifier_embedding)) for r in rows]
+    )
+    first: dict[tuple[int, bytes], Row[*tuple[Any, ...]]] = {}
+    for row in sorted(rows, key=lambda row: (owner_of[row.label_id], row.content_hash, row.id)):
+        first.setdefault((owner_of[row.label_id], row.content_hash), row)
+    images = list(first.values())
+    verifier = unpack([row.embedding for row in images], dims[1]).astype(np.float64)
+    classifier = verifier if same else np.full((len(images), dims[0]), np.nan)
+    stored = [] if same else [
+        place for place, row in enumerate(images) if row.classifier_embedding is not None
+    ]  # fmt: skip
+    if stored:
+        blobs = [images[place].classifier_embedding for place in stored]
+        classifier[stored] = unpack(blobs, dims[0])
+    return LabelImages(
+        np.array([owner for owner, _ in first], dtype=np.int64),
+        np.array([row.id for row in images], dtype=np.int64),
+        [content for _, content in first],
+        verifier,
+        classifier,
+    )
+
+
+def complete(connection: Connection, space_id: int) -> bool:
+    """Every live support image of a space has a classifier embedding."""
+    without = select(Support.id).where(
+        Support.space_id == space_id, _LIVE, Support.classifier_embedding.is_(None)
+    )
+    return connection.execute(without.limit(1)).first() is None
+
+
+def shown(connection: Connection, ids: Sequence[int]) -> Mapping[int, Shown]:
+    """Id → what is shown of a support image."""
+    return {
+        row.id: Shown(
+            row.id, row.name, row.source, bool(row.kept), bool(row.proposed), row.pictured
+        )
+        for row in rows_among(connection, _SHOWN, Support.id, ids)
+    }
+
+
+def kept(connection: Connection, space_id: int) -> set[int]:
+    """Ids of the live support images that a person said are right."""
+    return set(
+        connection.scalars(
+            select(Support.id).where(Support.space_id == space_id, _LIVE, Support.kept.is_not(None))
+        )
+    )
+
+
+def mark_kept(connection: Connection, ids: Iterable[int], value: bool) -> None:
+    """Store that a person said that these support images are right, or take that back."""
+    for some in slices(list(ids)):
+        changed = update(Support).where(Support.id.in_(some))
+        connection.execute(changed.values(kept=True if value else None))
+
+
+def proposed(
+    connection: Connection, space_id: int, label_id: int | None = None
+) -> list[tuple[int, int]]:
+    """(id, label id) of the live support images that were proposed, by id; of one label or all."""
+    query = select(Support.id, Support.label_id).where(
+        Support.space_id == space_id, _LIVE, Support.proposed.is_not(None)
+    )
+    if label_id is not None:
+        query = query.where(Support.label_id == label_id)
+    return [(row.id, row.label_id) for row in connection.execute(query.order_by(Support.id))]
+
+
+def ids_of(connection: Connection, label_id: int) -> dict[bytes, int]:
+    """Content hash → id of the live support images of a label, those of aliases left out."""
+    query = select(Support.content_hash, Support.id).where(Support.label_id == label_id, _LIVE)
+    return {content: number for content, number in connection.execute(query)}
+
+
+def copies(connection: Connection, ids: Sequence[int], dims: tuple[int, int]) -> list[NewSupport]:
+    """Support images as they would be inserted again, in the order of `ids`; `dims`: of the space's
+    classifier and verifier.
+
+    Raises:
+        Damaged: an embedding does not match its checksum.
+    """
+    query = select(Support, Thumbnail.jpeg).outerjoin(Thumbnail, Thumbnail.support_id == Support.id)
+    rows = {row.id: row for row in rows_among(connection, query, Support.id, ids)}
+    verify_checksums(
+        "support image",
+        [(r.id, r.checksum, (r.embedding, r.classifier_embedding)) for r in rows.values()],
+    )
+    return [_copy(rows[one], dims) for one in ids]
+
+
+def _copy(row: Row[*tuple[Any, ...]], dims: tuple[int, int]) -> NewSupport:
+    other = row.classifier_embedding
+    return NewSupport(
+        content_hash=row.content_hash,
+        source=row.source,
+        embedding=unpack([row.embedding], dims[1])[0],
+        classifier_embedding=None if other is None else unpack([other], dims[0])[0],
+        thumbnail=row.jpeg,
+        proposed=bool(row.proposed),
+    )

@@ -1,0 +1,1 @@
+"""Cleaning and extending the support images of a space."""

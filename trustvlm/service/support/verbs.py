@@ -1,0 +1,85 @@
+"""The verbs that clean and extend support images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import EllipsisType
+from typing import TYPE_CHECKING
+
+from trustvlm.errors import InvalidInput
+from trustvlm.reading.given import given_labelled
+from trustvlm.service.home.open_home import OpenHome
+from trustvlm.service.support.audit import audit, audit_given
+from trustvlm.service.support.edit import keep_support, move_support
+from trustvlm.types import Queries
+from trustvlm.types.bounds import flags
+from trustvlm.types.support.audit import Audit
+
+if TYPE_CHECKING:
+    from trustvlm.reading.sets.rows import LabelledImages
+    from trustvlm.types.inputs import Images
+
+__all__ = ["SupportVerbs"]
+
+
+class SupportVerbs(OpenHome):
+    """Auditing and moving support images of an open home."""
+
+    def audit(
+        self,
+        space: str,
+        queries: Queries | Images | LabelledImages | None = None,
+        truth: Sequence[str | None] | EllipsisType | None = ...,
+        *,
+        sources: Sequence[str | None] | None = None,
+        limit: int | None = None,
+        cursor: int | None = None,
+        on_error: str = "raise",
+    ) -> Audit:
+        """Which labelled images probably have a wrong label, and which label they look like.
+
+        Each image is judged with its own label made without it: −log of the probability of its
+        label, from the text softmax over the labels that have images and the leave-one-out evidence
+        of the rule `lda` (docs/support-images.md). An image whose label has a probability below 1
+        in 20 is flagged. Images of a label that has no other one are not judged, but counted.
+
+        Args:
+            queries, truth, sources: labelled images that are not registered, as for
+                :meth:`evaluate`; they are judged together with the support images of the space. By
+                default the support images themselves are judged.
+            limit: most rows; None: all. cursor: the `next_cursor` of the page before.
+            on_error: "skip" leaves out images that cannot be read, and names them in `failures`.
+
+        Raises:
+            NotFound: unknown space, or a truth that is no label. InvalidInput: wrong shapes, NaN,
+            verifier embeddings missing, or truth without queries.
+        """
+        home = self._ready()
+        if queries is None:
+            if truth not in (..., None) or sources is not None:
+                raise InvalidInput("truth, sources: they belong to queries, and none were given")
+            return audit(home, space, limit, cursor)
+        given, names, sources = given_labelled(queries, ... if truth is None else truth, sources)
+        return audit_given(home, space, given, names, sources, on_error, limit, cursor)
+
+    def move_support(self, space: str, ids: Sequence[int], label: str) -> tuple[int, ...]:
+        """Give support images to another label, all of them or none; the ids that they have there.
+
+        They are removed from their labels, and can be restored there. An image that `label` has
+        already is only removed; the id is that of its image.
+
+        Raises:
+            NotFound: unknown space, label or id, or a removed support image. InvalidInput: an image
+            that is one of `label`.
+        """
+        return move_support(self._writable(), space, ids, label)
+
+    def keep_support(self, space: str, ids: Sequence[int], *, keep: bool = True) -> None:
+        """Store that support images are right: :meth:`audit` flags them no more. With `keep` False,
+        that is taken back.
+
+        Raises:
+            NotFound: unknown space or id, or a removed support image.
+        """
+        flags(keep=keep)
+        keep_support(self._writable(), space, ids, bool(keep))
