@@ -12,6 +12,7 @@ from trustvlm.client import queries as query_verbs
 from trustvlm.client.codec import read, reading_fields
 from trustvlm.client.label_verbs import LabelVerbs
 from trustvlm.client.measuring_verbs import MeasuringVerbs
+from trustvlm.client.support_verbs import SupportVerbs
 from trustvlm.client.transport import path_of
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.given import given_queries
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Client"]
 
 
-class Client(LabelVerbs, MeasuringVerbs):
+class Client(LabelVerbs, MeasuringVerbs, SupportVerbs):
     """A :class:`trustvlm.TrustService` that another machine serves, with equal verbs, arguments,
     answers and errors.
 

@@ -25,6 +25,7 @@ from trustvlm.http.guard.gate import Gate
 from trustvlm.http.guard.metrics import Meters
 from trustvlm.http.options import ServeOptions
 from trustvlm.http.routes import (
+    auditing,
     history,
     labels,
     measuring,
@@ -47,7 +48,7 @@ __all__ = ["ROUTERS", "create_app"]
 PACKED_FROM = 1_024
 """Bytes from which on an answer is compressed, for clients that accept it."""
 
-ROUTERS = (state, spaces, labels, supports, queries, measuring, review, history)
+ROUTERS = (state, spaces, labels, supports, auditing, queries, measuring, review, history)
 
 
 def methods_of(path: str) -> list[str]:

@@ -34,6 +34,7 @@ EXAMPLES = {
     "support add": "trustvlm support add digits nine demo-home/images/held-out/nine/nine_20.png",
     "support remove": "trustvlm support remove digits 3",
     "support restore": "trustvlm support restore digits 3",
+    "audit": "trustvlm audit digits\n  trustvlm audit digits demo-home/images/held-out --all",
     "score": "trustvlm score digits demo-home/images/held-out/nine",
     "bulk score": "trustvlm bulk score digits demo-home/images/held-out scores --keep-embeddings",
     "bulk embed": "trustvlm bulk embed digits demo-home/images/held-out embeddings",

@@ -15,20 +15,22 @@ from trustvlm.service.home.home import Home
 from trustvlm.service.registration.edit_labels import checked_ids, some_of
 from trustvlm.service.registration.prototypes import follow_supports
 from trustvlm.types.messages.commands import suggested
+from trustvlm.types.support.audit import MovedSupports
 
 __all__ = ["keep_support", "move_support"]
 
 
-def keep_support(home: Home, space_name: str, ids: Sequence[int], keep: bool) -> None:
+def keep_support(home: Home, space_name: str, ids: Sequence[int], keep: bool) -> int:
     """See :meth:`TrustService.keep_support`."""
     ids = checked_ids(ids)
     with home.catalog.write("support.keep") as connection:
         space = spaces.find(connection, space_name)
         _require_alive(connection, space, ids)
         images.mark_kept(connection, ids, keep)
+    return space.revision
 
 
-def move_support(home: Home, space_name: str, ids: Sequence[int], label: str) -> tuple[int, ...]:
+def move_support(home: Home, space_name: str, ids: Sequence[int], label: str) -> MovedSupports:
     """See :meth:`TrustService.move_support`."""
     ids = checked_ids(ids)
     with home.catalog.write("support.move") as connection:
@@ -46,7 +48,7 @@ def move_support(home: Home, space_name: str, ids: Sequence[int], label: str) ->
                 f"{some_of(sorted(of_target))} is one of it"
             )
         if not ids:
-            return ()
+            return MovedSupports(space.revision, ())
         revision = spaces.advance(connection, space.id)
         stored = images.copies(connection, ids, (space.classifier_dim, space.verifier_dim))
         supports.remove(connection, ids, revision)
@@ -56,7 +58,7 @@ def move_support(home: Home, space_name: str, ids: Sequence[int], label: str) ->
         made = supports.insert_many(connection, space.id, revision, rows)
         present |= dict(zip(fresh, made, strict=True))
         follow_supports(home, connection, space, [*owners.values(), target.id], revision)
-    return tuple(present[image.content_hash] for image in stored)
+    return MovedSupports(revision, tuple(present[image.content_hash] for image in stored))
 
 
 def _require_alive(

@@ -13,7 +13,7 @@ from trustvlm.service.support.audit import audit, audit_given
 from trustvlm.service.support.edit import keep_support, move_support
 from trustvlm.types import Queries
 from trustvlm.types.bounds import flags
-from trustvlm.types.support.audit import Audit
+from trustvlm.types.support.audit import Audit, MovedSupports
 
 if TYPE_CHECKING:
     from trustvlm.reading.sets.rows import LabelledImages
@@ -62,11 +62,11 @@ class SupportVerbs(OpenHome):
         given, names, sources = given_labelled(queries, ... if truth is None else truth, sources)
         return audit_given(home, space, given, names, sources, on_error, limit, cursor)
 
-    def move_support(self, space: str, ids: Sequence[int], label: str) -> tuple[int, ...]:
-        """Give support images to another label, all of them or none; the ids that they have there.
+    def move_support(self, space: str, ids: Sequence[int], label: str) -> MovedSupports:
+        """Give support images to another label, all of them or none.
 
         They are removed from their labels, and can be restored there. An image that `label` has
-        already is only removed; the id is that of its image.
+        already is not added again; the id is that of its image.
 
         Raises:
             NotFound: unknown space, label or id, or a removed support image. InvalidInput: an image
@@ -74,12 +74,12 @@ class SupportVerbs(OpenHome):
         """
         return move_support(self._writable(), space, ids, label)
 
-    def keep_support(self, space: str, ids: Sequence[int], *, keep: bool = True) -> None:
+    def keep_support(self, space: str, ids: Sequence[int], *, keep: bool = True) -> int:
         """Store that support images are right: :meth:`audit` flags them no more. With `keep` False,
-        that is taken back.
+        that is taken back. Returns the space's revision, which stays the same.
 
         Raises:
             NotFound: unknown space or id, or a removed support image.
         """
         flags(keep=keep)
-        keep_support(self._writable(), space, ids, bool(keep))
+        return keep_support(self._writable(), space, ids, bool(keep))

@@ -1,6 +1,6 @@
 """Answers about cleaning and extending the support images of a space."""
 
-from trustvlm.types.support.audit import Audit, AuditRow
+from trustvlm.types.support.audit import Audit, AuditRow, MovedSupports
 from trustvlm.types.support.proposals import Proposal, Proposals
 
-__all__ = ["Audit", "AuditRow", "Proposal", "Proposals"]
+__all__ = ["Audit", "AuditRow", "MovedSupports", "Proposal", "Proposals"]

@@ -9,7 +9,7 @@ from typing import Literal, overload
 from trustvlm.types.json_form import Answer
 from trustvlm.types.registration import UnreadImage
 
-__all__ = ["Audit", "AuditRow"]
+__all__ = ["Audit", "AuditRow", "MovedSupports"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -99,3 +99,12 @@ class Audit(Answer):
 
     def __bool__(self) -> bool:
         return True
+
+
+@dataclass(frozen=True)
+class MovedSupports(Answer):
+    """Support images that got another label: the space's revision, and their new ids, in the order
+    of the call."""
+
+    revision: int
+    ids: tuple[int, ...]

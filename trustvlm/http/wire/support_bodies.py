@@ -1,0 +1,30 @@
+"""The bodies of requests that clean and extend support images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from trustvlm.http.wire.schemas import IdsBody, LabelledBody, Name
+from trustvlm.types.options import says
+
+__all__ = ["AuditBody", "KeepBody", "MoveBody"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditBody(LabelledBody):
+    """Labelled queries to audit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MoveBody(IdsBody):
+    """Support images that another label gets."""
+
+    label: Annotated[Name, says("the label that gets them")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeepBody(IdsBody):
+    """Support images that a person says are right."""
+
+    keep: Annotated[bool, says("false: take that back")] = True
