@@ -80,7 +80,8 @@ def test_wrong_images_are_the_most_suspicious(service: trustvlm.TrustService, no
     flagged = [row for row in audit if row.flagged]
     assert [row.suspicion > FLAG for row in audit] == [row.flagged for row in audit]
     assert audit.flagged == len(flagged) >= 0.9 * noisy.wrong.sum()
-    assert audit.precision is not None and audit.wrong_share is not None
+    assert audit.precision is not None
+    assert audit.wrong_share is not None
     assert audit.precision == pytest.approx(
         np.mean([wrong[row.id or 0] for row in flagged]), abs=0.15
     )
@@ -89,7 +90,8 @@ def test_wrong_images_are_the_most_suspicious(service: trustvlm.TrustService, no
     named = [row for row in flagged if wrong[row.id or 0]]
     right = [row.looks_like == noisy.names[noisy.truth[order[(row.id or 0) - 1]]] for row in named]
     assert np.mean(right) >= 0.9
-    assert audit.evidence == "whitened" and audit.without_text == audit.alone == 0
+    assert audit.evidence == "whitened"
+    assert audit.without_text == audit.alone == 0
 
 
 def test_leave_one_out_is_that_of_a_space_without_the_image(
@@ -99,7 +101,8 @@ def test_leave_one_out_is_that_of_a_space_without_the_image(
     The order of the suspicions of left-out images follows a real removal."""
     row = service.audit("s")[0]
     revision = service.get_space("s").revision
-    assert row.id is not None and row.label != row.looks_like
+    assert row.id is not None
+    assert row.label != row.looks_like
     service.remove_support("s", [row.id])
     order = np.argsort(noisy.label, kind="stable")
     image = order[row.id - 1]
@@ -139,7 +142,8 @@ def test_a_labelled_set_that_is_not_registered(tmp_path: Path, noisy: Noisy) -> 
         queries = trustvlm.Queries(noisy.classifier, noisy.verifier)
         sources = [f"image {i}" for i in range(len(truth))]
         audit = service.audit("s", queries, truth, sources=sources)
-        assert audit.images == len(truth) - 1 and audit.unlabelled == 1
+        assert audit.images == len(truth) - 1
+        assert audit.unlabelled == 1
         places = np.array([row.place for row in audit])
         assert sorted(places.tolist()) == list(range(1, len(truth)))
         assert [row.source for row in audit] == [sources[place] for place in places]
@@ -168,7 +172,8 @@ def test_kept_images_do_not_come_back(service: trustvlm.TrustService) -> None:
     assert service.keep_support("s", first[:2]) == revision
     audit = service.audit("s")
     assert [row.id for row in audit if row.flagged] == first[2:]
-    assert [row.id for row in audit if row.kept] == first[:2] and audit.kept == 2
+    assert [row.id for row in audit if row.kept] == first[:2]
+    assert audit.kept == 2
     service.keep_support("s", first[:1], keep=False)
     assert [row.id for row in service.audit("s") if row.flagged] == [first[0], *first[2:]]
 
@@ -184,7 +189,8 @@ def test_moved_images_are_of_the_other_label(service: trustvlm.TrustService) -> 
     of_label = {one.id for one in service.list_supports("s", row.looks_like)}
     assert set(moved.ids) <= of_label
     again = {one.id: one for one in service.audit("s")}
-    assert not again[moved.ids[0]].flagged and row.id not in again
+    assert not again[moved.ids[0]].flagged
+    assert row.id not in again
     with pytest.raises(trustvlm.InvalidInput, match="of other labels than"):
         service.move_support("s", moved.ids, row.looks_like)
     service.remove_support("s", moved.ids)
@@ -192,7 +198,7 @@ def test_moved_images_are_of_the_other_label(service: trustvlm.TrustService) -> 
     assert {one.id for one in service.audit("s") if one.flagged} >= {row.id}
 
 
-@pytest.mark.parametrize("ids, label", [([10**6], "label 1"), ([1], "no such label")])
+@pytest.mark.parametrize(("ids", "label"), [([10**6], "label 1"), ([1], "no such label")])
 def test_nothing_moves_where_something_is_missing(
     service: trustvlm.TrustService, ids: list[int], label: str
 ) -> None:
@@ -213,7 +219,8 @@ def test_what_cannot_be_judged_is_counted(tmp_path: Path, noisy: Noisy) -> None:
         assert service.audit("s").evidence == "none"
         service.register("s", inputs)
         audit = service.audit("s")
-        assert audit.alone == 1 and audit.judged == audit.images - 1 == audit.without_text
+        assert audit.alone == 1
+        assert audit.judged == audit.images - 1 == audit.without_text
         assert {row.judged_by for row in audit} == {"image"}
         make(service, "single")
         service.register("single", [
@@ -222,7 +229,8 @@ def test_what_cannot_be_judged_is_counted(tmp_path: Path, noisy: Noisy) -> None:
         ])  # fmt: skip
         single = service.audit("single")
         assert (single.evidence, single.judged, single.rows) == ("one image", 0, ())
-        assert single.precision is None and single.wrong_share is None
+        assert single.precision is None
+        assert single.wrong_share is None
 
 
 def test_images_of_an_alias_are_those_of_its_label(
@@ -240,7 +248,7 @@ def test_images_of_an_alias_are_those_of_its_label(
 
 
 @pytest.mark.parametrize(
-    "arguments, message",
+    ("arguments", "message"),
     [
         ({"truth": ["label 1"]}, "belong to queries"),
         ({"queries": trustvlm.Queries(np.ones((1, DIM))), "truth": ["label 1"]}, "verifier"),
@@ -290,4 +298,5 @@ def test_command_line(service: trustvlm.TrustService, noisy: Noisy, tmp_path: Pa
 
 def test_the_repr_of_an_audit_is_short(service: trustvlm.TrustService) -> None:
     audit = service.audit("s", limit=1)
-    assert isinstance(audit, Audit) and len(repr(audit)) < 2_000
+    assert isinstance(audit, Audit)
+    assert len(repr(audit)) < 2_000

@@ -203,6 +203,7 @@ def _of_vectors(http: Http, world: World) -> None:
     http("POST", "/v1/spaces/s/remove-supports", json={"ids": ids})
     http("POST", "/v1/spaces/s/restore-supports", json={"ids": ids})
     http("PATCH", "/v1/spaces/s/labels/also%20beach", json={"new_name": "shore"})
+    _clean(http, few | {"truth": world.names}, few, ids)
     http("DELETE", "/v1/spaces/s/labels/shore")
     http("POST", "/v1/spaces/s/labels/shore/restore")
     http("POST", "/v1/spaces/s/check-labels", json={"names": ["beach", "forest"]})
@@ -261,6 +262,21 @@ def _of_vectors(http: Http, world: World) -> None:
     ended = http("GET", "/v1/jobs")["jobs"][0]["id"]
     http("GET", f"/v1/jobs/{ended}")
     http("POST", f"/v1/jobs/{ended}/cancel")
+
+
+def _clean(
+    http: Http, labelled: dict[str, Any], unlabelled: dict[str, Any], ids: list[int]
+) -> None:
+    """Audits and proposals of a space with support images."""
+    http("GET", "/v1/spaces/s/audit?limit=3")
+    _done(http, http("POST", "/v1/spaces/s/audit", json=labelled, status=202))
+    http("POST", "/v1/spaces/s/keep-supports", json={"ids": ids[:1]})
+    moved = {"ids": ids[:1], "label": "airport"}
+    made = http("POST", "/v1/spaces/s/move-supports", json=moved)["ids"]
+    http("POST", "/v1/spaces/s/remove-supports", json={"ids": made})
+    http("POST", "/v1/spaces/s/restore-supports", json={"ids": ids[:1]})
+    _done(http, http("POST", "/v1/spaces/s/propose", json=unlabelled, status=202))
+    http("DELETE", "/v1/spaces/s/proposed-supports")
 
 
 def _review(http: Http, queries: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ import click
 from trustvlm import __version__
 from trustvlm.cli.commands.bulk import bulk
 from trustvlm.cli.commands.calibration import calibrate, calibration, recalibrate
-from trustvlm.cli.commands.cleaning import audit
+from trustvlm.cli.commands.cleaning import audit, propose
 from trustvlm.cli.commands.evaluate import evaluate
 from trustvlm.cli.commands.feedback import feedback, monitor
 from trustvlm.cli.commands.home import backup, db, export, import_, restore, verify
@@ -203,7 +203,7 @@ def _typed(ctx: click.Context, name: str) -> bool:
 
 
 COMMANDS: tuple[click.Command, ...] = (
-    *(start, space, register, label, support, audit, score, bulk, search, map_),
+    *(start, space, register, label, support, audit, propose, score, bulk, search, map_),
     *(evaluate, calibrate, recalibrate, calibration, feedback, review, monitor),
     *(index, db, backup, restore, export, import_, verify, purge, serve, key, demo),
     completion,

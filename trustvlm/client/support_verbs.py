@@ -8,17 +8,19 @@ from types import EllipsisType
 from typing import TYPE_CHECKING, Any
 
 from trustvlm.client import measure
-from trustvlm.client.codec import options_query, read
+from trustvlm.client.codec import npz_body, options_query, read, truth_array
 from trustvlm.client.connection import Connected
-from trustvlm.client.jobs import Progress
+from trustvlm.client.jobs import Progress, finished
+from trustvlm.client.queries import embedded_queries
 from trustvlm.client.transport import json_body, path_of
 from trustvlm.errors import InvalidInput
-from trustvlm.reading.given import given_labelled
+from trustvlm.reading.given import given_labelled, given_queries
 from trustvlm.reading.hold_out import HeldOut
 from trustvlm.types import Queries
-from trustvlm.types.arrays import id_list
+from trustvlm.types.arrays import id_list, optional_texts
 from trustvlm.types.bounds import flags, whole
 from trustvlm.types.support.audit import Audit, AuditRow, MovedSupports
+from trustvlm.types.support.proposals import Proposals, RemovedProposals
 
 if TYPE_CHECKING:
     from trustvlm.reading.sets.rows import LabelledImages
@@ -30,7 +32,7 @@ _PAGE = 1_000
 
 
 class SupportVerbs(Connected):
-    """Auditing and moving support images of a service elsewhere."""
+    """Auditing, moving and proposing support images of a service elsewhere."""
 
     def audit(
         self,
@@ -66,13 +68,53 @@ class SupportVerbs(Connected):
         while True:
             left = _PAGE if most is None else min(_PAGE, most - len(rows))
             query = options_query([("limit", left), ("cursor", cursor)])
-            page = read(
-                Audit, self._wire.ask("GET", path_of("spaces", space, "audit"), query=query)
-            )
+            page = read(Audit, self._wire.ask("GET", path, query=query))
             rows += page.rows
             cursor = page.next_cursor
             if cursor is None or len(rows) == most:
                 return replace(page, rows=tuple(rows))
+
+    def propose(
+        self,
+        space: str,
+        queries: Queries | Images | LabelledImages,
+        *,
+        accept: bool = False,
+        review: bool = False,
+        few: int = 4,
+        sources: Sequence[str | None] | None = None,
+        on_error: str = "raise",
+        progress: Progress | None = None,
+    ) -> Proposals:
+        """Propose support images for labels that have none or few, from images without labels; see
+        :meth:`TrustService.propose`. The service does it as a job; `progress` is called as for
+        :meth:`evaluate`."""
+        flags(accept=accept, review=review)
+        options: list[tuple[str, Any]] = [("accept", bool(accept)), ("review", bool(review))]
+        options.append(("few", whole("few", few, bounds="k")))
+        embedded = embedded_queries(self._wire, space, given_queries(queries), on_error)
+        arrays: dict[str, Any] = dict(embedded.arrays)
+        names = list(embedded.sources) if embedded.sources is not None else None
+        if sources is not None:
+            given = optional_texts(sources, "sources", "one name for each query, or None")
+            places = embedded.places if embedded.sources is not None else range(len(given))
+            names = [given[place] for place in places]
+        if names is not None:
+            arrays["sources"] = truth_array(names, "sources")
+        path = path_of("spaces", space, "propose")
+        result = finished(self._wire, path, options_query(options), npz_body(arrays), progress)
+        proposals = read(Proposals, result)
+        if embedded.sources is None:
+            return proposals
+        rows = tuple(replace(one, place=embedded.places[one.place]) for one in proposals.rows)
+        return replace(proposals, rows=rows, notes=embedded.notes, failures=embedded.failures)
+
+    def remove_proposed(self, space: str, *, label: str | None = None) -> RemovedProposals:
+        """Remove the support images that were proposed; see
+        :meth:`TrustService.remove_proposed`."""
+        query = options_query([("label", label)])
+        path = path_of("spaces", space, "proposed-supports")
+        return read(RemovedProposals, self._wire.ask("DELETE", path, query=query, write=True))
 
     def move_support(self, space: str, ids: Sequence[int], label: str) -> MovedSupports:
         """Give support images to another label; see :meth:`TrustService.move_support`."""

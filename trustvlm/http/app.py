@@ -29,6 +29,7 @@ from trustvlm.http.routes import (
     history,
     labels,
     measuring,
+    proposing,
     queries,
     review,
     spaces,
@@ -48,7 +49,9 @@ __all__ = ["ROUTERS", "create_app"]
 PACKED_FROM = 1_024
 """Bytes from which on an answer is compressed, for clients that accept it."""
 
-ROUTERS = (state, spaces, labels, supports, auditing, queries, measuring, review, history)
+ROUTERS = (
+    state, spaces, labels, supports, auditing, proposing, queries, measuring, review, history,
+)  # fmt: skip
 
 
 def methods_of(path: str) -> list[str]:

@@ -341,7 +341,8 @@ class Job(Answer):
 
     Attributes:
         id: its name. space: where.
-        kind: "evaluate", "calibrate" or "import" (of answers to the review queue).
+        kind: "evaluate", "calibrate", "audit", "propose" or "import" (of answers to the review
+            queue).
         state: "queued", "running", "done", "failed", "cancelled" or "interrupted" (its service was
             asked to end).
         phase, done, total: what it does now, and how much of it is done; total is None where that
@@ -352,7 +353,7 @@ class Job(Answer):
     """
 
     id: str
-    kind: Literal["evaluate", "calibrate", "import"]
+    kind: Literal["evaluate", "calibrate", "audit", "propose", "import"]
     space: str
     state: Literal["queued", "running", "done", "failed", "cancelled", "interrupted"]
     phase: str

@@ -21,9 +21,9 @@ __all__ = [
     "identifier", "number", "value_range", "whole",
 ]  # fmt: skip
 
-TRAYS = ("review", "sample")
-"""Where items of a review queue wait: verdicts that were not accepted, and verdicts drawn at
-random."""
+TRAYS = ("review", "sample", "proposal")
+"""Where items of a review queue wait: verdicts that were not accepted, verdicts drawn at random,
+and proposed support images."""
 STATES = ("open", "answered", "skipped")
 FORMATS = ("csv", "label-studio")
 """Files that a review queue is written to and answers are read from."""

@@ -49,7 +49,8 @@ class ReviewRow(Base):
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     space_id: Mapped[int] = mapped_column(ForeignKey("spaces.id"))
     tray: Mapped[str] = mapped_column(String(16))
-    """"review": the verdict was not accepted; "sample": drawn at random. Others may follow."""
+    """"review": the verdict was not accepted; "sample": drawn at random; "proposal":
+    proposed as a support image. Others may follow."""
     state: Mapped[str] = mapped_column(String(8))
     """"open", "answered" or "skipped"."""
     content_hash: Mapped[bytes] = mapped_column(LargeBinary(32))

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trustvlm.cli.commands.options import FORMAT, LABEL, PATHS, SPACE, file, flag, json_flag, number
+from trustvlm.cli.commands.options import (
+    FORMAT,
+    LABEL,
+    PATHS,
+    SPACE,
+    file,
+    flag,
+    json_flag,
+    number,
+    text,
+)
 from trustvlm.cli.printing.formats import Column, as_json, row_writer
 from trustvlm.cli.printing.registration import (
     report_known,
@@ -18,6 +28,7 @@ from trustvlm.cli.printing.registration import (
     summary,
 )
 from trustvlm.cli.printing.safe_text import count, note, quoted
+from trustvlm.cli.printing.suggested import here
 from trustvlm.cli.reading.folders import check_exclude, exclude_option, finding
 from trustvlm.cli.reading.images import image_options, note_images, report_unreadable
 from trustvlm.cli.session import Session, exactly_one, pass_local
@@ -38,6 +49,8 @@ SUPPORTS = [
 IDS = click.argument(
     "ids", metavar="ID...", nargs=-1, required=True, type=click.IntRange(1, 2**63 - 1)
 )
+
+IDS_IF_ANY = click.argument("ids", metavar="[ID...]", nargs=-1, type=click.IntRange(1, 2**63 - 1))
 
 
 @click.group()
@@ -117,10 +130,14 @@ def _images(
 
 @support.command()
 @SPACE
-@IDS
+@IDS_IF_ANY
+@flag("--proposed", help="Remove those that 'trustvlm propose' chose.")
+@text("--label", metavar="NAME", help="With --proposed: of this label only.")
 @click.pass_obj
-def remove(session: Session, space: str, ids: tuple[int, ...]) -> None:
-    """Remove support images by id.
+def remove(
+    session: Session, space: str, ids: tuple[int, ...], proposed: bool, label: str | None
+) -> None:
+    """Remove support images by id, or all proposed ones.
 
     The ids are numbers in the first column of 'trustvlm support list SPACE LABEL'; 'trustvlm
     register --json' prints those that it adds. 'trustvlm support restore' undoes it until purged.
@@ -129,9 +146,18 @@ def remove(session: Session, space: str, ids: tuple[int, ...]) -> None:
     trustvlm support list aerial beach
     trustvlm support remove aerial 17 18
     """
+    exactly_one(ID=ids, proposed=proposed or None)
+    if label is not None and not proposed:
+        raise click.UsageError("--label belongs to --proposed.")
     with session.writing() as service:
-        revision = service.remove_support(space, ids)
+        if proposed:
+            removed = service.remove_proposed(space, label=label)
+            ids, revision = removed.ids, removed.revision
+        else:
+            revision = service.remove_support(space, ids)
     click.echo(f"removed {count(len(set(ids)), 'support image')}; revision {revision}")
+    if proposed and ids:
+        note(f"to undo it: {here('support restore', space, *ids)}")
 
 
 @support.command()

@@ -35,6 +35,7 @@ EXAMPLES = {
     "support remove": "trustvlm support remove digits 3",
     "support restore": "trustvlm support restore digits 3",
     "audit": "trustvlm audit digits\n  trustvlm audit digits demo-home/images/held-out --all",
+    "propose": "trustvlm propose digits demo-home/images/held-out --few 20",
     "score": "trustvlm score digits demo-home/images/held-out/nine",
     "bulk score": "trustvlm bulk score digits demo-home/images/held-out scores --keep-embeddings",
     "bulk embed": "trustvlm bulk embed digits demo-home/images/held-out embeddings",

@@ -34,7 +34,7 @@ ITEM = f"{REVIEW}/items/{{item}}"
 router = APIRouter(tags=["review"])
 Id = Annotated[int, Path(ge=1, le=2**63 - 1)]
 After = Annotated[int | None, Query(ge=0, le=2**63 - 1)]
-Tray = Literal["review", "sample"]
+Tray = Literal["review", "sample", "proposal"]
 State = Literal["open", "answered", "skipped", "any"]
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from trustvlm.http.wire.schemas import IdsBody, LabelledBody, Name
-from trustvlm.types.options import says
+from trustvlm.http.wire.schemas import IdsBody, LabelledBody, Name, QueryBody
+from trustvlm.types.options import ReadingOptions, says
+from trustvlm.types.support.proposals import ProposeOptions
 
-__all__ = ["AuditBody", "KeepBody", "MoveBody"]
+__all__ = ["AuditBody", "KeepBody", "MoveBody", "ProposeBody"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,3 +29,10 @@ class KeepBody(IdsBody):
     """Support images that a person says are right."""
 
     keep: Annotated[bool, says("false: take that back")] = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProposeBody(ProposeOptions, ReadingOptions, QueryBody):
+    """Images without labels."""
+
+    sources: list[Name | None] | None = None

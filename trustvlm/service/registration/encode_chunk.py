@@ -52,7 +52,7 @@ class RegisterOptions:
         must_exist: unknown labels are NotFound instead of new.
         limits: how the images are read.
         pictures: content hash → name and small JPEG of images that come as vectors, where the
-            caller has them.
+            caller has them. proposed: they were chosen from images without labels.
     """
 
     on_commit: Callable[[list[str]], None] | None
@@ -62,6 +62,7 @@ class RegisterOptions:
     bring_back: bool
     limits: ImageLimits
     pictures: Mapping[bytes, tuple[str | None, bytes | None]] = field(default_factory=dict)
+    proposed: bool = False
 
 
 @dataclass(eq=False)
@@ -150,6 +151,7 @@ def encode_chunk(
             if not _stays_out(encoded, stored, options, label.name, support.content_hash):
                 if (picture := options.pictures.get(support.content_hash)) is not None:
                     support = replace(support, source=picture[0], thumbnail=picture[1])
+                support = replace(support, proposed=options.proposed)
                 encoded.supports[label.name].append(support)
         for file in label.images:
             if _is_new(encoded, stored, options, label.name, file):

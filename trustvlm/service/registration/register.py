@@ -77,9 +77,11 @@ def register(
     image_range: tuple[float, float] | None = None,
     accept_truncated: bool = False,
     pictures: Mapping[bytes, tuple[str | None, bytes | None]] | None = None,
+    proposed: bool = False,
 ) -> RegisterResult:
     """See :meth:`TrustService.register`; with `must_exist`, unknown labels are NotFound instead of
-    new. `pictures`: see :class:`RegisterOptions`."""
+    new. `pictures`, `proposed`: see :class:`RegisterOptions`; the latter of images that come as
+    vectors."""
     inputs = labels_of_call(home, inputs)
     with home.catalog.read() as connection:
         space = spaces.find(connection, space_name)
@@ -90,7 +92,14 @@ def register(
             missing = unknown(connection, space.id, planned)
             raise NotFound(not_found_text(missing, space.name, "register it first"))
     options = RegisterOptions(
-        on_commit, progress, must_exist, keep_originals, bring_back, limits, pictures or {}
+        on_commit,
+        progress,
+        must_exist,
+        keep_originals,
+        bring_back,
+        limits,
+        pictures or {},
+        proposed,
     )
     for label in planned.values():
         _check_against(space, label, existing.get(label.name), must_exist)

@@ -7,13 +7,15 @@ from types import EllipsisType
 from typing import TYPE_CHECKING
 
 from trustvlm.errors import InvalidInput
-from trustvlm.reading.given import given_labelled
+from trustvlm.reading.given import given_labelled, given_queries
 from trustvlm.service.home.open_home import OpenHome
 from trustvlm.service.support.audit import audit, audit_given
 from trustvlm.service.support.edit import keep_support, move_support
+from trustvlm.service.support.propose import propose, remove_proposed
 from trustvlm.types import Queries
 from trustvlm.types.bounds import flags
 from trustvlm.types.support.audit import Audit, MovedSupports
+from trustvlm.types.support.proposals import Proposals, RemovedProposals
 
 if TYPE_CHECKING:
     from trustvlm.reading.sets.rows import LabelledImages
@@ -23,7 +25,7 @@ __all__ = ["SupportVerbs"]
 
 
 class SupportVerbs(OpenHome):
-    """Auditing and moving support images of an open home."""
+    """Auditing, moving and proposing support images of an open home."""
 
     def audit(
         self,
@@ -61,6 +63,49 @@ class SupportVerbs(OpenHome):
             return audit(home, space, limit, cursor)
         given, names, sources = given_labelled(queries, ... if truth is None else truth, sources)
         return audit_given(home, space, given, names, sources, on_error, limit, cursor)
+
+    def propose(
+        self,
+        space: str,
+        queries: Queries | Images | LabelledImages,
+        *,
+        accept: bool = False,
+        review: bool = False,
+        few: int = 4,
+        sources: Sequence[str | None] | None = None,
+        on_error: str = "raise",
+    ) -> Proposals:
+        """Propose support images for labels that have none or few, from images without labels.
+
+        Images that are unlike every support image are left out, as are support images and images
+        whose true label is stored. Proposed are the up to 8 most probable images of a label, if
+        their probability is 0.5 or more and 6 of their 10 nearest images of the call get the same
+        label; a label that would get fewer than 4 gets none (docs/support-images.md).
+
+        Args:
+            queries: images, or embeddings of both encoders, as for :meth:`score`. They should be
+                many: neighbours are looked for among them.
+            accept: make the proposals support images at once, marked as proposed:
+                :meth:`remove_proposed` removes them together. review: put them into the tray
+                "proposal" of the review queue, where a person accepts each. By default nothing is
+                stored.
+            few: labels with fewer support images than this get proposals.
+            sources: names of the images. on_error: as for :meth:`score`.
+
+        Raises:
+            NotFound: unknown space. InvalidInput: wrong shapes, NaN, embeddings of one
+            encoder only, or a space without labels.
+        """
+        home = self._writable() if accept or review else self._ready()
+        given = given_queries(queries)
+        return propose(
+            home, space, given, sources, accept=accept, review=review, few=few, on_error=on_error
+        )
+
+    def remove_proposed(self, space: str, *, label: str | None = None) -> RemovedProposals:
+        """Remove the support images that were proposed, of one label or of all; they can be
+        restored. Raises NotFound: unknown space or label."""
+        return remove_proposed(self._writable(), space, label)
 
     def move_support(self, space: str, ids: Sequence[int], label: str) -> MovedSupports:
         """Give support images to another label, all of them or none.

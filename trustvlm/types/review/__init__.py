@@ -42,7 +42,8 @@ class ReviewItem(Answer):
     """An image of the review queue, with the verdict that it got when it was scored.
 
     Attributes:
-        tray: "review" (its verdict was not accepted) or "sample" (it was drawn at random).
+        tray: "review" (its verdict was not accepted), "sample" (it was drawn at random) or
+            "proposal" (it is proposed as a support image).
         state: "open", "answered" or "skipped".
         source: name of the image, where it has one. has_picture: whether a small picture is stored.
         predicted, decision, probability, trust, rule, calibration_id, revision: the verdict.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, overload
+from typing import Annotated, Literal, overload
 
-from trustvlm.types.json_form import Answer
+from trustvlm.types.json_form import Answer, Object
 from trustvlm.types.registration import UnreadImage
 
 __all__ = ["Audit", "AuditRow", "MovedSupports"]
@@ -80,7 +80,7 @@ class Audit(Answer):
     rows: tuple[AuditRow, ...]
     next_cursor: int | None = None
     notes: tuple[str, ...] = ()
-    failures: tuple[UnreadImage, ...] = ()
+    failures: tuple[Annotated[UnreadImage, Object()], ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -4,12 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import overload
+from typing import Annotated, overload
 
-from trustvlm.types.json_form import Answer
+from trustvlm.types.json_form import Answer, Object
+from trustvlm.types.options import Options, WholeNumber, Within, says
 from trustvlm.types.registration import UnreadImage
 
-__all__ = ["Proposal", "Proposals"]
+__all__ = ["Proposal", "Proposals", "ProposeOptions", "RemovedProposals"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProposeOptions(Options):
+    """What becomes of proposed support images."""
+
+    accept: Annotated[bool, says("make them support images at once, marked as proposed")] = False
+    review: Annotated[bool, says("put them into the review queue, tray proposal")] = False
+    few: Annotated[WholeNumber, Within("k"), says("propose for labels with fewer images")] = 4
+
+
+@dataclass(frozen=True)
+class RemovedProposals(Answer):
+    """Proposed support images that were removed: the space's revision, and their ids."""
+
+    revision: int
+    ids: tuple[int, ...]
 
 
 @dataclass(frozen=True, repr=False)
@@ -60,7 +78,7 @@ class Proposals(Answer):
     queued: int
     rows: tuple[Proposal, ...]
     notes: tuple[str, ...] = ()
-    failures: tuple[UnreadImage, ...] = ()
+    failures: tuple[Annotated[UnreadImage, Object()], ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)

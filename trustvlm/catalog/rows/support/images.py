@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,12 +13,12 @@ from trustvlm.catalog.rows.labels import groups
 from trustvlm.catalog.rows.supports import NewSupport
 from trustvlm.catalog.store.bulk import rows_among, slices
 from trustvlm.catalog.store.models import Label, Support, Thumbnail
-from trustvlm.catalog.store.vectors import unpack, verify_checksums
-from trustvlm.types.arrays import Float64s, Int64s
+from trustvlm.catalog.store.vectors import pack, unpack, verify_checksums
+from trustvlm.types.arrays import Float32s, Float64s, Int64s
 
 __all__ = [
-    "LabelImages", "Shown", "complete", "copies", "ids_of", "kept", "mark_kept", "of_labels",
-    "proposed", "shown",
+    "LabelImages", "Shown", "complete", "copies", "few_labels", "hash_of", "ids_of", "kept",
+    "mark_kept", "of_labels", "proposed", "shown",
 ]  # fmt: skip
 
 _LIVE = Support.removed_revision.is_(None)
@@ -175,3 +176,19 @@ def _copy(row: Row[*tuple[Any, ...]], dims: tuple[int, int]) -> NewSupport:
         thumbnail=row.jpeg,
         proposed=bool(row.proposed),
     )
+
+
+def few_labels(connection: Connection, space_id: int, few: int) -> set[int]:
+    """Ids of the labels with fewer than `few` support images, aliases left out."""
+    query = select(Label.id).where(
+        Label.space_id == space_id,
+        Label.removed_revision.is_(None),
+        Label.alias_of.is_(None),
+        Label.support_count < few,
+    )
+    return set(connection.scalars(query))
+
+
+def hash_of(embedding: Float32s) -> bytes:
+    """The content hash of a support image that comes as an embedding of the verifier."""
+    return hashlib.sha256(pack(embedding)).digest()

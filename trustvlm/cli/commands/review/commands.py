@@ -37,7 +37,8 @@ ITEM = click.argument("item", metavar="ID", type=click.IntRange(1, 2**63 - 1))
 TRAY = click.option(
     "--tray",
     type=Choice(TRAYS),
-    help="review: not accepted; sample: drawn at random.  [default: both]",
+    help="review: not accepted; sample: drawn at random; proposal: proposed as support images.  "
+    "[default: all]",
 )
 
 

@@ -3,6 +3,7 @@
 import { get, path } from "../api.js";
 import { freshId, h, put, settled } from "../dom.js";
 import { takesImages } from "../encoders.js";
+import { auditHref } from "./audit.js";
 import { bulkPanel } from "./bulk.js";
 import { addPanel } from "./labeladd.js";
 import { removeSpace } from "./spaces.js";
@@ -52,7 +53,8 @@ export async function showList(root, context) {
   showCoverage(coverage, space);
   put(root,
     h("div", { class: "row spread head" }, h("h1", {}, "Labels"),
-      h("div", { class: "row" }, h("a", { class: "trash-link", href: trashHref(space), title: "Removed labels and support images, which can be restored" }, "Trash"), paste, add)),
+      h("div", { class: "row" }, h("a", { class: "trash-link", href: auditHref(space), title: "Support images that probably have a wrong label" }, "Check images"),
+        h("a", { class: "trash-link", href: trashHref(space), title: "Removed labels and support images, which can be restored" }, "Trash"), paste, add)),
     h("p", { class: "lead" }, "The names that an image can get, and the support images of each."),
     adding.root, many.root, coverage, searchBar(wanted, () => search(), settled(() => search())), said, list, end,
     h("p", { class: "foot" }, drop));

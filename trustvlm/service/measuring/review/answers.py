@@ -30,6 +30,9 @@ __all__ = ["answer", "found", "image_of", "queries_of", "skip", "undo"]
 SAMPLING = {"sample": "random"}
 """The sampling of the observations that answers make, by tray; of every other tray "chosen"."""
 
+PROPOSAL = "proposal"
+"""The tray of proposed support images: to say that one is right is to accept it."""
+
 
 def answer(
     home: Home, space_name: str, item_id: int, truth: str | None, use_as_support: bool
@@ -41,6 +44,7 @@ def answer(
             "use_as_support: a support image needs a label; the answer is none of the labels"
         )
     space, item, image = image_of(home, space_name, item_id)
+    use_as_support = use_as_support or (item.tray == PROPOSAL and truth is not None)
     if item.state != "answered":
         queries = queries_of(space, image)
         sampling = SAMPLING.get(item.tray, "chosen")
@@ -107,7 +111,8 @@ def _promote(home: Home, space: SpaceRecord, item: ReviewItem, image: StoredImag
         classifier_image_vectors=None if image.verifier is None else [image.classifier],
     )
     picture = {content: (item.source, image.thumbnail)}
-    register(home, space.name, [given], must_exist=True, bring_back=True, pictures=picture)
+    register(home, space.name, [given], must_exist=True, bring_back=True, pictures=picture,
+             proposed=item.tray == PROPOSAL)  # fmt: skip
     with home.catalog.write("promote") as connection:
         require_unchanged(connection, space)
         ids = supports.ids_of_hashes(connection, space.id, [content])

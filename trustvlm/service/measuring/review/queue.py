@@ -26,7 +26,8 @@ __all__ = ["ReviewQueue"]
 
 class ReviewQueue(QueueFiles):
     """Images of a space that wait for a person: those whose verdict was not accepted (tray
-    "review") and some drawn at random (tray "sample"). Made by :meth:`TrustService.review`.
+    "review"), some drawn at random (tray "sample"), and proposed support images (tray "proposal").
+    Made by :meth:`TrustService.review`.
 
     Images come from :meth:`TrustService.score` with review=True, and from the HTTP service once
     :meth:`collect` has switched that on. Each waits with its embeddings, a small picture where it
@@ -120,7 +121,7 @@ class ReviewQueue(QueueFiles):
         Args:
             truth: a label of the space; None: none of the labels.
             use_as_support: make the image a support image of that label, too; then it calibrates no
-                more.
+                more. That of a proposal becomes one always.
 
         Raises:
             NotFound: no such label. Conflict: the item was answered in another way.

@@ -1,0 +1,128 @@
+"""Proposing support images from images without labels."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from trustvlm.cli.commands.options import FORMAT, PATHS, SPACE, file, flag, number
+from trustvlm.cli.printing.formats import Column, row_writer, say
+from trustvlm.cli.printing.progress import progress_bar
+from trustvlm.cli.printing.safe_text import count, note
+from trustvlm.cli.printing.suggested import here
+from trustvlm.cli.reading.folders import check_exclude, exclude_option, finding
+from trustvlm.cli.reading.images import image_options, note_images, report_unreadable
+from trustvlm.cli.session import Session, exactly_one
+from trustvlm.errors import InvalidInput
+from trustvlm.types.tables.probability import chance
+
+if TYPE_CHECKING:
+    from trustvlm.service import TrustService
+    from trustvlm.types import Queries
+    from trustvlm.types.support.proposals import Proposals
+
+__all__ = ["propose"]
+
+PROPOSALS = [
+    Column("label", "label", "bold"),
+    Column("probability", lambda row: chance(row["probability"]), right=True),
+    Column("like neighbours", "neighbours", right=True, rank=2),
+    Column("support image", "support_id", right=True, rank=1),
+    Column("source", "source", narrow="end"),
+]
+
+
+_ALL = 10**9  # rows: images are compared with each other
+
+
+@click.command()
+@SPACE
+@PATHS
+@file("--vectors", metavar="FILE.npz", help="Embeddings in the arrays classifier and verifier.")
+@number("--few", bounds="k", default=4, help="Propose for labels with fewer support images.")
+@flag("--accept", help="Make them support images at once.")
+@flag("--review", help="Put them into the review queue, for a person to accept each.")
+@exclude_option
+@image_options
+@FORMAT
+@click.pass_obj
+def propose(
+    session: Session,
+    space: str,
+    paths: tuple[Path, ...],
+    vectors: Path | None,
+    few: int,
+    accept: bool,
+    review: bool,
+    exclude: tuple[str, ...],
+    reading: dict[str, Any],
+    form: str,
+) -> None:
+    """Propose support images for labels that have none or few.
+
+    PATHS are images without labels, and folders of them: the more, the better. A label gets its 4
+    to 8 most probable images, if images like them get the same label. Without --accept or --review
+    they are listed only. 'trustvlm support remove SPACE --proposed' removes accepted ones together.
+    """
+    exactly_one(PATHS=paths, vectors=vectors)
+    check_exclude(exclude, paths)
+    if accept and review:
+        raise click.UsageError("Expected --accept or --review, got both.")
+    with session.writing() if accept or review else session.reading() as service:
+        queries, sources = _given(service, space, paths, vectors, exclude, reading)
+        options: dict[str, Any] = {"accept": accept, "review": review, "few": few}
+        proposals = service.propose(space, queries, sources=sources, **options)
+    if proposals.rows or form != "table":
+        row_writer(form, PROPOSALS).write(map(asdict, proposals))
+    if form == "table":
+        _print(space, proposals, accept, review)
+
+
+def _given(
+    service: TrustService,
+    space: str,
+    paths: tuple[Path, ...],
+    vectors: Path | None,
+    exclude: tuple[str, ...],
+    reading: dict[str, Any],
+) -> tuple[Queries, list[str | None] | None]:
+    service.get_space(space)
+    if vectors is not None:
+        from trustvlm.cli.reading.arrays import query_batches
+
+        names, queries = next(query_batches(vectors, _ALL))
+        return queries, [*names]
+    with finding(exclude) as finder:
+        images = finder.images_of(paths)
+    if not images:
+        raise InvalidInput(f"no images in {', '.join(map(str, paths))}")
+    with progress_bar(len(images), "images") as bar:
+        embedded = service.embed(space, images, progress=bar.advance, **reading)
+    report_unreadable(embedded.failures)
+    note_images(embedded.notes)
+    if not embedded.sources:
+        raise InvalidInput("none of the images could be read")
+    return embedded.queries, list(embedded.sources)
+
+
+def _print(space: str, proposals: Proposals, accept: bool, review: bool) -> None:
+    out = {"unknown": proposals.unknown, "support images already": proposals.registered}
+    out["stored with their label"] = proposals.labelled
+    left = ", ".join(f"{number:,} {what}" for what, number in out.items() if number)
+    say(
+        f"{count(len(proposals), 'image')} proposed for {proposals.served:,} of "
+        f"{count(proposals.labels, 'label')} with fewer than {proposals.few} support images, from "
+        f"{count(proposals.images, 'image')}{f' (left out: {left})' if left else ''}"
+    )
+    if proposals.unknown is None:
+        note("the unknown test needs support images: images of no label may be among the proposals")
+    if accept and proposals.rows:
+        note(f"to take all of them back: {here('support remove', space, options='--proposed')}")
+    elif review and proposals.rows:
+        added = f"{proposals.queued:,} are new in the review queue"
+        note(f"{added}; next: {here('review next', space, options='--tray proposal')}")
+    elif proposals.rows:
+        note("nothing was stored; --review lets a person accept each, --accept takes all")
