@@ -18,6 +18,8 @@ from trustvlm.types.evaluation import Evaluation
 from trustvlm.types.json_form import Answer, Time
 from trustvlm.types.review import ReviewImport
 from trustvlm.types.rows import LabelPredictions, LabelRow, RemovedRow, SpaceRow, SupportRow
+from trustvlm.types.support.audit import Audit
+from trustvlm.types.support.proposals import Proposals
 from trustvlm.types.tables.hits import Hit
 from trustvlm.types.tables.verdict import (
     CALL_COLUMNS,
@@ -361,7 +363,8 @@ class Job(Answer):
     total: int | None
     error: JobError | None
     result: Annotated[
-        Mapping[str, Any] | None, _Documented(Evaluation | Calibration | ReviewImport | None)
+        Mapping[str, Any] | None,
+        _Documented(Evaluation | Calibration | Audit | Proposals | ReviewImport | None),
     ]
     cancelling: bool
     created_at: Time

@@ -13,7 +13,7 @@ from trustvlm.types.verdicts import Evidence
 __all__ = [
     "FORMATS", "STATES", "TRAYS", "AnswerOptions", "CollectOptions", "ReviewExport",
     "ReviewImport", "ReviewItem", "ReviewNext", "ReviewPage", "ReviewQuestion",
-    "ReviewStatus", "TrayCounts",
+    "ReviewStatus", "Taught", "TrayCounts",
 ]  # fmt: skip
 
 
@@ -38,6 +38,28 @@ class AnswerOptions(Options):
 
 
 @dataclass(frozen=True, repr=False)
+class Taught(Answer):
+    """What a new support image changes.
+
+    Attributes:
+        label_before, decision_before, probability_before: the verdict of its image, right before;
+            label, decision, probability: right after. The latter is None where the classifier's
+            label stays another one: the image itself is known then.
+        waiting: open images of the queue that were compared, the 500 oldest at most. changed: how
+            many of them get another label or decision, or a probability that differs by 0.1.
+    """
+
+    label_before: str
+    decision_before: str
+    probability_before: float | None
+    label: str
+    decision: str
+    probability: float | None
+    waiting: int
+    changed: int
+
+
+@dataclass(frozen=True, repr=False)
 class ReviewItem(Answer):
     """An image of the review queue, with the verdict that it got when it was scored.
 
@@ -50,6 +72,7 @@ class ReviewItem(Answer):
         truth: the answer: the right label; None: none of the labels, or not answered yet.
         use_as_support: the answer makes it a support image. support_id: which one it became.
         created_at, changed_at: when it was collected, and answered or skipped.
+        taught: what it changes that the image is a support image, right after it became one.
     """
 
     id: int
@@ -69,6 +92,7 @@ class ReviewItem(Answer):
     support_id: int | None
     created_at: Time
     changed_at: Time | None
+    taught: Taught | None = None
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from trustvlm.types.review import ReviewItem
 
 __all__ = [
     "CHUNK_ROWS", "Answered", "NewItem", "StoredImage", "add", "answered", "close", "counts",
-    "delete_some", "find", "forget_images", "image", "next_open", "page", "reopen", "set_support",
-    "thumbnail",
+    "delete_some", "find", "forget_images", "image", "next_open", "open_images", "page", "reopen",
+    "set_support", "thumbnail",
 ]  # fmt: skip
 
 CHUNK_ROWS = 500
@@ -27,7 +27,7 @@ _OPEN = ReviewRow.state == "open"
 _COLUMNS = [
     getattr(ReviewRow, name)
     for name in ReviewItem.__dataclass_fields__
-    if name not in ("has_picture",)
+    if name not in ("has_picture", "taught")
 ]
 _NO_ANSWER: dict[str, Any] = dict.fromkeys(
     ("changed_at", "truth_id", "truth", "support_id", "observation_id", "earlier")
@@ -188,6 +188,30 @@ def image(connection: Connection, item_id: int, dims: tuple[int, int]) -> Stored
     verify_checksums("review item", [(row.id, row.checksum, blobs)])
     verifier = None if blobs[1] is None else unpack([blobs[1]], dims[1])[0]
     return StoredImage(unpack([blobs[0]], dims[0])[0], verifier, row.thumbnail)
+
+
+def open_images(
+    connection: Connection, space_id: int, but: int, limit: int, dims: tuple[int, int]
+) -> list[StoredImage]:
+    """The images of the up to `limit` oldest open items of a space, without that of item `but` and
+    without pictures. Raises Damaged."""
+    columns = (
+        ReviewRow.id, ReviewRow.checksum, ReviewRow.classifier_embedding,
+        ReviewRow.verifier_embedding,
+    )  # fmt: skip
+    query = select(*columns).where(ReviewRow.space_id == space_id, _OPEN, ReviewRow.id != but)
+    rows = connection.execute(query.order_by(ReviewRow.id).limit(limit)).all()
+    blobs = [(row.classifier_embedding, row.verifier_embedding) for row in rows]
+    verify_checksums(
+        "review item", [(row.id, row.checksum, both) for row, both in zip(rows, blobs, strict=True)]
+    )
+    return [
+        StoredImage(
+            unpack([first], dims[0])[0], None if second is None else unpack([second], dims[1])[0],
+            None,
+        )
+        for first, second in blobs
+    ]  # fmt: skip
 
 
 def thumbnail(connection: Connection, space_id: int, item_id: int) -> bytes | None:

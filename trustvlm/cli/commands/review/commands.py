@@ -12,6 +12,7 @@ from trustvlm.cli.commands.options import FORMAT, SPACE, file, flag, json_flag, 
 from trustvlm.cli.printing.formats import Column, as_json, details, row_writer, say
 from trustvlm.cli.printing.queue import how_to_add, next_step, waiting_in
 from trustvlm.cli.printing.safe_text import count, note
+from trustvlm.cli.printing.suggested import here
 from trustvlm.cli.reading.bounds import Choice
 from trustvlm.cli.session import Session, exactly_one
 from trustvlm.errors import Conflict
@@ -20,7 +21,7 @@ from trustvlm.types.messages.commands import suggested, word
 from trustvlm.types.tables.probability import chance
 
 if TYPE_CHECKING:
-    from trustvlm.types.review import ReviewItem, ReviewQuestion, ReviewStatus
+    from trustvlm.types.review import ReviewItem, ReviewQuestion, ReviewStatus, Taught
 
 __all__ = ["review"]
 
@@ -165,7 +166,26 @@ def answer(
     _told(answered, f"item {item}: {_answer(asdict(answered))}{also}", json_)
     if support and made is None:
         note("the image was a support image before: nothing was added")
+    if answered.taught is not None:
+        note(_changes(answered.taught, str(answered.truth)))
+    elif not support and made is None and _is_corrected(answered):
+        again = here("review answer", space, item, options=f"--label {word(str(label))} --support")
+        note(f"recommended, so that the space learns from it: {again}")
     note(next_step(space, waiting))
+
+
+def _is_corrected(item: ReviewItem) -> bool:
+    """The answer is another label, of an image that calibrates nothing."""
+    return item.truth not in (None, item.predicted) and item.tray != "sample"
+
+
+def _changes(taught: Taught, truth: str) -> str:
+    """What a support image changes, in a sentence."""
+    before = f"{taught.label_before} ({chance(taught.probability_before)})"
+    after = f"{taught.label} ({chance(taught.probability)})"
+    after = f"known as {truth}" if taught.probability is None else after
+    others = f"{taught.changed:,} of {count(taught.waiting, 'waiting image')} get another answer"
+    return f"this image: {before} before, {after} now; {others}"
 
 
 def _told(item: ReviewItem, sentence: str, json_: bool) -> None:

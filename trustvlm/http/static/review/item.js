@@ -9,6 +9,7 @@ import { fileName, likely, number } from "../words.js";
 
 const DECISIONS = { accept: ["good", "✓", "Accept"], review: ["hold", "!", "Review"], unknown: ["unknown", "?", "Unknown"] };
 const PREDICTED = 0;
+const ABOUT = { sample: "Chosen at random.", proposal: "Proposed as a support image: “Right” makes it one." };
 
 /** The card as {root, focus(), pressed(key)}; `act`: {answer(truth, support, control), skip(control), undo(control), keys()}. */
 export function itemCard(view, act) {
@@ -57,7 +58,7 @@ export function itemCard(view, act) {
     h("section", { class: "answers", "aria-label": "Answer" },
       h("div", { class: "row" }, yes, no, none),
       h("h3", {}, "Or one of these", h("span", { class: "by-key" }, " (press its key)")), h("div", { class: "choices" }, others), choosing,
-      h("p", { class: "support-too" }, support, h("label", { for: support.id }, h("kbd", {}, "s"), " Also add it as a support image of that label")),
+      item.tray !== "proposal" && h("p", { class: "support-too" }, support, h("label", { for: support.id }, h("kbd", {}, "s"), " Also add it as a support image of that label")),
       h("div", { class: "row foot" }, skip, undo, help)));
   return { root, pressed, focus: () => heading.focus() };
 }
@@ -74,7 +75,7 @@ function headline({ decision, probability, calibration_id: calibration, predicte
 
 function about({ tray, rule, trust }) {
   return [
-    h("p", { class: "quiet" }, tray === "sample" ? "Chosen at random." : "Not accepted."),
+    h("p", { class: "quiet" }, ABOUT[tray] ?? "Not accepted."),
     h("details", { class: "quiet" }, h("summary", {}, "Details"), `Rule ${rule}, trust ${trustText(trust, rule)}.`)];
 }
 

@@ -5,7 +5,7 @@ import { commandOf } from "../command.js";
 import { h, put } from "../dom.js";
 import { doing, empty, working } from "../parts.js";
 import { loadRules } from "../rules.js";
-import { count, counted } from "../words.js";
+import { count, counted, likely } from "../words.js";
 import { listenToKeys, showKeys } from "./keys.js";
 import { filesPanel } from "./files.js";
 import { itemCard } from "./item.js";
@@ -14,7 +14,8 @@ export const title = "Review";
 
 const MOST_SKIPPED = 1_000; // that are taken up again at once
 const SAVE = "Save new images for review";
-const TRAYS = { review: ["Not accepted", "images whose verdict was not accepted"], sample: ["Random sample", "images chosen at random, whatever their verdict"] };
+const TRAYS = { review: ["Not accepted", "images whose verdict was not accepted"], sample: ["Random sample", "images chosen at random, whatever their verdict"],
+  proposal: ["Proposed", "images that may become support images: “Right” accepts one"] };
 
 /** The number of items that wait, in the navigation; found out when the page is opened, and kept up to date by this view. */
 export function navCount(space) {
@@ -125,11 +126,28 @@ export async function show(root, context) {
   const answer = (truth, support, control) => once(control, async () => {
     const { item } = view.question;
     const json = { truth, use_as_support: support && truth !== null };
-    const { support_id: made } = await post(where("items", item.id, "answer"), { json, signal });
+    const { support_id: made, taught } = await post(where("items", item.id, "answer"), { json, signal });
     view.last.push(item.id);
     const what = truth === null ? ["none of the labels"] : ["“", h("bdi", {}, truth), "”"];
-    await next(item.id, ["Stored: ", what, made === null ? "." : `, and added as support image ${made}.`]);
+    await next(item.id, ["Stored: ", what, made === null ? "." : `, and added as support image ${made}. `, taught && changes(taught, truth), made === null && teach(item, truth)]);
   });
+
+  /** After a correction: the button that makes a support image of it, which the space learns most from. */
+  function teach(item, truth) {
+    if (truth === null || truth === item.predicted || item.tray === "sample") return null;
+    const button = h("button", { type: "button", on: { click: () => once(button, async () => {
+      const { support_id: made, taught } = await post(where("items", item.id, "answer"), { json: { truth, use_as_support: true }, signal });
+      button.replaceWith(made === null ? "It was a support image before." : ["Added as support image ", String(made), ". "].join(""), taught ? changes(taught, truth) : "");
+    }) } }, "Use it as a support image (recommended)");
+    return [" ", button, " "];
+  }
+
+  /** What a new support image changed, in a sentence. */
+  function changes(taught, truth) {
+    const answer = (label, p) => [h("bdi", {}, label), p === null ? null : `, ${likely(p)}`];
+    const others = taught.waiting ? ` ${count(taught.changed)} of ${counted(taught.waiting, "waiting image")} get another answer now.` : "";
+    return h("span", { class: "taught" }, "This image: “", answer(taught.label_before, taught.probability_before), "” before, now ", taught.probability === null ? ["known as “", h("bdi", {}, truth), "”."] : ["“", answer(taught.label, taught.probability), "”."], others);
+  }
 
   const skip = (control) => once(control, async () => {
     const { item } = view.question;

@@ -17,6 +17,7 @@ from trustvlm.catalog.store.vectors import pack
 from trustvlm.errors import Conflict, InvalidInput, NotFound
 from trustvlm.service.home.home import Home
 from trustvlm.service.measuring.feedback import Judged, judged_images, require_unchanged
+from trustvlm.service.measuring.review.taught import watched
 from trustvlm.service.registration.edit_labels import remove_support
 from trustvlm.service.registration.register import register
 from trustvlm.types import LabelInput, Queries
@@ -45,6 +46,7 @@ def answer(
         )
     space, item, image = image_of(home, space_name, item_id)
     use_as_support = use_as_support or (item.tray == PROPOSAL and truth is not None)
+    watch = watched(home, space, item, image) if use_as_support else None
     if item.state != "answered":
         queries = queries_of(space, image)
         sampling = SAMPLING.get(item.tray, "chosen")
@@ -55,9 +57,10 @@ def answer(
             require_unchanged(connection, space)
             item = _answered(connection, judged, item, use_as_support)
     _require_same(space_name, item, truth)
-    if use_as_support and item.support_id is None:
-        return _promote(home, space, item, image)
-    return item
+    if watch is None or item.support_id is not None:
+        return item
+    made = _promote(home, space, item, image)
+    return made if made.support_id is None else replace(made, taught=watch.taught(home))
 
 
 def _answered(

@@ -116,7 +116,8 @@ class ReviewQueue(QueueFiles):
         """Say the right label of an item. It is stored as feedback: of the tray "sample" as drawn
         at random, which calibrates and is monitored, of others as chosen.
 
-        To give the same answer again changes nothing, and completes one that was interrupted.
+        To give the same answer again changes nothing, and completes one that was interrupted. Where
+        the image becomes a support image, `taught` of the item says what that changes.
 
         Args:
             truth: a label of the space; None: none of the labels.
