@@ -180,13 +180,14 @@ class _Counter:
 def _report(
     job: Job, units: int, answers: Iterator[Done], finished: Sequence[Path], begun: float
 ) -> BulkReport:
-    tally, failed, written, done = Tally(), list[FailedUnit](), 0, 0
+    tally, failed, written, done, cpu = Tally(), list[FailedUnit](), 0, 0, 0.0
     for answer in answers:
         if answer.tally is None:
             failed.append(FailedUnit(answer.unit, answer.reason or ""))
             continue
         tally.add(answer.tally)
         written += answer.written
+        cpu += answer.cpu
         done += answer.written > 0
     for path in finished:
         tally.add(Tally.read(path))
@@ -203,6 +204,7 @@ def _report(
         failed_units=tuple(sorted(failed, key=lambda one: one.unit)),
         **tally.range(),
         seconds=seconds,
+        cpu_seconds=cpu,
         rows_a_second=written / seconds if written else None,
         verdicts=tally.verdicts() if job.work == "score" else None,
     )

@@ -3,6 +3,7 @@ one file."""
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -104,12 +105,14 @@ class Done:
     """What came of a unit: counts, or why it could not be read.
 
     Attributes:
-        written: rows that were written now; 0 for a file that was there.
+        written: rows that were written now; 0 for a file that was there. cpu: seconds of CPU time
+            that this took, without those of the sandbox that reads files.
     """
 
     unit: str
     tally: Tally | None
     written: int = 0
+    cpu: float = 0.0
     reason: str | None = None
 
 
@@ -140,6 +143,7 @@ class Worker:
         job, path = self._job, self._job.path(unit)
         if is_done(job, unit, self._parquet):
             return Done(unit.name, Tally.read(path))
+        begun = time.process_time()
         reached("bulk.begun")
         try:
             table, digest = self._made(unit)
@@ -150,7 +154,7 @@ class Worker:
         if tally.revisions:
             key["revision"] = min(tally.revisions)
         self._write(path, table, key)
-        return Done(unit.name, tally, len(table))
+        return Done(unit.name, tally, len(table), time.process_time() - begun)
 
     @staticmethod
     def _write(path: Path, table: pyarrow.Table, key: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 import click
 
-from trustvlm.cli.session import default_home
+from trustvlm.system.default_home import default_home
 
 __all__ = ["completion", "rules", "spaces"]
 

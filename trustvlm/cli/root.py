@@ -31,8 +31,9 @@ from trustvlm.cli.printing.safe_text import shown, tolerate_any_character
 from trustvlm.cli.printing.suggested import placed
 from trustvlm.cli.printing.wording import in_options, options_of
 from trustvlm.cli.reading.bounds import Choice
-from trustvlm.cli.session import Session, default_home, refuse_password
+from trustvlm.cli.session import Session, refuse_password
 from trustvlm.errors import EXIT_CODES, TrustVLMError
+from trustvlm.system.default_home import default_home
 from trustvlm.system.signals import Terminated, leaving_on_sigterm
 
 __all__ = ["main"]

@@ -20,20 +20,11 @@ if TYPE_CHECKING:
     from trustvlm.service import TrustService
 
 __all__ = [
-    *("Session", "default_home", "exactly_one", "on_terminal"),
+    *("Session", "exactly_one", "on_terminal"),
     *("pass_local", "refuse_password", "works_on_home"),
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-def default_home() -> Path:
-    """$XDG_DATA_HOME/trustvlm, else ~/.local/share/trustvlm."""
-    data = os.environ.get("XDG_DATA_HOME", "")
-    base = (
-        Path(data) if Path(data).is_absolute() else Path.home() / ".local" / "share"
-    )  # relative ones are to be ignored
-    return base / "trustvlm"
 
 
 def on_terminal() -> bool:

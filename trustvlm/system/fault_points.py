@@ -33,7 +33,7 @@ snapshot.opened snapshot.part snapshot.unsynced snapshot.synced snapshot.renamed
 rebuild.written rebuild.supports cache.compacted
 backup.copied backup.synced backup.renamed export.made export.renamed
 restore.made restore.renamed restore.aside restore.exchanged
-bulk.written bulk.synced bulk.renamed
+bulk.begun bulk.written bulk.synced bulk.renamed
 """
 
 CHANGES = tuple(_CHANGES.split())

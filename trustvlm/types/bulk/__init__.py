@@ -65,7 +65,9 @@ class BulkReport(Answer):
             `failure` in place of an answer.
         failed_units: parts of the input that could not be read.
         first_revision, last_revision: of the space, as the rows have it; None: no row has one.
-        seconds: that this call took. rows_a_second: rows that it wrote, by its time; None: none.
+        seconds: that this call took. cpu_seconds: CPU time of its workers for the rows that they
+            wrote, without that of the sandboxes that read files. rows_a_second: rows that it wrote,
+            by its time; None: none.
         verdicts: how the rows were decided; None for embedding.
     """
 
@@ -81,6 +83,7 @@ class BulkReport(Answer):
     first_revision: int | None
     last_revision: int | None
     seconds: float
+    cpu_seconds: float
     rows_a_second: float | None
     verdicts: BulkVerdicts | None
 
