@@ -458,7 +458,7 @@ def begin(home: Path) -> TrustService:
     return service
 
 
-@pytest.mark.parametrize("count", [30, pytest.param(600, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [16, pytest.param(600, marks=pytest.mark.slow)])
 def test_threads_score_and_search_while_one_changes(tmp_path: Path, count: int) -> None:
     """Every answer is that of a home built from the changes up to its revision, and no thread goes
     back in time."""

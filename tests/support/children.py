@@ -13,17 +13,21 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from forked import Child
+
 
 def start(
     verb: Callable[..., None], *arguments: object, wrapper: Sequence[str] = (), **options: Any
-) -> subprocess.Popen[str]:
+) -> Any:
     """Begin a function of a test file; its arguments arrive as strings. `wrapper`: words before the
-    command."""
-    command = [*wrapper, sys.executable, inspect.getfile(verb), verb.__name__, *map(str, arguments)]
+    command. `options`: of Popen; without either, the zygote forks the child."""
+    command = [inspect.getfile(verb), verb.__name__, *map(str, arguments)]
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    if not wrapper and not options:
+        return Child(command, environment)
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE} | options
-    child: subprocess.Popen[str] = subprocess.Popen(command, text=True, env=environment, **pipes)
-    return child
+    command = [*wrapper, sys.executable, *command]
+    return subprocess.Popen(command, text=True, env=environment, **pipes)
 
 
 def run(verb: Callable[..., None], *arguments: object, wrapper: Sequence[str] = ()) -> list[str]:
@@ -34,7 +38,7 @@ def run(verb: Callable[..., None], *arguments: object, wrapper: Sequence[str] = 
     return output.splitlines()
 
 
-def let_go(children: Sequence[subprocess.Popen[str]]) -> None:
+def let_go(children: Sequence[Any]) -> None:
     """Wait until each is at :func:`together`, then let them go on at once."""
     for child in children:
         assert child.stdout is not None

@@ -1,0 +1,116 @@
+"""Children that the zygote forks, with the methods of `subprocess.Popen` that tests use."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TextIO
+
+
+@functools.cache
+def _zygote(_: int) -> socket.socket:
+    """The end of its socket in this process."""
+    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    program = str(Path(__file__).with_name("zygote.py"))
+    process = subprocess.Popen(
+        [sys.executable, program, str(there.fileno())],
+        pass_fds=[there.fileno()],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        cwd="/",
+    )
+    there.close()
+    atexit.register(process.wait, 30)
+    atexit.register(here.close)
+    return here
+
+
+class Child:
+    """A running child; `command`: a file of Python and its arguments."""
+
+    def __init__(self, command: Sequence[str], environment: dict[str, str]) -> None:
+        stdin, to_child = os.pipe()
+        from_child, stdout = os.pipe()
+        status, told = os.pipe()
+        request = {"command": [*command], "environment": environment, "folder": str(Path.cwd())}
+        given = [stdin, stdout, told]
+        socket.send_fds(_zygote(os.getpid()), [json.dumps(request).encode()], given)
+        for descriptor in given:
+            os.close(descriptor)
+        self.stdin: TextIO = os.fdopen(to_child, "w")
+        self.stdout: TextIO = os.fdopen(from_child)
+        self._status = os.fdopen(status)
+        self.pid = int(self._status.readline())
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """The exit code, as of a process that ended; None: it runs."""
+        return self._ended(0)
+
+    def _ended(self, seconds: float | None) -> int | None:
+        if self.returncode is None and select.select([self._status], [], [], seconds)[0]:
+            self.returncode = int(self._status.readline())
+            self._status.close()
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end. Raises subprocess.TimeoutExpired."""
+        if (code := self._ended(timeout)) is None:
+            raise subprocess.TimeoutExpired("a child", timeout or 0)
+        return code
+
+    def communicate(self, text: str = "", timeout: float | None = None) -> tuple[str, None]:
+        """Write `text`, close stdin, and read to the end. Raises subprocess.TimeoutExpired."""
+        deadline = time.monotonic() + (timeout or 3_600)
+        with contextlib.suppress(BrokenPipeError):
+            self.stdin.write(text)
+            self.stdin.close()
+        output = self._drained(deadline)
+        self.wait(max(0.0, deadline - time.monotonic()))
+        return output, None
+
+    def _drained(self, deadline: float) -> str:
+        read: list[str] = []
+        reader = threading.Thread(target=lambda: read.append(self.stdout.read()), daemon=True)
+        reader.start()
+        reader.join(max(0.0, deadline - time.monotonic()))
+        if reader.is_alive():
+            raise subprocess.TimeoutExpired("a child", 0)
+        self.stdout.close()
+        return read[0]
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to a child that runs."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.send_signal(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self.send_signal(signal.SIGTERM)
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: object, trace: TracebackType | None
+    ) -> None:
+        for stream in (self.stdout, self.stdin):
+            stream.close()
+        self.wait()
