@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         Verdict,
         Verdicts,
     )
+    from trustvlm.types.attributes.filters import Filter
     from trustvlm.types.calibration import Calibration, FeedbackResult, MonitorReport
     from trustvlm.types.evaluation import Evaluation, Reembedding
     from trustvlm.types.verification import VerifyReport
@@ -66,6 +67,7 @@ __all__ = [
     "Evidence",
     "ExternalClassifier",
     "FeedbackResult",
+    "Filter",
     "Hit",
     "Hits",
     "InvalidInput",
@@ -99,6 +101,7 @@ _FROM = {
     "trustvlm.client": ("AsyncClient", "Client"),
     "trustvlm.reading.label_files": ("read_labels",),
     "trustvlm.reading.sets.read": ("read_images",),
+    "trustvlm.types.attributes.filters": ("Filter",),
     "trustvlm.types.verification": ("VerifyReport",),
     "trustvlm.types.evaluation": ("Evaluation", "Reembedding"),
     "trustvlm.types.calibration": ("Calibration", "FeedbackResult", "MonitorReport"),

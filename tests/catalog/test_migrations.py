@@ -179,6 +179,11 @@ def use(service: trustvlm.TrustService) -> None:
         service.search("vectors", trustvlm.Queries(verifier=vector[None]), k=1).labels[0, 0]
         == "new"
     )
+    service.update_label("vectors", "label 03", attributes={"region": "EU"})
+    service.update_support("vectors", new.ids[0], attributes={"season": "summer"})
+    assert [row.name for row in service.list_labels("vectors", filter='region = "EU"')] == [
+        "label 03"
+    ]
     service.alias("vectors", "new", "label 03")
     service.feedback("vectors", trustvlm.Queries(np.ones((1, 16)), vector[None]), "label 03")
     service.remove_label("vectors", "label 11", purge=True)

@@ -29,7 +29,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # In the order in which a reader would follow them: later pages use homes of earlier ones.
 FOLLOWED = ("docs/tutorial.md", "docs/labels.md", "docs/encoders.md", "README.md")
 WITH_PYTHON = (
-    "README.md", "docs/arrays.md", "docs/claims.md", "docs/client.md", "docs/notebook.md",
+    "README.md", "docs/arrays.md", "docs/attributes.md", "docs/claims.md", "docs/client.md",
+    "docs/notebook.md",
 )  # fmt: skip
 MOST_WORDS = 900
 MOST_BYTES = 60_000

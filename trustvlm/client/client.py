@@ -19,6 +19,7 @@ from trustvlm.reading.given import given_queries
 from trustvlm.types import Embedded, Hits, Queries, SpaceRow, Verdicts
 from trustvlm.types.answers import SpaceList
 from trustvlm.types.arrays import names_or_mask, texts
+from trustvlm.types.attributes.filters import Filter, FilterLike, as_filter
 from trustvlm.types.bounds import flags, number, whole
 from trustvlm.types.tables.projection import Projection
 
@@ -113,7 +114,7 @@ class Client(LabelVerbs, MeasuringVerbs, SupportVerbs):
         *,
         rule: str | None = None,
         top_k: int = 5,
-        labels: Sequence[str] | npt.NDArray[np.bool_] | None = None,
+        labels: Sequence[str] | npt.NDArray[np.bool_] | Filter | Mapping[str, Any] | None = None,
         params: Mapping[str, float | None] | None = None,
         revision: int | None = None,
         review: bool | None = None,
@@ -129,7 +130,11 @@ class Client(LabelVerbs, MeasuringVerbs, SupportVerbs):
         Raises:
             Busy: the space changes faster than the queries can be answered. Else as in the library.
         """
-        named = None if labels is None else self._names(space, labels)
+        named: list[str] | Filter | None
+        if labels is None or isinstance(labels, Filter | Mapping):
+            named = None if labels is None else as_filter(labels, "labels")
+        else:
+            named = self._names(space, labels)
         if review is not None:
             flags(review=review)
         given = given_queries(queries, stream=True)
@@ -143,6 +148,7 @@ class Client(LabelVerbs, MeasuringVerbs, SupportVerbs):
         *,
         kind: str = "support",
         k: int = 10,
+        filter: FilterLike | None = None,
         revision: int | None = None,
         on_error: str = "raise",
     ) -> Hits:
@@ -152,7 +158,9 @@ class Client(LabelVerbs, MeasuringVerbs, SupportVerbs):
         k is at most 1,000.
         """
         given = given_queries(queries, text=True, stream=True)
-        return query_verbs.search(self._wire, space, given, kind, k, revision, on_error)
+        chosen = None if filter is None else as_filter(filter)
+        args = (self._wire, space, given, kind, k, chosen, revision, on_error)
+        return query_verbs.search(*args)
 
     def project(self, space: str, *, limit: int = 2_000) -> Projection:
         """Support images and stored images of known label in two dimensions, for a map; see

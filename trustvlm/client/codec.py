@@ -240,15 +240,17 @@ def hits_of(
     """The hits of (answer, its number of queries), padded to k."""
     total = sum(count for _, count in answers)
     ids, similarity = np.full((total, k), -1, np.int64), np.full((total, k), -np.inf)
-    labels, sources = np.full((total, k), None, object), np.full((total, k), None, object)
+    labels, sources, described = (np.full((total, k), None, object) for _ in range(3))
     start = 0
     for answer, count in answers:
         for hit in answer["hits"]:
             at = start + hit["query"], hit["rank"] - 1
             ids[at], similarity[at] = hit["id"], hit["similarity"]
             labels[at], sources[at] = hit["label"], hit["source"]
+            described[at] = hit["attributes"]
         start += count
     first = answers[0][0]
     quality = {name: first[name] for name in ("approximate", "error_bound", "recall")}
+    quality["attributes"] = described
     head, rest = (first["kind"], ids, similarity, labels, sources), (first["revision"],)
     return Hits(*head, *rest, tuple(notes), **quality)

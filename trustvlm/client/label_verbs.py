@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
@@ -11,14 +11,17 @@ from trustvlm.client import register as registering
 from trustvlm.client.codec import read, reading_fields, text_rows
 from trustvlm.client.connection import Connected
 from trustvlm.client.queries import unknown
-from trustvlm.client.transport import path_of
+from trustvlm.client.transport import json_body, path_of
 from trustvlm.errors import NotFound
 from trustvlm.reading.given import given_labels
 from trustvlm.reading.hold_out import HoldOut
 from trustvlm.types import LabelInput, LabelRow, RegisterResult, SupportRow
-from trustvlm.types.answers import LabelPage, RemovedList, SupportList
+from trustvlm.types.answers import LabelCount, LabelPage, RemovedList, SupportList
 from trustvlm.types.arrays import id_list
+from trustvlm.types.attributes.filters import FilterLike, as_filter
+from trustvlm.types.attributes.values import plain_attributes
 from trustvlm.types.bounds import flags, whole
+from trustvlm.types.registration import RemovedLabels
 from trustvlm.types.rows import ChangePage, HistoryPage, HistoryRow
 
 if TYPE_CHECKING:
@@ -87,6 +90,7 @@ class LabelVerbs(Connected):
         images: Sequence[ImageSource] | None = None,
         image_vectors: npt.ArrayLike | None = None,
         classifier_image_vectors: npt.ArrayLike | None = None,
+        image_attributes: Mapping[str, Any] | Sequence[Mapping[str, Any] | None] | None = None,
         keep_originals: bool = False,
         image_range: tuple[float, float] | None = None,
         accept_truncated: bool = False,
@@ -95,9 +99,9 @@ class LabelVerbs(Connected):
         :meth:`register`."""
         flags(keep_originals=keep_originals)
         form = _form_fields(keep_originals, image_range, accept_truncated)
-        return registering.add_support(
-            self._wire, space, label, images, image_vectors, classifier_image_vectors, form
-        )
+        vectors = image_vectors, classifier_image_vectors
+        args = (self._wire, space, label, images, *vectors, image_attributes)
+        return registering.add_support(*args, form)
 
     def update_label(
         self,
@@ -107,12 +111,24 @@ class LabelVerbs(Connected):
         text_vector: npt.ArrayLike | None = None,
         prompt: str | None = None,
         new_name: str | None = None,
+        attributes: Mapping[str, Any] | None = None,
     ) -> int:
-        """Change a label's text vector, prompt or name; the space's new revision. Raises NotFound,
-        Conflict, InvalidInput."""
+        """Change a label's text vector, prompt, name or attributes; the space's new revision.
+        Raises NotFound, Conflict, InvalidInput."""
         vector = None if text_vector is None else text_rows(text_vector, "text_vector")
         content = {"text_vector": vector, "prompt": prompt, "new_name": new_name}
-        return self._revision("PATCH", path_of("spaces", space, "labels", label), content)
+        described = {"attributes": plain_attributes(attributes, "attributes")}
+        return self._revision(
+            "PATCH", path_of("spaces", space, "labels", label), content | described
+        )
+
+    def update_support(self, space: str, support_id: int, *, attributes: Mapping[str, Any]) -> int:
+        """Give a support image these attributes in place of all that it has, {} for none; the
+        space's new revision. Raises NotFound, InvalidInput."""
+        path = path_of("spaces", space, "supports", str(_ids([support_id])[0]))
+        return self._revision(
+            "PATCH", path, {"attributes": plain_attributes(attributes, "attributes")}
+        )
 
     def remove_label(self, space: str, label: str, *, purge: bool = False) -> int:
         """Remove a label with its support images, for good with `purge`; the space's new revision.
@@ -157,16 +173,33 @@ class LabelVerbs(Connected):
         not removed, as long as they can be restored. Raises NotFound."""
         return read(RemovedList, self._wire.ask("GET", path_of("spaces", space, "removed")))
 
-    def list_labels(self, space: str) -> Iterator[LabelRow]:
-        """Every label of the space, in order of id, a page of 1,000 at a time. Raises NotFound."""
-        page = self._page(space)  # unknown spaces are refused now
-        return self._labels(space, page)
+    def list_labels(self, space: str, *, filter: FilterLike | None = None) -> Iterator[LabelRow]:
+        """Every label of the space, or those whose attributes a filter keeps, in order of id, a
+        page of 1,000 at a time. Raises NotFound, InvalidInput."""
+        chosen = [] if filter is None else [("filter", as_filter(filter).text)]
+        page = self._page(space, *chosen)  # unknown spaces are refused now
+        return self._labels(space, page, chosen)
 
-    def _labels(self, space: str, page: LabelPage) -> Iterator[LabelRow]:
+    def _labels(
+        self, space: str, page: LabelPage, chosen: list[tuple[str, Any]]
+    ) -> Iterator[LabelRow]:
         yield from page.labels
         while page.next_cursor is not None:
-            page = self._page(space, ("cursor", page.next_cursor))
+            page = self._page(space, ("cursor", page.next_cursor), *chosen)
             yield from page.labels
+
+    def count_labels(self, space: str, *, filter: FilterLike | None = None) -> int:
+        """How many labels the space has, or a filter keeps. Raises NotFound, InvalidInput."""
+        body = {} if filter is None else {"filter": as_filter(filter).to_dict()}
+        path = path_of("spaces", space, "count-labels")
+        return read(LabelCount, self._wire.ask("POST", path, body=json_body(body))).labels
+
+    def remove_labels(self, space: str, *, filter: FilterLike) -> RemovedLabels:
+        """Remove the labels that a filter keeps, with their support images. Raises NotFound,
+        InvalidInput, Conflict."""
+        body = json_body({"filter": as_filter(filter).to_dict()})
+        path = path_of("spaces", space, "remove-labels")
+        return read(RemovedLabels, self._wire.ask("POST", path, body=body, write=True))
 
     def _page(self, space: str, *query: tuple[str, Any]) -> LabelPage:
         options = [("order", "id"), ("limit", PAGE), *query]
@@ -200,6 +233,10 @@ class LabelVerbs(Connected):
         options += [] if cursor is None else [("cursor", cursor)]
         path = path_of("spaces", space, "changes")
         return read(ChangePage, self._wire.ask("GET", path, query=options))
+
+    def get_label(self, space: str, label: str) -> LabelRow:
+        """One label as it is listed. Raises NotFound."""
+        return read(LabelRow, self._wire.ask("GET", path_of("spaces", space, "labels", label)))
 
     def unknown_labels(self, space: str, names: Iterable[str | None]) -> dict[str, str | None]:
         """Those of `names` (None aside) that are no labels of the space, each with the label that

@@ -33,6 +33,7 @@ from trustvlm.system.pickling import LocalReader
 from trustvlm.types import Embedded, Evidence, Hits, Queries, Verdicts
 from trustvlm.types.answers import Embeddings, EvidenceList
 from trustvlm.types.arrays import Objects, texts
+from trustvlm.types.attributes.filters import Filter
 from trustvlm.types.bounds import choice, whole
 from trustvlm.types.messages.remarks import merged_notes
 from trustvlm.types.options import KINDS, ON_ERROR
@@ -247,18 +248,20 @@ def score(
     queries: Queries,
     rule: str | None,
     top_k: int,
-    labels: Sequence[str] | None,
+    labels: Sequence[str] | Filter | None,
     params: Mapping[str, float | None] | None,
     revision: int | None,
     on_error: str,
     *,
     review: bool | None = None,
 ) -> Verdicts:
-    """See :meth:`Client.score`; `labels` are names."""
+    """See :meth:`Client.score`; `labels` are names, or a filter."""
     options = [*rule_options(rule, params), ("top_k", whole("top_k", top_k))]
     options += [] if review is None else [("review", review)]
     expected = None if revision is None else whole("revision", revision)
-    if labels is not None and queries.images is not None:
+    if isinstance(labels, Filter):
+        labels = [labels.text]
+    elif labels is not None and queries.images is not None:
         check_labels(wire, space, labels)
     given = embedded_queries(wire, space, queries, on_error)
     arrays = given.arrays
@@ -320,7 +323,14 @@ class _EvidenceReader(LocalReader):
 
 
 def search(
-    wire: Wire, space: str, queries: Queries, kind: str, k: int, revision: int | None, on_error: str
+    wire: Wire,
+    space: str,
+    queries: Queries,
+    kind: str,
+    k: int,
+    chosen: Filter | None,
+    revision: int | None,
+    on_error: str,
 ) -> Hits:
     """See :meth:`Client.search`."""
     no_claims(queries.claimed, "search")
@@ -332,8 +342,13 @@ def search(
         _only_one_kind(queries)
         given = [queries.text] if isinstance(queries.text, str) else queries.text
         listed = texts(given, "queries.text", "a list of texts")
-        body = json_body(options | {"text": listed})
+        some = {} if chosen is None else {"filter": chosen.to_dict()}
+        body = json_body(options | some | {"text": listed})
         return hits_of([(wire.ask("POST", path, body=body, revision=expected), len(listed))], k)
     embedded = embedded_queries(wire, space, queries, on_error)
-    answers = _answers(wire, path, embedded.arrays, expected, npz_body, list(options.items()))
+    beside: Arrays = {} if chosen is None else {"filter": np.array([chosen.text], dtype=np.str_)}
+    sent = list(options.items())
+    answers = _answers(
+        wire, path, embedded.arrays, expected, lambda part: npz_body(part | beside), sent
+    )
     return replace(hits_of(answers, k, embedded.notes), failures=embedded.failures)

@@ -8,6 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from trustvlm.client.transport import Body, RequestSizes, Wire, json_body, path_
 from trustvlm.errors import InvalidInput
 from trustvlm.types import LabelInput, RegisterResult
 from trustvlm.types.arrays import iterates, sources
+from trustvlm.types.attributes.values import each_text, plain_attributes
 from trustvlm.types.messages.remarks import merged_notes
 from trustvlm.types.registration import KnownImage, UnreadImage
 
@@ -124,9 +126,11 @@ def _request(
     return _sent(wire, path, form_body(fields, files), files)
 
 
-def _sent(wire: Wire, path: str, body: Body, files: Sequence[File]) -> RegisterResult:
+def _sent(
+    wire: Wire, path: str, body: Body, files: Sequence[File], query: Fields = ()
+) -> RegisterResult:
     """The result of one request, in which files have the names that the caller gave them."""
-    result = read(RegisterResult, wire.ask("POST", path, body=body, write=True))
+    result = read(RegisterResult, wire.ask("POST", path, query=query, body=body, write=True))
     if not files:
         return result
     counts = Counter(file.name for file in files)
@@ -150,6 +154,7 @@ def add_support(
     images: object,
     vectors: npt.ArrayLike | None,
     others: npt.ArrayLike | None,
+    described: Any,
     form: Fields,
 ) -> RegisterResult:
     """See :meth:`Client.add_support`."""
@@ -160,17 +165,33 @@ def add_support(
         for name, rows in named.items()
         if rows is not None
     }
+    what = f"label {label!r}: "
+    given = [] if images is None else sources(images, f"{what}images")
+    rows = max((len(array) for array in arrays.values()), default=0)
+    texts = each_text(described, len(given) + rows, f"{what}image_attributes")
     results = []
-    files = iter(()) if images is None else loaded(images, f"label {label!r}: images")
-    groups = groups_of_files(files, wire.sizes.files, wire.sizes.file_bytes)
-    first = next(groups, None)
-    if arrays or first is None:
-        results.append(_sent(wire, path, npz_body(arrays) if arrays else json_body({}), ()))
-    while first is not None:
-        fields = [("unreadable", "report"), *form]
-        results.append(_sent(wire, path, form_body(fields, first), first))
-        first = next(groups, None)
+    for some, text in _runs(texts[len(given) :]):
+        part = {name: array[some] for name, array in arrays.items()}
+        query = [("image_attributes", text)] if text else []
+        results.append(_sent(wire, path, npz_body(part), (), query))
+    for some, text in _runs(texts[: len(given)]):
+        files = loaded(given[some], f"{what}images")
+        for group in groups_of_files(files, wire.sizes.files, wire.sizes.file_bytes):
+            fields = [("unreadable", "report"), *form]
+            fields += [("image_attributes", text)] if text else []
+            results.append(_sent(wire, path, form_body(fields, group), group))
+    if not results:
+        results.append(_sent(wire, path, json_body({}), ()))
     return _combined(results, results[0].label_ids)
+
+
+def _runs(texts: Sequence[str | None]) -> Iterator[tuple[slice, str | None]]:
+    """Stretches of equal attributes: the route takes one object for the images of a request."""
+    start = 0
+    for text, group in groupby(texts):
+        stop = start + len(list(group))
+        yield slice(start, stop), text
+        start = stop
 
 
 def _content(item: LabelInput, number: int) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
@@ -186,6 +207,8 @@ def _content(item: LabelInput, number: int) -> tuple[dict[str, Any], dict[str, n
         if not isinstance(item.prompt, str):
             raise InvalidInput(f"{what}prompt: expected a string, got {type(item.prompt).__name__}")
         content["prompt"] = item.prompt
+    if item.attributes is not None:
+        content["attributes"] = plain_attributes(item.attributes, what + "attributes")
     if item.text_vector is not None:
         content["text_vector"] = text_rows(item.text_vector, what + "text_vector")
     if item.images is not None:
@@ -218,12 +241,27 @@ def _pieces(item: LabelInput, place: int, sizes: RequestSizes) -> Iterator[_Piec
     step = step if len({len(array) for array in arrays.values()}) == 1 else max(rows, 1)
     files = iter(()) if item.images is None else loaded(item.images, "images")
     groups = groups_of_files(files, sizes.files, sizes.file_bytes)
+    given = [] if item.images is None else sources(item.images, "images")
+    texts = each_text(item.image_attributes, len(given) + rows, "image_attributes")
+    of_files, of_vectors = texts[: len(given)], texts[len(given) :]
     for start in range(0, max(rows, 1), step):
         part = {name: array[start : start + step].tolist() for name, array in arrays.items()}
         size = plain_size + int(min(step, rows) * width)
-        yield _Piece(place, item.name, content | part, size, next(groups, []))
+        group = next(groups, [])
+        part |= _described([*of_files[: len(group)], *of_vectors[start : start + step]])
+        del of_files[: len(group)]
+        yield _Piece(place, item.name, content | part, size, group)
     for group in groups:
-        yield _Piece(place, item.name, content, plain_size, group)
+        part = _described(of_files[: len(group)])
+        del of_files[: len(group)]
+        yield _Piece(place, item.name, content | part, plain_size, group)
+
+
+def _described(texts: Sequence[str | None]) -> dict[str, Any]:
+    """The attributes of the images of a piece, as a field of it."""
+    if all(text is None for text in texts):
+        return {}
+    return {"image_attributes": [None if text is None else json.loads(text) for text in texts]}
 
 
 def _combined(results: Sequence[RegisterResult], label_ids: tuple[int, ...]) -> RegisterResult:

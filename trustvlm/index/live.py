@@ -28,6 +28,7 @@ from trustvlm.index.recall import (
     MEASURED_ROWS,
     Block,
     Nearest,
+    every_row,
     shares_found,
     take_out,
     warn_if_low,
@@ -36,7 +37,7 @@ from trustvlm.index.recipe import Recipe
 from trustvlm.index.slot_table import SlotTable, SlotView
 from trustvlm.index.validate import as_ids, as_queries, as_vectors, require_unit
 from trustvlm.system.background import Failures
-from trustvlm.types.arrays import Float32s, Int64s
+from trustvlm.types.arrays import Bools, Float32s, Int64s
 
 __all__ = ["COMPACT_ROWS", "COMPACT_SHARE", "INLINE_ROWS", "IndexView", "LiveIndex"]
 
@@ -87,7 +88,7 @@ class IndexView:
 
     @property
     def on_cpu(self) -> str | None:
-        """Why it is searched on the CPU although a GPU was given; None where it is not."""
+        """Why it is searched on the CPU although a GPU was given, or None."""
         return self._store.on_cpu
 
     @property
@@ -105,6 +106,15 @@ class IndexView:
     def lists(self) -> int:
         """How many lists it has: 1 for a graph, 0 for an exact index or one without training."""
         return self._store.lists
+
+    @property
+    def slots(self) -> SlotView:
+        """Which support image or label each of its rows is."""
+        return self._slots
+
+    def among(self, keep: Bools) -> IndexView:
+        """The same index with those live rows only that a mask over its slots keeps."""
+        return replace(self, _slots=self._slots.among(keep))
 
     def with_parameters(self, parameters: Mapping[str, float]) -> IndexView:
         """The same rows searched with other parameters."""
@@ -220,7 +230,7 @@ class LiveIndex:
         lists = recipe.lists(count) if lists is None else lists
         if lists:
             rows = max(1, round(lists * recipe.training.get("rows_per_list", ROWS_PER_LIST)))
-            sample = _every(max(1, count // rows), blocks(), dim)
+            sample = every_row(max(1, count // rows), blocks(), dim)
             index._start(Store.trained(recipe, dim, device, sample, lists), SlotTable())
         if not lists or not measured:
             for ids, vectors in blocks():
@@ -383,12 +393,3 @@ def _copied(store: Store, slots: Int64s, into: Store) -> Store:
     for start in range(0, len(slots), SCAN_ROWS):
         into.add(store.gather(slots[start : start + SCAN_ROWS]))
     return into
-
-
-def _every(step: int, blocks: Iterable[Block], dim: int) -> Float32s:
-    """Every `step`-th row of all blocks together."""
-    rows, skip = [np.empty((0, dim), np.float32)], 0
-    for _, vectors in blocks:
-        rows.append(vectors[skip::step])
-        skip = (skip - len(vectors)) % step
-    return np.concatenate(rows)

@@ -22,6 +22,8 @@ from trustvlm.types.arrays import Float32s, Int64s
 __all__ = ["nearest"]
 
 _QUERIES_AT_A_TIME = 1024  # bounds what a large batch takes: 24 MB at 2,048 rows a query
+_FEW = 16  # less than this share of the rows is walked; that is exact for every recipe
+_GATHERED = 4  # less than this share is read row by row
 _SCAN_QUERIES = 256  # 8 MB of float64 scores against one block of rows
 # scores of one query closer than this may be in the wrong order, or equal: see _level_copies
 _ROUNDING = 1e-6
@@ -55,7 +57,10 @@ def _nearest_live(
     lengths = np.maximum(1, np.linalg.norm(queries, axis=1)).astype(np.float32)
     tolerance = np.float32(_ROUNDING) * lengths
     pending = np.arange(len(queries))
-    for time, fetch in enumerate(_fetches(k, len(store) - view.live, store.most)):
+    hidden = len(store) - view.live
+    # Of few live rows among many, walking these takes less than asking for more and more.
+    few = view.live * _FEW <= len(store) or view.live <= k
+    for time, fetch in enumerate(() if few else _fetches(k, hidden, store.most)):
         returned, slots, everything = store.search(queries[pending], fetch, parameters, 2**time)
         slots, live = _live_first(view, slots, returned)
         edge = live[:, k - 1] - tolerance[pending]
@@ -131,6 +136,20 @@ def _level_copies(store: Store, slots: Int64s, scores: Float32s, tolerance: Floa
             scores[query, rank] = score_of.setdefault(row.tobytes(), scores[query, rank])
 
 
+def _live_blocks(store: Store, view: SlotView) -> Iterator[tuple[Int64s, Float32s]]:
+    """Slots and rows of the live ones, block by block."""
+    alive = np.flatnonzero(view.alive[: view.n])
+    if len(alive) * _GATHERED <= view.n:
+        for start in range(0, len(alive), SCAN_ROWS):
+            slots = alive[start : start + SCAN_ROWS]
+            yield slots, store.gather(slots)
+        return
+    for start in range(0, view.n, SCAN_ROWS):
+        stop = min(start + SCAN_ROWS, view.n)
+        slots = np.flatnonzero(view.alive[start:stop])
+        yield start + slots, store.block(start, stop)[slots]
+
+
 def _scanned(store: Store, view: SlotView, queries: Float32s, k: int) -> tuple[Int64s, Float32s]:
     """The k best rows by walking all rows of the view; sums are float64, so that equal vectors get
     equal scores."""
@@ -138,15 +157,13 @@ def _scanned(store: Store, view: SlotView, queries: Float32s, k: int) -> tuple[I
     # The candidates so far of all queries, in one list ordered by query, then score, then id.
     owner, best, ids = np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.int64)
     worst = np.full(len(queries), -np.inf, np.float32)
-    for start in range(0, view.n, SCAN_ROWS):
-        stop = min(start + SCAN_ROWS, view.n)
-        alive = np.flatnonzero(view.alive[start:stop])
-        block = store.block(start, stop)[alive].astype(np.float64)
+    for slots, rows in _live_blocks(store, view):
+        block = rows.astype(np.float64)
         scores = (exact @ block.T).astype(np.float32)
         query, row = np.nonzero(scores >= worst[:, None])
         owner = np.concatenate([owner, query])
         best = np.concatenate([best, scores[query, row]])
-        ids = np.concatenate([ids, view.ids[start:stop][alive[row]]])
+        ids = np.concatenate([ids, view.ids[slots[row]]])
         order = np.lexsort((ids, -best, owner))
         owner, best, ids = owner[order], best[order], ids[order]
         first = np.searchsorted(owner, np.arange(len(queries)))

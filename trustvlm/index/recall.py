@@ -21,6 +21,7 @@ __all__ = [
     "Block",
     "Nearest",
     "TakenOut",
+    "every_row",
     "shares_found",
     "take_out",
     "warn_if_low",
@@ -116,3 +117,12 @@ def warn_if_low(recipe: str, rows: int, recall: float) -> None:
             recall,
             MEASURED_K,
         )
+
+
+def every_row(step: int, blocks: Iterable[Block], dim: int) -> Float32s:
+    """Every `step`-th row of all blocks together."""
+    rows, skip = [np.empty((0, dim), np.float32)], 0
+    for _, vectors in blocks:
+        rows.append(vectors[skip::step])
+        skip = (skip - len(vectors)) % step
+    return np.concatenate(rows)

@@ -8,7 +8,7 @@ may be read by any number of threads.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeVar
 
@@ -60,6 +60,11 @@ class SlotView:
             at = _among(ids[missing], late_ids)
             slots[missing] = np.where(at < 0, -1, late_slots[at])
         return slots
+
+    def among(self, keep: Bools) -> SlotView:
+        """The slots of which those are live that an (n,) mask keeps."""
+        alive = self.alive & keep
+        return replace(self, alive=alive, live=int(np.count_nonzero(alive)))
 
     @cached_property
     def late(self) -> tuple[Int64s, Int64s]:

@@ -2,8 +2,9 @@
 
 A row has the fields of :class:`trustvlm.LabelInput` that are no images: ``name`` (text, always),
 ``prompt`` (text), ``text_vector`` (a list of numbers, or one list a template), ``image_vectors``
-and ``classifier_image_vectors`` (lists of vectors). In Parquet, lists may be of fixed size and
-numbers of any width; the file may be compressed.
+and ``classifier_image_vectors`` (lists of vectors), ``attributes`` (an object; columns ``attr.KEY``
+stand for single keys) and ``image_attributes`` (a list of objects). In Parquet, lists may be of
+fixed size and numbers of any width, objects may be JSON texts; the file may be compressed.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy.typing as npt
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.reading.parquet import read_batches
 from trustvlm.types import LabelInput
+from trustvlm.types.attributes.values import is_column, parse_value, row_attributes
 from trustvlm.types.messages.meant import did_you_mean
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ JSON_LINES, PARQUET = (".ndjson", ".jsonl"), (".parquet",)
 """How such files are called."""
 
 _TEXTS = ("name", "prompt")
+_OBJECTS = ("attributes", "image_attributes")
 _VECTORS = {"text_vector": (1, 2), "image_vectors": (2,), "classifier_image_vectors": (2,)}
 """The columns of vectors, and how deep their lists may be."""
 
@@ -93,12 +96,22 @@ def _label(fields: object) -> LabelInput:
                 fields[name] = np.array(fields[name], dtype=np.float64)
             except (ValueError, TypeError) as error:
                 raise InvalidInput(f"{name}: expected lists of numbers of one length") from error
-    return LabelInput(**fields)
+    return LabelInput(**_described(fields))
+
+
+def _described(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a label, its attributes as one mapping. Raises InvalidInput."""
+    attributes = row_attributes(fields, "")
+    others = {name: value for name, value in fields.items() if not is_column(name)}
+    images = others.get("image_attributes")
+    if isinstance(images, str):
+        others["image_attributes"] = parse_value(images)
+    return others | ({} if attributes is None else {"attributes": attributes})
 
 
 def _check_field(name: str, where: str = "") -> None:
-    fields = (*_TEXTS, *_VECTORS)
-    if name not in fields:
+    fields = (*_TEXTS, *_VECTORS, *_OBJECTS)
+    if name not in fields and not is_column(name):
         some = f"expected some of {', '.join(fields)}{did_you_mean(name, fields)}"
         raise InvalidInput(f"{where}{name!r:.80} is not a field of a label; {some}")
 
@@ -112,7 +125,11 @@ def _of_parquet(path: Path) -> Iterator[LabelInput]:
             rows = f"rows {first} to {first + batch.num_rows - 1}"
             raise InvalidInput(f"{path}, {rows}: {error}") from error
         for row in range(batch.num_rows):
-            yield LabelInput(**{name: cells[row] for name, cells in columns.items()})
+            fields = {name: cells[row] for name, cells in columns.items()}
+            try:
+                yield LabelInput(**_described(fields))
+            except InvalidInput as error:
+                raise InvalidInput(f"{path}, row {first + row}: {error}") from error
         first += batch.num_rows
 
 
@@ -126,6 +143,8 @@ def _check_columns(path: Path, schema: pyarrow.Schema) -> None:
         columns = ", ".join(schema.names)
         raise InvalidInput(f"{path}: expected a column name, and no column twice; got {columns}")
     for field in schema:
+        if field.name in _OBJECTS or is_column(field.name):
+            continue  # each cell is looked at
         kind, depth = field.type, 0
         while _is_list(kind):
             kind, depth = kind.value_type, depth + 1
@@ -152,6 +171,8 @@ def _is_list(kind: pyarrow.DataType) -> bool:
 
 def _cells(name: str, column: pyarrow.Array) -> list[Any]:
     """The values of a column, one a row. Raises InvalidInput."""
+    if name in _OBJECTS or is_column(name):
+        return list(column.to_pylist())
     if name not in _TEXTS:
         return [_vectors(cell.values) if cell.is_valid else None for cell in column]
     if name == "name" and column.null_count:

@@ -21,10 +21,11 @@ from trustvlm.reading.tables import (
     require_distinct,
 )
 from trustvlm.reading.text import read_text
+from trustvlm.types.attributes.values import row_attributes
 
 __all__ = ["Listed", "NameList", "read_map", "read_names"]
 
-_FIELDS = {"name", "prompt", "text", "id", "supercategory"}
+_FIELDS = {"name", "prompt", "text", "id", "supercategory", "attributes"}
 _LIST = (
     "a list of names (one a line; CSV with the columns name and prompt; a JSON list or class index)"
 )
@@ -279,7 +280,7 @@ def _item(path: Path, number: int, item: Any) -> Listed:
         got = (
             f"the fields {', '.join(item)}" if isinstance(item, dict) else f"{json.dumps(item):.60}"
         )
-        expected = "expected a name, or an object with name and, optionally, prompt"
+        expected = "expected a name, or an object with name and, optionally, prompt and attributes"
         raise InvalidInput(f"{path}, {place}: {expected}; got {got}")
     prompt = item.get("prompt") or item.get("text") or None
     return Listed(
@@ -287,6 +288,7 @@ def _item(path: Path, number: int, item: Any) -> Listed:
         None if prompt is None else _text(path, f"{place}, prompt", prompt),
         place,
         (str(item.get("id", number)),),
+        row_attributes(item, f"{path}, {place}: "),
     )
 
 

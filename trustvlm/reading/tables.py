@@ -7,10 +7,11 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.shapes import is_comment
+from trustvlm.types.attributes.values import is_column, row_attributes
 from trustvlm.types.messages.commands import suggested, word
 
 __all__ = [
@@ -41,12 +42,14 @@ class Listed(NamedTuple):
         name: as the list has it. prompt: the name's own prompt, or None. place: the line or item of
             the list, in words.
         keys: what else the list calls it: its class number, its WordNet id, its folder.
+        attributes: those of the label.
     """
 
     name: str
     prompt: str | None
     place: str
     keys: tuple[str, ...] = ()
+    attributes: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class _Layout:
         skipped: lines before the first row. width: number of columns.
         name, prompt, key: places of the columns of names, prompts, and class numbers or folders.
         folders: the key is a folder, which each row needs.
+        attributes: places and names of the columns of attributes.
     """
 
     skipped: int
@@ -66,6 +70,7 @@ class _Layout:
     prompt: int | None
     key: int | None
     folders: bool = False
+    attributes: tuple[tuple[int, str], ...] = ()
 
 
 def names_in_table(path: Path, text: str) -> list[Listed] | None:
@@ -79,23 +84,27 @@ def names_in_table(path: Path, text: str) -> list[Listed] | None:
     number, line = first_line(text)
     for delimiter in DELIMITERS:
         columns = _columns(line, delimiter)
+        raw = cells_of(line, delimiter)
         if (len(columns) > 1 or delimiter in line) and not {*NAMES, *_PROMPTS}.isdisjoint(columns):
             break
     else:
         return None
-    if any(_FILES.fullmatch(column) for column in columns):
+    described = tuple((place, name) for place, name in enumerate(raw) if is_column(name))
+    of_labels = [one for place, one in enumerate(columns) if not is_column(raw[place])]
+    if any(_FILES.fullmatch(column) for column in of_labels):
         raise InvalidInput(
             f"{path}: expected a list of names, got a table of images and their labels (columns "
             f"{', '.join(columns)}); {suggested('register', files=f'SPACE {word(str(path))}')} "
             f"registers these"
         )
     names, prompts, numbers = (_places(columns, words) for words in (NAMES, _PROMPTS, _NUMBERS))
-    if len(names) != 1 or len(prompts + numbers) < len(columns) - 1 or prompts[1:] or numbers[1:]:
+    if len(names) != 1 or len(prompts + numbers) < len(of_labels) - 1 or prompts[1:] or numbers[1:]:
         raise InvalidInput(
-            f"{path}: expected the column name and, optionally, prompt (or text) and index; got "
-            f"{', '.join(columns)}"
+            f"{path}: expected the column name and, optionally, prompt (or text), index, "
+            f"attributes and attr.KEY; got {', '.join(columns)}"
         )
-    layout = _Layout(number, delimiter, len(columns), names[0], _only(prompts), _only(numbers))
+    places = names[0], _only(prompts), _only(numbers)
+    layout = _Layout(number, delimiter, len(columns), *places, attributes=described)
     entries = list(_entries(path, text, layout))
     if layout.key is None:
         return [one._replace(keys=(str(place),)) for place, one in enumerate(entries)]
@@ -154,7 +163,10 @@ def _entries(path: Path, text: str, layout: _Layout) -> Iterator[Listed]:
                 f"{path}, {place}: expected {expected}, got an empty cell in {cells!r:.80}"
             )
         prompt = None if layout.prompt is None else cells[layout.prompt] or None
-        yield Listed(cells[layout.name], prompt, place, () if key is None else (key,))
+        described = {name: cells[at] for at, name in layout.attributes}
+        attributes = row_attributes(described, f"{path}, {place}: ") if described else None
+        keys = () if key is None else (key,)
+        yield Listed(cells[layout.name], prompt, place, keys, attributes)
 
 
 def table_rows(

@@ -31,7 +31,7 @@ from trustvlm.types.verdicts import Evidence
 
 __all__ = [
     "CalibrationList", "CheckedLabels", "Embeddings", "EmptiedTrash", "EncoderList",
-    "EvidenceList", "Hit", "HitList", "Job", "JobList", "LabelDetails", "LabelPage",
+    "EvidenceList", "Hit", "HitList", "Job", "JobList", "LabelCount", "LabelDetails", "LabelPage",
     "LabelPredictions", "Limits", "OfferedPreset", "PicturedLabelRow", "RemovedCalibration",
     "RemovedList", "RemovedSpace", "Revision", "Rule", "RuleList", "Scored", "SpaceDetails",
     "SpaceList", "Status", "StoredCalibration", "SupportList", "UnreadFile", "Verdict",
@@ -185,6 +185,13 @@ class EmptiedTrash(Answer):
 @dataclass(frozen=True)
 class CheckedLabels(Answer):
     """How many labels the checked names have."""
+
+    labels: int
+
+
+@dataclass(frozen=True)
+class LabelCount(Answer):
+    """How many labels there are, or fit."""
 
     labels: int
 

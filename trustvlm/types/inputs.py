@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import numpy.typing as npt
 
@@ -44,7 +44,11 @@ class LabelInput:
         classifier_image_vectors: (k, d_t) raw classifier embeddings of these k support images
             (search by text).
         prompt: a full prompt used instead of the space's templates ("{}" in it stands for the
-            name)."""
+            name).
+        attributes: a JSON object about the label: text, numbers, true, false, lists of these, and
+            objects (docs/attributes.md).
+        image_attributes: one such object or None for each of the images, then for each of the
+            image vectors; or one for all of them."""
 
     name: str
     text_vector: npt.ArrayLike | None = None
@@ -52,6 +56,8 @@ class LabelInput:
     image_vectors: npt.ArrayLike | None = None
     classifier_image_vectors: npt.ArrayLike | None = None
     prompt: str | None = None
+    attributes: Mapping[str, Any] | None = None
+    image_attributes: Mapping[str, Any] | Sequence[Mapping[str, Any] | None] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -167,7 +167,11 @@ class ScoreOptions(Options):
     params: Params | None = None
     top_k: Annotated[WholeNumber, Within("top_k")] = 5
     labels: Annotated[
-        list[Annotated[str, Field(max_length=2_000)]] | None, says("only these labels take part")
+        list[Annotated[str, Field(max_length=2_000)]] | dict[str, Any] | None,
+        says(
+            "only these labels take part: names, or a filter over their attributes, such as "
+            '{"region": "EU"}'
+        ),
     ] = None
     claimed: Annotated[
         list[Annotated[str, Field(max_length=2_000)] | None] | None,
@@ -191,6 +195,10 @@ class SearchOptions(Options):
 
     kind: Annotated[str, OneOf(*KINDS)] = "support"
     k: Annotated[WholeNumber, Within("hits")] = 10
+    filter: Annotated[
+        str | dict[str, Any] | None,
+        says('only what it keeps is searched: {"region": "EU"}, or text: region = "EU"'),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

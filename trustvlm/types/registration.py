@@ -9,7 +9,10 @@ from typing import Annotated, NamedTuple
 from trustvlm.errors import InvalidInput
 from trustvlm.types.json_form import Answer, Object
 
-__all__ = ["KeptLabel", "KnownImage", "NearSynonyms", "RegisterResult", "UnreadImage", "unreadable"]
+__all__ = [
+    "KeptLabel", "KnownImage", "NearSynonyms", "RegisterResult", "RemovedLabels", "UnreadImage",
+    "unreadable",
+]  # fmt: skip
 
 
 class UnreadImage(NamedTuple):
@@ -56,6 +59,14 @@ class KeptLabel(Answer):
 
     label: str
     reason: str
+
+
+@dataclass(frozen=True)
+class RemovedLabels(Answer):
+    """How many labels a call removed, and the space's revision after it."""
+
+    removed: int
+    revision: int
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
+from trustvlm.types.attributes.values import Attributes
 from trustvlm.types.json_form import Answer, Time
 
 __all__ = [
@@ -47,6 +48,7 @@ class LabelRow(Answer):
     support_count: int
     revision: int
     alias_of: str | None = None
+    attributes: Attributes = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class SupportRow(Answer):
     source: str | None
     revision: int
     registered_as: str | None = None
+    attributes: Attributes = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)

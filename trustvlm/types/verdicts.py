@@ -218,7 +218,7 @@ class Verdicts(Tabular):
         """The verdicts of these rows; columns that were not read yet stay so."""
         values: dict[str, Any] = {}
         later: dict[str, Callable[[], Objects]] = {}
-        for name in (field.name for field in fields(self)):
+        for name in (one.name for one in fields(self)):
             if name in _BY_ROW and name in self.__dict__.get("_later", {}):
                 later[name] = partial(_rows_of, self, name, rows)
             else:

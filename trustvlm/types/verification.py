@@ -32,7 +32,7 @@ class Damage(Answer):
     Attributes:
         space, space_id: name and number of the label space, None for the catalog as a whole.
         kind: "catalog", "space", "label", "support", "thumbnail", "observation", "calibration",
-            "fit", "change" or "snapshot".
+            "fit", "change", "label data", "support data" (attributes) or "snapshot".
         row_id: number of the damaged row; None for files and for the catalog.
         what: the damaged thing in words.
         problem: what was expected and what is stored.

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, insert, select, update
 
 from trustvlm.catalog.rows import spaces
+from trustvlm.catalog.rows.attributes.rows import of_label, of_support
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.store import clock
 from trustvlm.catalog.store.models import Label, Space, Support, Thumbnail
@@ -49,6 +50,7 @@ class StoredLabel:
     support_count: int
     text_prototype: bytes
     prototype: bytes | None
+    attributes: str | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class StoredSupport:
     embedding: bytes
     classifier_embedding: bytes | None
     thumbnail: bytes | None
+    attributes: str | None = None
 
 
 def label_rows(
@@ -78,7 +81,7 @@ def label_rows(
     columns = (
         Label.id, Label.name, Label.prompt, Label.text_source, canonical, Label.support_count,
         Label.text_prototype,
-        Label.prototype, Label.checksum,
+        Label.prototype, of_label, Label.checksum,
     )  # fmt: skip
     query = (
         select(*columns)
@@ -105,7 +108,7 @@ def support_rows(
     """
     columns = (
         Support.id, Support.label_id, Support.content_hash, Support.source, Support.embedding,
-        Support.classifier_embedding, Thumbnail.jpeg, Support.checksum,
+        Support.classifier_embedding, Thumbnail.jpeg, of_support, Support.checksum,
     )  # fmt: skip
     query = select(*columns).outerjoin(Thumbnail, Thumbnail.support_id == Support.id)
     query = query.where(Support.label_id.in_(label_ids), Support.removed_revision.is_(None))

@@ -10,11 +10,13 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, select
 from sqlalchemy.orm import aliased
 
-from trustvlm.catalog.rows import labels, supports
+from trustvlm.catalog.rows import labels
+from trustvlm.catalog.rows.attributes.rows import of_label, of_support
 from trustvlm.catalog.store.bulk import rows_among
 from trustvlm.catalog.store.models import UNVERIFIED, Label, Space, Support, Thumbnail
 from trustvlm.catalog.store.names import normal
 from trustvlm.types import LabelRow, SupportRow
+from trustvlm.types.attributes.values import attributes_of
 
 __all__ = [
     "aliases_of",
@@ -37,8 +39,14 @@ _BEYOND = "\U0010ffff"  # sorts behind everything that a name may go on with
 _CANONICAL = aliased(Label)
 _OTHER = select(_CANONICAL.name).where(_CANONICAL.id == Label.alias_of).scalar_subquery()
 _COLUMNS: Select[Any] = select(
-    Label.id, Label.name, Label.prompt, Label.support_count, Label.revision, _OTHER
+    Label.id, Label.name, Label.prompt, Label.support_count, Label.revision, _OTHER, of_label
 )
+
+
+def _row(row: Sequence[Any]) -> LabelRow:
+    key, name, prompt, count, revision, canonical, text = row
+    described = attributes_of(text)
+    return LabelRow(key, name, prompt, count, revision, canonical, described)
 
 
 def label_page_by_id(
@@ -47,7 +55,7 @@ def label_page_by_id(
     """Up to `limit` live labels with ids above `after`, in order of id."""
     alive = (Label.space_id == space_id, Label.id > after, Label.removed_revision.is_(None))
     query = _COLUMNS.where(*alive).order_by(Label.id).limit(limit)
-    return [LabelRow(*row) for row in connection.execute(query)]
+    return list(map(_row, connection.execute(query)))
 
 
 def label_page(
@@ -109,7 +117,7 @@ def label_page_by_images(
 def rows_of(connection: Connection, ids: Sequence[int]) -> list[LabelRow]:
     """Labels that exist as they are listed, in the order of `ids`."""
     rows = {row.id: row for row in rows_among(connection, _COLUMNS, Label.id, ids)}
-    return [LabelRow(*rows[label_id]) for label_id in ids]
+    return [_row(rows[label_id]) for label_id in ids]
 
 
 def support_space(connection: Connection, support_id: int) -> str | None:
@@ -142,7 +150,7 @@ def find_row(connection: Connection, space_id: int, name: str) -> LabelRow | Non
     label = labels.find_many(connection, space_id, [name]).get(name)
     if label is None:
         return None
-    return LabelRow(*connection.execute(_COLUMNS.where(Label.id == label.id)).one())
+    return _row(connection.execute(_COLUMNS.where(Label.id == label.id)).one())
 
 
 def aliases_of(connection: Connection, label_id: int) -> list[str]:
@@ -159,9 +167,22 @@ def list_group(connection: Connection, label_id: int) -> list[SupportRow]:
     listed = [
         replace(row, label=name, registered_as=None if row.label == name else row.label)
         for member in labels.groups(connection, [canonical_id])
-        for row in supports.list_rows(connection, member)
+        for row in _of_label(connection, member)
     ]
     return sorted(listed, key=lambda row: row.id)
+
+
+def _of_label(connection: Connection, label_id: int) -> list[SupportRow]:
+    """The live support images of a label, in order of id."""
+    columns = (Support.id, Label.name, Support.source, Support.revision, of_support)
+    query = select(*columns).join(Label, Label.id == Support.label_id)
+    of_label = query.where(
+        Support.label_id == label_id, Support.removed_revision.is_(None)
+    ).order_by(Support.id)
+    return [
+        SupportRow(key, name, source, revision, attributes=attributes_of(text))
+        for key, name, source, revision, text in connection.execute(of_label)
+    ]
 
 
 def sample_supports(connection: Connection, space_id: int, limit: int) -> list[int]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, Row, bindparam, func, select, update
 
+from trustvlm.catalog.rows.attributes import rows as attributes
 from trustvlm.catalog.rows.likeness import unknown
 from trustvlm.catalog.store import clock
 from trustvlm.catalog.store.bulk import insert_rows, rows_among, slices
@@ -24,6 +25,7 @@ from trustvlm.types.messages.commands import suggested
 __all__ = [
     "LabelRecord",
     "NewLabel",
+    "alive",
     "canonical",
     "changed_competitors",
     "competitors",
@@ -76,6 +78,7 @@ class NewLabel:
     text_prototype: Float32s
     prototype: Float32s | None
     support_count: int
+    attributes: str | None = None
 
 
 _RECORD = [getattr(Label, name) for name in LabelRecord.__dataclass_fields__]
@@ -209,8 +212,11 @@ def insert_many(
     # at three times the cost.
     insert_rows(connection, Label, rows)
     inserted = connection.execute(_INSERTED, {"space": space_id, "at": revision})
-    ids = {row.name: row.id for row in inserted}
-    return [ids[label.name] for label in labels]
+    by_name = {row.name: row.id for row in inserted}
+    ids = [by_name[label.name] for label in labels]
+    given = {i: one.attributes for i, one in zip(ids, labels, strict=True) if one.attributes}
+    attributes.add(connection, attributes.LABELS, space_id, revision, given)
+    return ids
 
 
 def set_prototype(
@@ -318,6 +324,13 @@ def is_alive(connection: Connection, label_id: int) -> bool:
     """Whether a label exists, is not removed, and is no alias."""
     query = select(Label.id).where(Label.id == label_id, _LIVE, Label.alias_of.is_(None))
     return connection.scalar(query) is not None
+
+
+def alive(connection: Connection, ids: Sequence[int]) -> list[int]:
+    """Those of these ids that are live labels, in their order."""
+    rows = rows_among(connection, select(Label.id).where(_LIVE), Label.id, ids)
+    there = {row.id for row in rows}
+    return [label_id for label_id in ids if label_id in there]
 
 
 def more_than(connection: Connection, space_id: int, limit: int) -> bool:

@@ -10,12 +10,12 @@ import numpy as np
 from sqlalchemy import Connection, Row, bindparam, func, or_, select, update
 from sqlalchemy.orm import aliased
 
+from trustvlm.catalog.rows.attributes import rows as attributes
 from trustvlm.catalog.rows.labels import groups
 from trustvlm.catalog.store import clock
 from trustvlm.catalog.store.bulk import insert_rows, rows_among, slices
 from trustvlm.catalog.store.models import Label, Support, Thumbnail
 from trustvlm.catalog.store.vectors import checksum, pack, unpack, verify_checksums
-from trustvlm.types import SupportRow
 from trustvlm.types.arrays import Float32s, Int64s
 
 __all__ = [
@@ -32,7 +32,6 @@ __all__ = [
     "hidden_with_label",
     "ids_of_hashes",
     "insert_many",
-    "list_rows",
     "remove",
     "remove_of_label",
     "restore",
@@ -90,6 +89,7 @@ class NewSupport:
     classifier_embedding: Float32s | None
     thumbnail: bytes | None
     proposed: bool = False
+    attributes: str | None = None
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,8 @@ def insert_many(
     ]
     if pictures:
         insert_rows(connection, Thumbnail, pictures)
+    given = {i: one.attributes for i, (_, one) in zip(ids, supports, strict=True) if one.attributes}
+    attributes.add(connection, attributes.SUPPORTS, space_id, revision, given)
     return ids
 
 
@@ -374,22 +376,17 @@ def count(connection: Connection, space_id: int, *, classifier: bool = False) ->
     return connection.scalar(query) or 0
 
 
-def details(connection: Connection, ids: Sequence[int]) -> dict[int, tuple[str, str | None]]:
-    """id → (label name, source) of support images; those of an alias are its label's."""
+def details(
+    connection: Connection, ids: Sequence[int]
+) -> dict[int, tuple[str, str | None, str | None]]:
+    """id → (label name, source, attributes as JSON) of support images; those of an alias are its
+    label's."""
     main = aliased(Label)
     named = func.coalesce(main.name, Label.name).label("name")
-    query = select(Support.id, named, Support.source).join(Label, Label.id == Support.label_id)
+    columns = (Support.id, named, Support.source, attributes.of_support)
+    query = select(*columns).join(Label, Label.id == Support.label_id)
     rows = rows_among(connection, query.outerjoin(main, main.id == Label.alias_of), Support.id, ids)
-    return {row.id: (row.name, row.source) for row in rows}
-
-
-def list_rows(connection: Connection, label_id: int) -> list[SupportRow]:
-    """The live support images of a label, in order of id."""
-    query = select(Support.id, Label.name, Support.source, Support.revision).join(
-        Label, Label.id == Support.label_id
-    )
-    of_label = query.where(Support.label_id == label_id, _LIVE).order_by(Support.id)
-    return [SupportRow(*row) for row in connection.execute(of_label)]
+    return {key: (name, source, text) for key, name, source, text in rows}
 
 
 def thumbnail(connection: Connection, support_id: int) -> bytes | None:

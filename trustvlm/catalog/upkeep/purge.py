@@ -21,6 +21,7 @@ from sqlalchemy import (
 
 from trustvlm.catalog.rows import observations, originals
 from trustvlm.catalog.rows.review import items
+from trustvlm.catalog.store.attributes import IndexedKey, LabelAttributes, SupportAttributes
 from trustvlm.catalog.store.models import (
     PURGING,
     CalibrationRow,
@@ -97,6 +98,7 @@ def purge_supports(
 
 def _delete_supports(connection: Connection, ids: Sequence[int]) -> None:
     connection.execute(delete(Thumbnail).where(Thumbnail.support_id.in_(ids)))
+    connection.execute(delete(SupportAttributes).where(SupportAttributes.support_id.in_(ids)))
     originals.release(connection, ids)
     connection.execute(delete(Support).where(Support.id.in_(ids)))
 
@@ -120,9 +122,14 @@ def purge_labels(
     rows = connection.execute(query.limit(CHUNK_ROWS)).all()
     ids = [row.id for row in rows]
     _log(connection, "label", rows)
-    connection.execute(delete(Label).where(Label.id.in_(ids)))
+    _delete_labels(connection, ids)
     quarantine.discard(connection, Quarantine.label_id.in_(ids))
     return [row.space_id for row in rows]
+
+
+def _delete_labels(connection: Connection, ids: Sequence[int]) -> None:
+    connection.execute(delete(LabelAttributes).where(LabelAttributes.label_id.in_(ids)))
+    connection.execute(delete(Label).where(Label.id.in_(ids)))
 
 
 def purge_quarantine(connection: Connection, before: datetime, *, everything: bool) -> int:
@@ -153,6 +160,8 @@ def purge_of_space(connection: Connection, space_id: int) -> list[int]:
             continue
         if table is Support:
             _delete_supports(connection, ids)
+        elif table is Label:
+            _delete_labels(connection, ids)
         else:
             connection.execute(delete(table).where(table.id.in_(ids)))
         return [space_id] * len(ids)
@@ -160,7 +169,7 @@ def purge_of_space(connection: Connection, space_id: int) -> list[int]:
         return [space_id] * number
     if reembed_runs.forget_some(connection, space_id, CHUNK_ROWS):
         return [space_id]
-    for rest in (Change, Fit, CalibrationRow, ReviewState, RevisionRow):
+    for rest in (Change, Fit, CalibrationRow, ReviewState, RevisionRow, IndexedKey):
         connection.execute(delete(rest).where(rest.space_id == space_id))
     connection.execute(delete(Space).where(Space.id == space_id))
     return [space_id]

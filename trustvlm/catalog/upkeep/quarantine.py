@@ -28,6 +28,8 @@ _BLOBS = {
     "observation": ("classifier_embedding", "verifier_embedding"),
     "review": ("classifier_embedding", "verifier_embedding"),
 }
+_PARENTS = {"thumbnail": "support", "support data": "support", "label data": "label"}
+"""Rows that have the number of the row that they belong to."""
 
 
 def move(
@@ -41,7 +43,8 @@ def move(
 ) -> None:
     """Put a row into quarantine and delete it from its table.
 
-    A support image takes its thumbnail along. The support images of a label must be gone.
+    A support image takes its thumbnail along, and either its attributes. The support images of a
+    label must be gone.
 
     Args:
         revision: the revision from which the change log says that the row is gone; None: of a space
@@ -52,15 +55,19 @@ def move(
         for picture in stored_rows.by_ids(connection, "thumbnail", [key]):
             move(connection, "thumbnail", picture, f"of support image {key}: {reason}", space_id)
         _let_go(connection, key, row)
-    if kind == "thumbnail":
-        owner = next(iter(stored_rows.by_ids(connection, "support", [key])), row)
+    if kind in ("label", "support"):
+        for described in stored_rows.by_ids(connection, f"{kind} data", [key]):
+            why = f"of {kind} {key}: {reason}"
+            move(connection, f"{kind} data", described, why, space_id)
+    if (parent := _PARENTS.get(kind)) is not None:
+        owner = next(iter(stored_rows.by_ids(connection, parent, [key])), row)
     first, second = _BLOBS.get(kind, ("", ""))
     # Prototypes are derived from support images; a review item can be judged without its picture.
     left_out = (first, second, "prototype", *(["thumbnail"] if kind == "review" else []))
     content = {name: _json(value) for name, value in row.items() if name not in left_out}
     if isinstance(row, Unreadable):
         reason = f"{reason}; nothing but its number could be read"
-    label_id = key if kind == "label" else _integer(owner.get("label_id"))
+    label_id = key if kind.startswith("label") else _integer(owner.get("label_id"))
     values = {
         "kind": kind, "row_id": key, "space_id": space_id, "label_id": label_id,
         "content_hash": _bytes(owner.get("content_hash")), "reason": reason, "content": content,

@@ -32,6 +32,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.types import NullType, TypeDecorator
 
+from trustvlm.catalog.store.attributes import LabelAttributes, SupportAttributes
 from trustvlm.catalog.store.bulk import slices
 from trustvlm.catalog.store.columns import as_bytes
 from trustvlm.catalog.store.models import (
@@ -80,9 +81,16 @@ KINDS: Mapping[str, type[Base]] = {
     "fit": Fit,
     "change": Change,
     "quarantine": Quarantine,
+    "label data": LabelAttributes,
+    "support data": SupportAttributes,
 }
 
-_KEYS = {"thumbnail": "support_id", "fit": "space_id"}
+_KEYS = {
+    "thumbnail": "support_id",
+    "fit": "space_id",
+    "label data": "label_id",
+    "support data": "support_id",
+}
 
 
 class Unreadable(dict[str, Any]):
@@ -148,7 +156,7 @@ def highest_revision(connection: Connection, space_id: int, below: int) -> int:
                 table.space_id == space_id, table.revision < below
             )
         )
-        for table in (Label, Support, Change)
+        for table in (Label, Support, Change, LabelAttributes, SupportAttributes)
     ]
     return max((value for value in highest if isinstance(value, int)), default=0)
 

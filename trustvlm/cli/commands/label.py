@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any
 
 import click
 
-from trustvlm.cli.commands.options import FORMAT, NAME, SPACE, flag, text
+from trustvlm.cli.commands.options import FORMAT, NAME, SPACE, flag, text, where
 from trustvlm.cli.printing.formats import Column, Row, row_writer, say
+from trustvlm.cli.printing.safe_text import count as number_of
 from trustvlm.cli.printing.safe_text import note, quoted, utf8
+from trustvlm.cli.reading.attributes import changed, pairs_of, shown_attributes
 from trustvlm.cli.session import Session, pass_local
+from trustvlm.types.attributes.values import parse_attributes
 from trustvlm.types.messages.commands import suggested
 
 __all__ = ["LABELS", "label"]
@@ -30,6 +34,7 @@ LABELS = [
     Column("id", "id", right=True, rank=2),
     Column("support images", _supports, _colour, right=True),
     Column("prompt", "prompt", rank=1, narrow="words"),
+    Column("attributes", shown_attributes, rank=4, narrow="words"),
     Column("revision", "revision", right=True, rank=3),
 ]
 SYNONYMS = [
@@ -49,12 +54,23 @@ def label() -> None:
 
 @label.command("list")
 @SPACE
+@where()
 @FORMAT
 @click.pass_obj
-def list_(session: Session, space: str, form: str) -> None:
+def list_(session: Session, space: str, where: str | None, form: str) -> None:
     """List SPACE's labels with their support counts."""
     with session.reading() as service:
-        row_writer(form, LABELS).write(map(asdict, service.list_labels(space)))
+        row_writer(form, LABELS).write(map(asdict, service.list_labels(space, filter=where)))
+
+
+@label.command()
+@SPACE
+@where()
+@click.pass_obj
+def count(session: Session, space: str, where: str | None) -> None:
+    """Print how many labels SPACE has, or fit."""
+    with session.reading() as service:
+        click.echo(service.count_labels(space, filter=where))
 
 
 @label.command()
@@ -70,28 +86,79 @@ def list_(session: Session, space: str, form: str) -> None:
     metavar="NAME",
     help="The new name. A text prototype that was made from the old one is made from the new one.",
 )
+@text(
+    "--attributes",
+    metavar="JSON",
+    help="Attributes in place of all that it has: '{\"region\": \"EU\"}'; '{}' for none.",
+)
 @click.pass_obj
 def update(
-    session: Session, space: str, name: str, prompt: str | None, new_name: str | None
+    session: Session,
+    space: str,
+    name: str,
+    prompt: str | None,
+    new_name: str | None,
+    attributes: str | None,
 ) -> None:
-    """Change a label's prompt or name."""
-    if prompt is None and new_name is None:
-        raise click.UsageError("Expected --prompt, --new-name or both.")
+    """Change a label's prompt, name or attributes.
+
+    'trustvlm label set' changes single attributes.
+    """
+    changes: dict[str, Any] = {"prompt": prompt, "new_name": new_name}
+    if attributes is not None:
+        changes["attributes"] = parse_attributes(attributes, "--attributes")
+    elif prompt is None and new_name is None:
+        raise click.UsageError("Expected --prompt, --new-name or --attributes.")
     with session.writing() as service:
-        revision = service.update_label(space, name, prompt=prompt, new_name=new_name)
+        revision = service.update_label(space, name, **changes)
     click.echo(f"updated label {quoted(new_name or name)}; revision {revision}")
+
+
+@label.command("set")
+@SPACE
+@NAME
+@click.argument("pairs", metavar="KEY=VALUE...", nargs=-1, type=utf8)
+@text("--unset", metavar="KEY", multiple=True, help="Take this attribute away; repeat it.")
+@click.pass_obj
+def set_(
+    session: Session, space: str, name: str, pairs: tuple[str, ...], unset: tuple[str, ...]
+) -> None:
+    """Set single attributes of a label; its others stay.
+
+    A VALUE is a number, true, false or JSON where it reads as such, else text.
+
+    \b
+    trustvlm label set birds robin region=EU 'habitats=["garden", "forest"]'
+    trustvlm label set birds robin --unset region
+    """
+    changes = pairs_of(pairs, unset)
+    with session.writing() as service:
+        before = service.get_label(space, name).attributes
+        revision = service.update_label(space, name, attributes=changed(before, changes))
+    click.echo(f"set attributes of label {quoted(name)}; revision {revision}")
 
 
 @label.command()
 @SPACE
-@NAME
+@click.argument("name", type=utf8, required=False)
+@where(help="Remove all labels whose attributes fit; 'trustvlm label list' shows them first.")
 @flag("--purge", help="Delete its vectors and thumbnails now, for good.")
 @click.pass_obj
-def remove(session: Session, space: str, name: str, purge: bool) -> None:
-    """Remove a label with its support images.
+def remove(session: Session, space: str, name: str | None, where: str | None, purge: bool) -> None:
+    """Remove a label, or those that fit, with their support images.
 
     'trustvlm label restore' undoes it until it is purged.
     """
+    if (name is None) == (where is None):
+        raise click.UsageError("Expected NAME or --where, one of them.")
+    if where is not None:
+        if purge:
+            raise click.UsageError("--purge is for one label; 'trustvlm purge' deletes the others.")
+        with session.writing() as service:
+            done = service.remove_labels(space, filter=where)
+        say(f"removed {number_of(done.removed, 'label')}; revision {done.revision}")
+        return
+    assert name is not None
     with session.writing() as service:
         revision = service.remove_label(space, name, purge=purge)
     restore = suggested("label restore", space, name)

@@ -15,7 +15,7 @@ from trustvlm.cli.reading.bounds import Bounded, Choice
 
 __all__ = [
     *("FILE", "FORMAT", "LABEL", "NAME", "PATHS", "SPACE", "SPACE_NAME"),
-    *("file", "flag", "json_flag", "number", "text"),
+    *("file", "flag", "json_flag", "number", "text", "where"),
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -44,4 +44,11 @@ def number(option: str, *, bounds: str = "", **settings: Any) -> Callable[[F], F
     return click.option(option, type=Bounded(name), **settings)
 
 
+where = partial(
+    click.option,
+    "--where",
+    metavar="FILTER",
+    type=utf8,
+    help="Only what has attributes that fit: 'region = \"EU\" and size >= 3'.",
+)
 json_flag = partial(click.option, "--json", "json_", is_flag=True)

@@ -37,6 +37,7 @@ from trustvlm.errors import InvalidInput
 from trustvlm.reading.clean import clean_name, is_wnid
 from trustvlm.reading.lists import Listed, read_names
 from trustvlm.reading.naming import Naming, advice
+from trustvlm.types.attributes.values import parse_attributes
 
 if TYPE_CHECKING:
     from trustvlm.reading.hold_out import HoldOut
@@ -61,7 +62,7 @@ __all__ = [
     "names_file",
     metavar="FILE",
     help="Text-only labels: one name on each line (or name, tab, prompt); CSV with columns name, "
-    "prompt; JSON list or class index.",
+    "prompt, attr.KEY; JSON list or class index.",
 )
 @file(
     "--vectors",
@@ -69,13 +70,18 @@ __all__ = [
     help="Embeddings. FILE.npz: arrays label_names, text_vectors, image_vectors, image_labels "
     "(index into label_names) and classifier_image_vectors, as far as needed. FILE.parquet, "
     "FILE.ndjson: a row or a JSON object for each label, with name and, as far as needed, prompt, "
-    "text_vector, image_vectors, classifier_image_vectors.",
+    "text_vector, image_vectors, classifier_image_vectors, attributes.",
 )
 @text(
     "--prompt",
     metavar="TEXT",
     help="A prompt instead of the templates, for all labels of the call; {} is the name: 'a "
     "photo of a {}, a bird'.",
+)
+@text(
+    "--attributes",
+    metavar="JSON",
+    help='Attributes of the label of --label: \'{"region": "EU", "size": 3}\'.',
 )
 @naming_options
 @exclude_option
@@ -159,6 +165,7 @@ class _Source:
     names_file: Path | None
     vectors: Path | None
     prompt: str | None
+    attributes: str | None
     naming: Naming
     exclude: tuple[str, ...]
 
@@ -184,6 +191,10 @@ class _Source:
                 "Expected one folder with a sub-folder for each label, or tables (.csv, .tsv, "
                 ".parquet) and shards (.tar) with labels, or --label NAME for files."
             )
+        if self.attributes is not None and several:
+            raise click.UsageError(
+                "--attributes is for the label of --label; lists of labels have columns of them."
+            )
         if sync and (self.names_file is not None or not several):
             raise click.UsageError(
                 "--sync: expected a folder with a sub-folder for each label, or --vectors with all "
@@ -204,11 +215,21 @@ class _Source:
             listed = listed_names(self.names_file)
             labels = self.naming.labels(one.name for one in listed)
             return [
-                LabelInput(labels[one.name].name, prompt=one.prompt or self.prompt)
+                LabelInput(
+                    labels[one.name].name,
+                    prompt=one.prompt or self.prompt,
+                    attributes=one.attributes,
+                )
                 for one in listed
             ]
         if self.label is not None:
-            return [LabelInput(self.label, images=self._images(), prompt=self.prompt)]
+            given = self.attributes
+            described = None if given is None else parse_attributes(given, "--attributes")
+            return [
+                LabelInput(
+                    self.label, images=self._images(), prompt=self.prompt, attributes=described
+                )
+            ]
         folder, what = self.paths[0], "a label"
         if all_sets(self.paths):
             with finding(self.exclude):

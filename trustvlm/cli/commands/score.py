@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trustvlm.cli.commands.options import FORMAT, PATHS, SPACE, file, flag, number, text
+from trustvlm.cli.commands.options import FORMAT, PATHS, SPACE, file, flag, number, text, where
 from trustvlm.cli.completion import rules
 from trustvlm.cli.printing.formats import Column, Row, blocks, row_writer, say
 from trustvlm.cli.printing.progress import Bar, progress_bar
@@ -29,6 +29,7 @@ from trustvlm.cli.reading.images import image_options, note_images, report_unrea
 from trustvlm.cli.reading.sets import given_images
 from trustvlm.cli.session import Session, exactly_one
 from trustvlm.errors import InvalidInput
+from trustvlm.types.attributes.filters import Filter
 from trustvlm.types.messages.commands import suggested
 from trustvlm.types.messages.remarks import merged_notes
 from trustvlm.types.tables.probability import chance, probability_line
@@ -162,6 +163,7 @@ EVIDENCE = [
     multiple=True,
     help="Only these labels take part; repeat it for several.",
 )
+@where(help="Only labels whose attributes fit take part: 'region = \"EU\" and size >= 3'.")
 @click.option(
     "--evidence",
     type=click.IntRange(0, 1_000),
@@ -183,6 +185,7 @@ def score(
     rule: str | None,
     top_k: int,
     only: tuple[str, ...],
+    where: str | None,
     evidence: int | None,
     claimed: str | None,
     review: bool,
@@ -208,10 +211,19 @@ def score(
     it is another's, and yellow where the predicted label has no support image (unverified).
     """
     exactly_one(PATHS=paths, vectors=vectors)
+    if only and where is not None:
+        raise click.UsageError("Expected --only or --where, not both.")
     check_exclude(exclude, paths)
     claims = claims_given(claimed, paths, vectors)
     given = {name: value for name, value in params.items() if value is not None}
-    options = {"rule": rule, "top_k": top_k, "labels": list(only) or None, "params": given or None}
+    options: dict[str, Any] = {
+        "rule": rule,
+        "top_k": top_k,
+        "labels": list(only) or None,
+        "params": given or None,
+    }
+    if where is not None:
+        options["labels"] = Filter(where, "--where")
     options["review"] = review or None  # None: as the service at --url is set
     if evidence is None:
         evidence = 3 if form == "jsonl" else 0

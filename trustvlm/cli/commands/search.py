@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trustvlm.cli.commands.options import FORMAT, SPACE, file, number, text
+from trustvlm.cli.commands.options import FORMAT, SPACE, file, number, text, where
 from trustvlm.cli.printing.formats import Column, row_writer
 from trustvlm.cli.printing.safe_text import count, note
 from trustvlm.cli.printing.wording import in_options
+from trustvlm.cli.reading.attributes import shown_attributes
 from trustvlm.cli.reading.bounds import Bounded, Choice
 from trustvlm.cli.reading.images import image_options, note_images
 from trustvlm.cli.session import Session, exactly_one
@@ -32,6 +33,7 @@ HITS = [
     Column("label", "label", "bold"),
     Column("id", "id", right=True, rank=1),
     Column("source", "source", narrow="end"),
+    Column("attributes", shown_attributes, rank=2, narrow="words"),
 ]
 POINTS = [
     Column("kind", "kind"),
@@ -63,6 +65,7 @@ POINTS = [
     "or text prototypes.  [default: support; text for --text and for --vector --side classifier]",
 )
 @number("-k", bounds="hits", default=10, help="How many.")
+@where()
 @image_options
 @FORMAT
 @click.pass_obj
@@ -75,6 +78,7 @@ def search(
     side: str,
     kind: str | None,
     k: int,
+    where: str | None,
     reading: dict[str, Any],
     form: str,
 ) -> None:
@@ -92,17 +96,18 @@ def search(
             queries = _embedded(service, space, image, reading)
         else:
             queries = _given(text, vector, side)
-        hits = service.search(space, queries, kind=kind, k=k)
+        hits = service.search(space, queries, kind=kind, k=k, filter=where)
     row_writer(form, HITS if len(hits) != 1 else HITS[1:]).write(hits.rows())
-    _report(space, hits)
+    _report(space, hits, where)
 
 
-def _report(space: str, hits: Hits) -> None:
+def _report(space: str, hits: Hits, where: str | None) -> None:
     if hits.recall is not None:
         share = f"approximate: the index finds {percent(hits.recall, 0)} of the nearest"
         note(f"{share} (see {suggested('index stats', space)})")
     if not (hits.ids >= 0).any():
-        note("no hit: the space has nothing of this kind yet")
+        fits = "" if where is None else " that fits"
+        note(f"no hit: the space has nothing of this kind{fits} yet")
 
 
 def _given(text: str | None, vector: Path | None, side: str) -> Queries:

@@ -12,7 +12,7 @@ from trustvlm.cli.commands.label import LABELS
 from trustvlm.cli.commands.options import FORMAT, NAME, SPACE_NAME, flag, number, text
 from trustvlm.cli.commands.reembed import reembed
 from trustvlm.cli.printing.formats import Column, details, row_writer, say
-from trustvlm.cli.printing.safe_text import count, note, quoted, shown
+from trustvlm.cli.printing.safe_text import count, note, quoted, shown, utf8
 from trustvlm.cli.session import Session, on_terminal, pass_local
 from trustvlm.types.messages.commands import suggested
 
@@ -256,3 +256,19 @@ def _contents(row: SpaceRow) -> str:
 
 
 space.add_command(reembed)
+
+
+@space.command("index-attribute")
+@SPACE_NAME
+@click.argument("key", type=utf8)
+@flag("--remove", help="Index it no longer.")
+@pass_local
+def index_attribute(session: Session, name: str, key: str, remove: bool) -> None:
+    """Index KEY of the labels' attributes.
+
+    The first filter of a process then reads the values of a file in place of all rows: at a million
+    labels that saves seconds. Indexed or not, filters answer alike.
+    """
+    with session.writing() as service:
+        keys = service.index_attribute(name, key, remove=remove)
+    click.echo(f"indexed keys: {', '.join(map(quoted, keys)) or 'none'}")

@@ -29,10 +29,12 @@ from trustvlm.cli.printing.registration import (
 )
 from trustvlm.cli.printing.safe_text import count, note, quoted
 from trustvlm.cli.printing.suggested import here
+from trustvlm.cli.reading.attributes import shown_attributes
 from trustvlm.cli.reading.folders import check_exclude, exclude_option, finding
 from trustvlm.cli.reading.images import image_options, note_images, report_unreadable
 from trustvlm.cli.session import Session, exactly_one, pass_local
 from trustvlm.errors import InvalidInput
+from trustvlm.types.attributes.values import parse_attributes
 
 if TYPE_CHECKING:
     from trustvlm.types.backups import Scrubbed
@@ -44,6 +46,7 @@ SUPPORTS = [
     Column("label", "label"),
     Column("registered as", "registered_as", rank=2),
     Column("source", "source", narrow="end"),
+    Column("attributes", shown_attributes, rank=3, narrow="words"),
     Column("revision", "revision", right=True, rank=1),
 ]
 IDS = click.argument(
@@ -81,6 +84,9 @@ def list_(session: Session, space: str, label: str, form: str) -> None:
 )
 @exclude_option
 @image_options
+@text(
+    "--attributes", metavar="JSON", help='Attributes of all these images: \'{"season": "summer"}\'.'
+)
 @flag("--keep-originals", help="Keep the image files in the home; see 'trustvlm register --help'.")
 @json_flag(help="Print what changed as JSON, with the ids of the new support images.")
 @click.pass_obj
@@ -92,6 +98,7 @@ def add(
     vectors: Path | None,
     exclude: tuple[str, ...],
     reading: dict[str, Any],
+    attributes: str | None,
     keep_originals: bool,
     json_: bool,
 ) -> None:
@@ -102,6 +109,8 @@ def add(
     exactly_one(PATHS=paths, vectors=vectors)
     images = _images(paths, exclude, vectors)
     options = reading | images | {"keep_originals": keep_originals}
+    if attributes is not None:
+        options["image_attributes"] = parse_attributes(attributes, "--attributes")
     with session.writing() as service:
         result = service.add_support(space, label, **options)
     report_unreadable(result.failures)
@@ -126,6 +135,24 @@ def _images(
     if not images:
         raise InvalidInput(f"no images in {', '.join(map(str, paths))}")
     return {"images": images}
+
+
+@support.command()
+@SPACE
+@click.argument("support_id", metavar="ID", type=click.IntRange(1, 2**63 - 1))
+@text(
+    "--attributes",
+    metavar="JSON",
+    required=True,
+    help="In place of all that it has: '{\"season\": \"summer\"}'; '{}' for none.",
+)
+@click.pass_obj
+def update(session: Session, space: str, support_id: int, attributes: str) -> None:
+    """Give a support image other attributes."""
+    given = parse_attributes(attributes, "--attributes")
+    with session.writing() as service:
+        revision = service.update_support(space, support_id, attributes=given)
+    click.echo(f"updated support image {support_id}; revision {revision}")
 
 
 @support.command()

@@ -9,6 +9,7 @@ from trustvlm.errors import InvalidInput
 from trustvlm.service.server.server_home import ServerHome
 from trustvlm.types import LabelRow
 from trustvlm.types.answers import LabelPage, PicturedLabelRow
+from trustvlm.types.attributes.filters import Filter
 from trustvlm.types.rows import LabelPredictions
 
 __all__ = ["CURSOR", "PageRequest", "label_page"]
@@ -39,6 +40,7 @@ class PageRequest:
     order: str
     thumbnails: int
     predictions: bool
+    filter: str | None = None
 
 
 def label_page(home: ServerHome, space: str, wanted: PageRequest) -> LabelPage:
@@ -72,11 +74,11 @@ def _check(wanted: PageRequest) -> None:
     if wanted.match is not None and wanted.q is None:
         raise InvalidInput("match: says how the text of q is compared; it needs q")
     refused = [] if wanted.order == "name" else ["q", "unverified"]
-    refused += ["thumbnails", "predictions"] if wanted.order == "id" else []
+    refused += ["thumbnails", "predictions"] if wanted.order == "id" else ["filter"]
     if filtered := ", ".join(name for name in refused if getattr(wanted, name)):
         raise InvalidInput(
-            f"order: {wanted.order} cannot be combined with {filtered}; omit order, or list all "
-            f"labels"
+            f"order: {wanted.order} cannot be combined with {filtered}; "
+            + ("it needs order=id" if wanted.filter else "omit order, or list all labels")
         )
 
 
@@ -98,7 +100,12 @@ def _rows(home: ServerHome, space: str, wanted: PageRequest, after: str | None) 
     """The rows of the page, and one more where there is one."""
     limit, thumbnails = wanted.limit + 1, wanted.thumbnails
     if wanted.order == "id":
-        listed = home.label_page_by_id(space, after=int(after or 0), limit=limit)
+        begin = int(after or 0)
+        if wanted.filter is None:
+            listed = home.label_page_by_id(space, after=begin, limit=limit)
+        else:
+            chosen = Filter(wanted.filter)
+            listed = home.label_records.filtered(space, chosen, after=begin, limit=limit)
         return [(row, []) for row in listed]
     if wanted.order == "images":
         last = None

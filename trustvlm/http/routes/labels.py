@@ -13,6 +13,7 @@ from trustvlm.http.guard.addressed import SLASH
 from trustvlm.http.routes.answers import answer, read, written
 from trustvlm.http.routes.label_page import CURSOR, PageRequest, label_page
 from trustvlm.http.routes.openapi import route
+from trustvlm.http.wire.attribute_bodies import CountBody, FilterBody
 from trustvlm.http.wire.bodies import FORM, JSON, Received, of_json, read_body
 from trustvlm.http.wire.parameters import content_type
 from trustvlm.http.wire.schemas import (
@@ -29,7 +30,8 @@ from trustvlm.http.wire.schemas import (
 from trustvlm.http.work.process import Serving, refuse_unknown, serving_of
 from trustvlm.service.registration.sync import Contents
 from trustvlm.types import LabelInput, RegisterResult
-from trustvlm.types.answers import CheckedLabels, LabelDetails, LabelPage, Revision
+from trustvlm.types.answers import CheckedLabels, LabelCount, LabelDetails, LabelPage, Revision
+from trustvlm.types.registration import RemovedLabels
 from trustvlm.types.rows import LabelErrors
 
 __all__ = ["as_inputs", "checked_result", "name_of", "router"]
@@ -70,9 +72,11 @@ def _form_inputs(form: Received[NewLabelForm]) -> list[LabelInput]:
     if (body.name is None) == (body.labels is None):
         raise InvalidInput("body: expected a name or labels, one of them")
     if body.name is not None:
-        return [LabelInput(body.name, images=images, prompt=body.prompt)]
-    if body.prompt is not None:
-        raise InvalidInput("prompt: expected among the fields of each of the labels")
+        described: dict[str, Any] = {"prompt": body.prompt, "attributes": body.attributes}
+        return [LabelInput(body.name, images=images, **described)]
+    for name in ("prompt", "attributes"):
+        if getattr(body, name) is not None:
+            raise InvalidInput(f"{name}: expected among the fields of each of the labels")
     try:
         labels: list[PicturedLabel] = of_json(list[PicturedLabel], body.labels or "")
     except InvalidInput as error:
@@ -148,6 +152,7 @@ async def list_labels(
     order: Literal["name", "id", "images", "errors", "share"] = "name",
     thumbnails: Annotated[int, Query(ge=0, le=12)] = 0,
     predictions: bool = False,
+    filter: Annotated[str | None, Query(min_length=1, max_length=20_000)] = None,
 ) -> Response:
     """A page of labels, by name; `q`: whose name contains it (ASCII letters in any case) or, with
     `match=prefix`, begins with it (as it is).
@@ -158,9 +163,11 @@ async def list_labels(
     number of its support images, as `supports`. `predictions`: each with what the stored images
     (the newest, at most 2,000) say of it. Refused combinations: `q` or `unverified` with an order
     other than by name; `thumbnails` or `predictions` with `order=id`; `match` without `q`; and the
-    cursor of a page of another order.
+    cursor of a page of another order. `filter`, with `order=id`: those whose attributes it keeps,
+    as JSON or as text.
     """
-    wanted = PageRequest(cursor, limit, q, match, unverified, order, thumbnails, predictions)
+    shown = (thumbnails, predictions)
+    wanted = PageRequest(cursor, limit, q, match, unverified, order, *shown, filter)
     return await read(request, lambda serving: label_page(serving.home, space, wanted))
 
 
@@ -190,6 +197,29 @@ async def register(request: Request, space: str) -> Response:
     return await written(request, work, digest=digest, encoders=encoders, repeatable=True)
 
 
+@router.post(f"{SPACE}/count-labels", **route("read", LabelCount, CountBody, JSON))
+async def count_labels(request: Request, space: str) -> Response:
+    """How many labels the space has, or a filter keeps."""
+    body = (await read_body(request, CountBody, JSON)).body
+
+    def work(serving: Serving) -> LabelCount:
+        return LabelCount(serving.service.count_labels(space, filter=body.filter))
+
+    return await read(request, work)
+
+
+@router.post(f"{SPACE}/remove-labels", **route("write", RemovedLabels, FilterBody, JSON))
+async def remove_labels(request: Request, space: str) -> Response:
+    """Remove the labels that a filter keeps, with their support images; each can be restored.
+    Repeating it completes it."""
+    received = await read_body(request, FilterBody, JSON)
+
+    def work(serving: Serving) -> RemovedLabels:
+        return serving.service.remove_labels(space, filter=received.body.filter)
+
+    return await written(request, work, digest=received.digest, repeatable=True)
+
+
 @router.get(LABEL, **route("read", LabelDetails))
 async def show_label(request: Request, space: str, label: str) -> Response:
     """One label, with its further names."""
@@ -211,14 +241,15 @@ async def list_label_errors(
 
 @router.patch(LABEL, **route("write", Revision, PatchBody, JSON))
 async def update_label(request: Request, space: str, label: str) -> Response:
-    """Change a label's name, prompt or text vector."""
+    """Change a label's name, prompt, text vector or attributes."""
     received = await read_body(request, PatchBody, JSON)
 
     def work(serving: Serving) -> Revision:
         changes = vars(received.body)
         return Revision(serving.service.update_label(space, name_of(label), **changes))
 
-    encoders = received.body.text_vector is None
+    renamed = received.body.new_name is not None or received.body.prompt is not None
+    encoders = received.body.text_vector is None and renamed
     return await written(request, work, digest=received.digest, encoders=encoders)
 
 

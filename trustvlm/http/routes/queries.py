@@ -23,6 +23,7 @@ from trustvlm.reading.claims import claimed_names
 from trustvlm.service.query.evidence import EvidenceGone, EvidenceReader
 from trustvlm.types import CALL_COLUMNS, Embedded, Hits, Queries, Verdicts
 from trustvlm.types.answers import Embeddings, EvidenceList, HitList, Scored, UnreadFile
+from trustvlm.types.attributes.filters import Filter, filter_or_names
 from trustvlm.types.json_form import to_plain
 from trustvlm.types.options import Within
 from trustvlm.types.rows import ObservationList, ObservationRow
@@ -47,10 +48,12 @@ async def score(request: Request, space: str) -> Response:
     body = received.body
     if body.review and not request.state.caller.may("write"):
         raise Forbidden("review: to store images needs a key of scope 'write'")
-    if received.images is not None and body.labels is not None:
-        await refuse_unknown(serving, space, "labels", body.labels)
+    labels = filter_or_names(body.labels)
+    if received.images is not None and isinstance(labels, list):
+        await refuse_unknown(serving, space, "labels", labels)
     embedded, queries = await _embedded(serving, space, received)
-    options = {name: getattr(body, name) for name in ("rule", "params", "top_k", "labels")}
+    options = {name: getattr(body, name) for name in ("rule", "params", "top_k")}
+    options["labels"] = labels
     options["revision"] = expected_revision(request)
     part = await serving.score(space, queries, options, review=body.review)
     evidence = body.evidence
@@ -204,6 +207,7 @@ async def search(request: Request, space: str) -> Response:
     if body.supports and body.kind == "support":
         raise InvalidInput("supports: applies to labels that are found, and kind is 'support'")
     options: dict[str, Any] = {"kind": body.kind, "k": body.k}
+    options["filter"] = None if body.filter is None else Filter(body.filter)
     options["revision"] = expected_revision(request)
     if body.text is not None:
         find = partial(serving.service.search, space, received.queries(), **options)
@@ -230,7 +234,7 @@ async def project(
 
 def _hit_rows(part: Part) -> list[Any]:
     """The hits of a call's own queries, numbered from 0."""
-    names = ("ids", "similarity", "labels", "sources")
+    names = ("ids", "similarity", "labels", "sources", "attributes")
     columns = {name: getattr(part.answer, name)[part.start : part.stop] for name in names}
     return list(Hits(part.answer.kind, revision=part.answer.revision, **columns).rows())
 

@@ -11,7 +11,7 @@ from trustvlm.http.routes.answers import jpeg, read, written
 from trustvlm.http.routes.labels import checked_result, name_of
 from trustvlm.http.routes.openapi import JPEG, route
 from trustvlm.http.wire.bodies import FORM, JSON, NPZ, Received, read_body
-from trustvlm.http.wire.schemas import IdsBody, SupportsBody
+from trustvlm.http.wire.schemas import IdsBody, SupportPatchBody, SupportsBody
 from trustvlm.http.work.process import Serving, serving_of
 from trustvlm.types import RegisterResult
 from trustvlm.types.answers import Revision, SupportList
@@ -40,6 +40,7 @@ async def add_supports(request: Request, space: str, label: str) -> Response:
     received = await read_body(request, SupportsBody, JSON, NPZ, FORM)
     body = received.body
     options = _images(received) | received.reading | {"keep_originals": body.keep_originals}
+    options["image_attributes"] = body.image_attributes
 
     def work(serving: Serving) -> RegisterResult:
         result = serving.service.add_support(space, name_of(label), **options)
@@ -54,6 +55,18 @@ def _images(received: Received[SupportsBody]) -> dict[str, Any]:
     if received.images is not None:
         return {"images": received.images}
     return {name: received.rows(name) for name in ("image_vectors", "classifier_image_vectors")}
+
+
+@router.patch(SPACE + "/supports/{support}", **route("write", Revision, SupportPatchBody, JSON))
+async def update_support(request: Request, space: str, support: Id) -> Response:
+    """Give a support image other attributes."""
+    received = await read_body(request, SupportPatchBody, JSON)
+
+    def work(serving: Serving) -> Revision:
+        attributes = received.body.attributes
+        return Revision(serving.service.update_support(space, support, attributes=attributes))
+
+    return await written(request, work, digest=received.digest)
 
 
 @router.delete(SPACE + "/supports/{support}", **route("write", Revision))

@@ -42,7 +42,7 @@ _LARGE = 64 * 1024
 _PLAIN = (float, int, str)
 ARRAYS = ("classifier", "verifier", "image_vectors", "classifier_image_vectors", "text_vector")
 _READING = tuple(field.name for field in fields(ReadingOptions))
-_STRINGS = ("truth", "labels", "sources", "claimed")
+_STRINGS = ("truth", "labels", "sources", "claimed", "filter")
 
 _FORM_FIELDS: dict[type[Options], dict[str, dict[str, Any]]] = {}
 
@@ -142,11 +142,13 @@ async def read_body(request: Request, kind: type[B], *accepted: str) -> Received
         return Received(await _away(len(data), lambda: of_json(kind, data)), {}, None, hashed)
     most = 4 * request.app.state.serving.options.body_bytes
     arrays = await _away(len(data), lambda: read_arrays(data, most))
-    strings = {
+    strings: dict[str, Any] = {
         name: [text or None for text in arrays.pop(name).tolist()]
         for name in _STRINGS
         if name in arrays
     }
+    if "filter" in strings:  # one text
+        strings["filter"] = strings["filter"][0] if strings["filter"] else None
     names = (field.name for field in fields(cast(Any, kind)))
     taken = [name for name in names if name in (*ARRAYS, *_STRINGS)]
     if unknown := sorted({*arrays, *strings}.difference(taken)):

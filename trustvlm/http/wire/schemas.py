@@ -9,6 +9,14 @@ from pydantic import Field
 from typing_extensions import TypeAliasType
 
 from trustvlm.encoders.specs.presets import PRESETS
+from trustvlm.http.wire.attribute_bodies import (
+    CountBody,
+    DescribedBody,
+    FilterBody,
+    Replacing,
+    SupportPatchBody,
+)
+from trustvlm.http.wire.sync_bodies import LabelContents, SyncBody
 from trustvlm.http.wire.texts import (
     ClassifierSpec,
     LabelName,
@@ -19,6 +27,7 @@ from trustvlm.http.wire.texts import (
 )
 from trustvlm.index.recipe import list_recipes
 from trustvlm.scoring.rules import RULES
+from trustvlm.types.attributes.values import Attributes
 from trustvlm.types.options import (
     WHICH_RULE,
     CalibrateOptions,
@@ -42,7 +51,7 @@ __all__ = [
     "FeedbackBody", "IdsBody", "LabelBody", "LabelContents", "LabelledBody", "NamesBody",
     "NewLabelForm", "PatchBody", "PicturedLabel", "PicturedQueries", "RegisterBody", "RuleName",
     "ScoreBody", "SearchBody", "SpaceBody", "StoredCalibrateBody", "StoredEvaluateBody",
-    "SupportsBody", "SyncBody", "examples",
+    "SupportPatchBody", "SupportsBody", "SyncBody", "examples",
 ]  # fmt: skip
 
 Vector = list[float]
@@ -88,7 +97,7 @@ class SpaceBody(SpaceOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelBody(Options):
+class LabelBody(DescribedBody):
     """One label; everything but the name is optional."""
 
     name: Annotated[LabelName, Field(examples=["airport"])]
@@ -154,6 +163,7 @@ class NewLabelForm(Pictured):
     ] = False
     name: LabelName | None = None
     prompt: Prompt | None = None
+    attributes: Attributes | None = None
     labels: Annotated[
         str | None,
         says(
@@ -177,38 +187,7 @@ class PatchBody(Options):
     new_name: LabelName | None = None
     prompt: Prompt | None = None
     text_vector: Vector | Rows | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class LabelContents(Options):
-    """The support images of a label by their content."""
-
-    name: LabelName
-    contents: Annotated[
-        list[Annotated[str, Field(pattern="^[0-9a-f]{64}$")]],
-        says(
-            "SHA-256 of each image file, or of each vector as little-endian float32",
-            max_length=1_000_000,
-        ),
-    ]
-    sources: Annotated[list[str | None] | None, says("what each is called")] = None
-    unread: Annotated[bool, says("an image could not be read: nothing of the label is removed")] = (
-        False
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class SyncBody(Options):
-    """All that the labels of a folder have."""
-
-    labels: Annotated[list[LabelContents], Field(min_length=1, max_length=100_000)]
-    dry_run: Annotated[
-        bool, says("say what would change, what would be added included, and change nothing")
-    ] = False
-    remove: Annotated[
-        bool, says("false, with dry_run: say what registering alone would change")
-    ] = True
-    bring_back: Annotated[bool, says("with remove false: as in POST …/labels")] = False
+    attributes: Replacing | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,6 +217,7 @@ class SupportsBody(Pictured):
 
     image_vectors: Rows | None = None
     classifier_image_vectors: Rows | None = None
+    image_attributes: Attributes | None = None
 
 
 def _rows_of(encoder: str) -> Any:
@@ -379,7 +359,10 @@ _NEAREST = {"revision": 1, "verifier": [[1.0, 0.0, 0.2]], "label_ids": [1], "riv
 _EXAMPLES: dict[type[Options], dict[str, Any]] = {
     SpaceBody: {"name": "aerial", "classifier": "precomputed:2", "verifier": "precomputed:3"},
     RegisterBody: {"labels": [_AIRPORT, {"name": "sea"}]},
-    PatchBody: {"new_name": "airfield"},
+    PatchBody: {"new_name": "airfield", "attributes": {"region": "EU"}},
+    SupportPatchBody: {"attributes": {"season": "summer"}},
+    FilterBody: {"filter": {"region": "EU"}},
+    CountBody: {"filter": {"region": "EU"}},
     SupportsBody: {"image_vectors": [[1.0, 0.0, 0.1]]},
     AliasBody: {"of": "airport"},
     IdsBody: {"ids": [1]},

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from trustvlm.service.home.open_home import OpenHome
+from trustvlm.service.indexes.attributes import index_attribute
 from trustvlm.service.indexes.stats import IndexStats, index_stats, rebuild_index
 from trustvlm.service.indexes.suggest import MILLISECONDS, Suggestion, suggest_recipe
 from trustvlm.service.indexes.tune import Tuned, tune_index
+from trustvlm.types.bounds import flags
 
 __all__ = ["IndexVerbs"]
 
@@ -42,6 +44,16 @@ class IndexVerbs(OpenHome):
             meanwhile; nothing is stored.
         """
         return tune_index(self._writable(), space, recall, k)
+
+    def index_attribute(self, space: str, key: str, *, remove: bool = False) -> list[str]:
+        """Index a key of the labels' attributes ("taxon.order" inside an object), or no longer;
+        the indexed keys.
+
+        Its values are kept in a file, which every process reads at the first filter in place of
+        all rows, and which follows the catalog. Raises NotFound, InvalidInput, Unavailable.
+        """
+        flags(remove=remove)
+        return index_attribute(self._writable(), space, key, remove=remove)
 
     def suggest_recipe(self, space: str, *, milliseconds: float = MILLISECONDS) -> list[Suggestion]:
         """The cost of each index recipe in this space, and which one searches within

@@ -22,6 +22,7 @@ from trustvlm.index.live import IndexView
 from trustvlm.index.recipe import load_recipe
 from trustvlm.index.shared.snapshot_store import SnapshotStore
 from trustvlm.index.snapshot import sweep
+from trustvlm.service.memory.attributes.files import AttributeFiles
 from trustvlm.service.memory.discriminant.discriminants import Discriminants
 from trustvlm.service.memory.discriminant.space_discriminant import SpaceDiscriminant
 from trustvlm.service.memory.reading import Reading, SpaceState
@@ -78,6 +79,7 @@ class CacheRegistry:
         self._shared = SharedSnapshots(catalog, store)
         self._supports = SupportIndexes(catalog, folder, device, self._shared)
         self._discriminants = Discriminants(catalog, folder, thresholds, self._shared)
+        self.attributes = AttributeFiles(catalog, folder, self._keep_nothing_purged)
 
     def lock(self, name: str) -> threading.Lock:
         """The lock under which transactions on the space `name` begin and its cache moves."""
@@ -95,6 +97,7 @@ class CacheRegistry:
             Unavailable: one cannot be deleted.
         """
         derived = (*self._supports.paths(space_id), self._discriminants.path(space_id))
+        derived = (*derived, self.attributes.path(space_id))
         paths = [self.path(space_id), *derived]
         self._shared.discard(space_id, paths)
         for path in paths:
@@ -140,7 +143,8 @@ class CacheRegistry:
         with self._guard:
             memo = self._memos.get(view.space.id)
             if memo is None or (memo.epoch, memo.recipe) != (view.epoch, view.recipe.name):
-                memo = self._memos[view.space.id] = SpaceMemo(view.epoch, view.recipe.name)
+                memo = SpaceMemo(view.epoch, view.recipe.name, attribute_files=self.attributes)
+                self._memos[view.space.id] = memo
             return memo
 
     def peek(self, name: str) -> SpaceCache | None:
@@ -162,6 +166,7 @@ class CacheRegistry:
             writer.join()
         self._supports.close()
         self._discriminants.close()
+        self.attributes.close()
         self._shared.close()
 
     def support_view(self, reading: Reading, *, classifier: bool) -> IndexView:

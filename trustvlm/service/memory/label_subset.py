@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -12,11 +13,18 @@ from sqlalchemy import Connection
 from trustvlm.catalog.rows import labels as label_rows
 from trustvlm.catalog.rows.likeness import not_found_text, unknown
 from trustvlm.errors import InvalidInput, NotFound
+from trustvlm.service.memory.attributes.columns import memo_of
+from trustvlm.service.memory.attributes.masks import label_mask
 from trustvlm.service.memory.reading import Reading
 from trustvlm.service.memory.space_cache import SpaceView
 from trustvlm.types.arrays import Bools, Int64s, names_or_mask
+from trustvlm.types.attributes.filters import Filter, as_filter
 
-__all__ = ["Subset", "slots_of_names", "subset_of", "subset_of_ids"]
+__all__ = ["LabelChoice", "Subset", "slots_of_names", "subset_of", "subset_of_ids"]
+
+
+LabelChoice: TypeAlias = Sequence[str] | npt.NDArray[np.bool_] | Filter | Mapping[str, Any] | None
+"""Names, a mask in the order of list_labels, or a filter; None: all labels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,21 +35,28 @@ class Subset:
         text, prototypes: masks over the view's slots; None for all.
         rows: how many text prototypes take part. labels: how many labels, further names not
             counted.
+        key: what the choice is kept under, where it is a filter.
     """
 
     text: Bools | None
     prototypes: Bools | None
     rows: int
     labels: int
+    key: str | None = None
 
 
-def subset_of(reading: Reading, labels: Sequence[str] | npt.NDArray[np.bool_] | None) -> Subset:
+def subset_of(reading: Reading, labels: LabelChoice) -> Subset:
     """The chosen labels as masks over the slots of the reading's view.
 
     Raises:
-        InvalidInput: an empty selection, or a mask of another length. NotFound: an unknown name.
+        InvalidInput: an empty selection, a mask of another length, or no filter. NotFound: an
+            unknown name.
     """
     view = reading.view
+    if isinstance(labels, Filter | Mapping):
+        found = as_filter(labels, "labels")
+        key = f"labels {found.text}"
+        return memo_of(reading).once(key, (view,), lambda: _subset_of_filter(reading, found, key))
     if labels is None:
         return Subset(None, None, view.text.live, view.text.live - len(view.aliases.canonical))
     chosen = names_or_mask(labels, "labels")
@@ -58,6 +73,22 @@ def subset_of(reading: Reading, labels: Sequence[str] | npt.NDArray[np.bool_] | 
     if not len(slots):
         raise InvalidInput("labels: expected at least one label, got none")
     return subset_of_ids(view, view.text.ids[slots])
+
+
+def _subset_of_filter(reading: Reading, chosen: Filter, key: str) -> Subset:
+    """The labels that a filter keeps. Raises InvalidInput: it keeps none."""
+    view, mask = reading.view, label_mask(reading, chosen)
+    count = int(np.count_nonzero(mask))
+    if not count:
+        raise InvalidInput(f"labels: no label of space {view.space.name!r} fits {chosen.text:.200}")
+    if view.aliases.groups:
+        return replace(subset_of_ids(view, view.text.ids[mask]), key=key)
+    if np.array_equal(view.text.ids, view.prototypes.ids):
+        return Subset(mask, mask & view.prototypes.alive, count, count, key)
+    prototypes = np.zeros(view.prototypes.n, np.bool_)
+    rows = view.prototypes.slots(view.text.ids[mask])
+    prototypes[rows[rows >= 0]] = True
+    return Subset(mask, prototypes, count, count, key)
 
 
 def slots_of_names(connection: Connection, view: SpaceView, labels: Iterable[str]) -> Int64s:
@@ -79,7 +110,8 @@ def subset_of_ids(view: SpaceView, ids: Int64s) -> Subset:
     """The labels of these ids, all of them alive, with their aliases; an alias stands for its
     label."""
     labels, groups = np.unique(view.aliases.of(ids)), view.aliases.groups
-    aliases = [alias for label in labels.tolist() for alias in groups.get(label, ())]
+    grouped = np.intersect1d(labels, np.fromiter(groups, np.int64, len(groups)))
+    aliases = [alias for label in grouped.tolist() for alias in groups[label]]
     members = np.concatenate([labels, np.array(aliases, dtype=np.int64)])
     text = np.zeros(view.text.n, np.bool_)
     text[view.text.slots(members)] = True

@@ -71,15 +71,15 @@ def _float32_rows(
 
 
 def nearest_rows(
-    table: RowView, queries: Floats, k: int, device: str | None
+    table: RowView, queries: Floats, k: int, device: str | None, keep: Bools | None = None
 ) -> tuple[Int64s, Float32s]:
-    """(n, k) ids and similarities of the nearest live rows, best first, ties by smaller id, padded
-    with −1 and −inf."""
+    """(n, k) ids and similarities of the nearest rows that are live, or of the mask `keep`, best
+    first, ties by smaller id, padded with −1 and −inf."""
     ids = np.full((len(queries), k), -1, dtype=np.int64)
     similarity = np.full((len(queries), k), -np.inf, dtype=np.float32)
-    if not table.live:
+    if not table.live or (keep is not None and not keep.any()):
         return ids, similarity
-    leading = leading_rows(table, queries, 1.0, k, device, sums=False)
+    leading = leading_rows(table, queries, 1.0, k, device, keep, sums=False)
     values = leading.logits.astype(np.float32)
     owners = np.where(leading.slots >= 0, table.ids[np.maximum(leading.slots, 0)], -1)
     order = np.lexsort((owners, -values), axis=-1)[:, :k]

@@ -11,6 +11,7 @@ from trustvlm.catalog.rows.counts import SupportCount
 from trustvlm.types.arrays import Int64s
 
 if TYPE_CHECKING:
+    from trustvlm.service.memory.attributes.files import AttributeFiles
     from trustvlm.service.memory.discriminant.space_discriminant import SpaceDiscriminant
     from trustvlm.service.memory.support_fit import FitMemo
     from trustvlm.service.memory.support_index import SupportCache
@@ -47,6 +48,7 @@ class SpaceMemo:
         support_indexes: indexes over support images, by "verifier" and "classifier".
         prints: of support images, by which equal ones are found. support_count: how many there are.
         lock: guards the indexes and the prints. fitting: guards the discriminant.
+        attribute_files: of indexed keys.
         newest: the last value of each kind that :meth:`once` made, with its key.
     """
 
@@ -60,6 +62,7 @@ class SpaceMemo:
     support_count: SupportCount | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
     fitting: threading.Lock = field(default_factory=threading.Lock)
+    attribute_files: AttributeFiles | None = None
     newest: dict[str, tuple[Hashable, Any]] = field(default_factory=dict)
     _making: threading.Lock = field(default_factory=threading.Lock)
 

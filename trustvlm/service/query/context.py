@@ -3,20 +3,20 @@ its support images say."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
 import numpy as np
-import numpy.typing as npt
 from sqlalchemy import Connection
 
-from trustvlm.catalog.rows.labels import name_hash
+from trustvlm.catalog.rows.labels import competitors, name_hash
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.scoring.image_evidence import BACKGROUND
 from trustvlm.service.home.home import Home
+from trustvlm.service.memory.attributes.columns import memo_of
 from trustvlm.service.memory.discriminant.space_discriminant import SpaceDiscriminant
-from trustvlm.service.memory.label_subset import Subset, subset_of
+from trustvlm.service.memory.label_subset import LabelChoice, Subset, subset_of
 from trustvlm.service.memory.reading import Reading
 from trustvlm.service.memory.space_cache import SpaceView
 from trustvlm.service.memory.support_fit import FitMemo, SupportFit, current_fit
@@ -61,7 +61,7 @@ def context_of(
     home: Home,
     reading: Reading,
     space_id: int,
-    labels: Sequence[str] | npt.NDArray[np.bool_] | None = None,
+    labels: LabelChoice = None,
     *,
     own_fit: bool = False,
 ) -> Context:
@@ -94,17 +94,45 @@ def context_of(
     if subset.prototypes is None:
         slots = reading.once("background", lambda: view.prototypes.slots(fit.names.ids))
         return Context(home, reading, view, subset, fit.fit, slots, fit.background, own_fit)
-    slots = _background(view, subset.prototypes)
-    sample = view.prototypes.take(slots)
-    return Context(home, reading, view, subset, fit.fit, slots, sample, own_fit)
+    background = (
+        _background(reading, subset.prototypes)
+        if subset.key is None
+        else memo_of(reading).once(
+            f"background of {subset.key}",
+            (view,),
+            lambda: _background(reading, cast(Bools, subset.prototypes)),
+        )
+    )
+    return Context(home, reading, view, subset, fit.fit, *background, own_fit)
 
 
-def _background(view: SpaceView, prototypes: Bools) -> Int64s:
+def _background(reading: Reading, prototypes: Bools) -> tuple[Int64s, Float32s]:
     """(a,) slots of the prototypes of the up to 1,024 labels whose name hash is smallest, of those
-    that take part."""
+    that take part, and (a, d_v) these prototypes."""
+    view = reading.view
     rows: Int64s = np.flatnonzero(prototypes)
     if len(rows) > BACKGROUND:
-        slots = view.text.slots(view.prototypes.ids[rows])
-        hashes = [name_hash(view.names[slot]) for slot in slots.tolist()]
-        rows = rows[np.argsort(hashes)[:BACKGROUND]]
-    return rows
+        first = _first_by_hash(reading, prototypes, len(rows))
+        if first is None:
+            slots = view.text.slots(view.prototypes.ids[rows])
+            hashes = [name_hash(view.names[slot]) for slot in slots.tolist()]
+            first = rows[np.argsort(hashes)[:BACKGROUND]]
+        rows = first
+    return rows, view.prototypes.take(rows)
+
+
+def _first_by_hash(reading: Reading, prototypes: Bools, count: int) -> Int64s | None:
+    """The same slots from the catalog's index of hashes, where that reads fewer labels than take
+    part; None where it does not."""
+    view, most = reading.view, 1 << (2 * BACKGROUND * len(prototypes) // count).bit_length()
+    if most >= 2 * count:
+        return None
+
+    def by_hash() -> Int64s:
+        ids, _ = competitors(reading.connection, view.space.id, most)
+        found = view.prototypes.slots(ids)
+        return found[found >= 0]
+
+    slots = memo_of(reading).once(f"first {most} by hash", (view,), by_hash)
+    first: Int64s = slots[prototypes[slots]][:BACKGROUND]
+    return first if len(first) == BACKGROUND else None

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from trustvlm.catalog.rows import supports
+from trustvlm.catalog.rows.attributes import rows as attributes
 from trustvlm.catalog.upkeep import purge
 from trustvlm.errors import InvalidInput, Unavailable
 from trustvlm.scoring.vectors import unit_rows
@@ -20,6 +21,7 @@ from trustvlm.service.memory.space_cache import SpaceView
 from trustvlm.system.pickling import LocalReader
 from trustvlm.types import Evidence, Neighbour, Queries
 from trustvlm.types.arrays import Floats, Int64s
+from trustvlm.types.attributes.values import attributes_of
 from trustvlm.types.bounds import whole
 
 __all__ = ["EvidenceGone", "EvidenceReader", "evidence_of", "evidence_reader"]
@@ -66,11 +68,15 @@ class _Moment:
             ids, sources, embeddings = supports.as_of(
                 connection, members, self.revision, self.dim, space_id=only
             )
-        if not ids:
-            return ()
-        similarity = unit_rows(embeddings.astype(np.float64)) @ query
-        order = np.lexsort((np.array(ids), -similarity))[:k]
-        return tuple(Neighbour(ids[i], sources[i], float(similarity[i])) for i in order.tolist())
+            if not ids:
+                return ()
+            similarity = unit_rows(embeddings.astype(np.float64)) @ query
+            order = np.lexsort((np.array(ids), -similarity))[:k].tolist()
+            texts = attributes.contents(connection, attributes.SUPPORTS, [ids[i] for i in order])
+        return tuple(
+            Neighbour(ids[i], sources[i], float(similarity[i]), attributes_of(texts.get(ids[i])))
+            for i in order
+        )
 
 
 @dataclass(frozen=True, eq=False)

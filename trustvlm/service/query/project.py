@@ -86,7 +86,7 @@ def _support_points(reading: Reading, ids: list[int], places: Float64s) -> list[
     return [
         ProjectedPoint("support", number, label, None, x, y, None, source, number in pictured)
         for number, (x, y) in zip(ids, places[: len(ids)].tolist(), strict=True)
-        for label, source in [details[number]]
+        for label, source, _ in [details[number]]
     ]
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
 
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.encoders.images.pictures import Pictures
@@ -18,7 +17,7 @@ from trustvlm.scoring.rules import Rule, require_images, resolve_parameters
 from trustvlm.service.home.calibrations import in_force
 from trustvlm.service.home.home import Home
 from trustvlm.service.inputs.encode import ImageQueries, encoded, unit_queries
-from trustvlm.service.memory.label_subset import subset_of
+from trustvlm.service.memory.label_subset import LabelChoice, subset_of
 from trustvlm.service.memory.passes import ROUNDED_ERROR
 from trustvlm.service.memory.reading import Reading
 from trustvlm.service.memory.space_cache import SpaceView
@@ -53,7 +52,7 @@ def score(
     queries: Queries,
     rule: str | None,
     top_k: int,
-    labels: Sequence[str] | npt.NDArray[np.bool_] | None,
+    labels: LabelChoice,
     params: Mapping[str, float | None] | None,
     revision: int | None = None,
     review: bool | None = None,
@@ -136,7 +135,7 @@ def verdicts_of(
     rule: str | None = None,
     *,
     top_k: int,
-    labels: Sequence[str] | npt.NDArray[np.bool_] | None = None,
+    labels: LabelChoice = None,
     params: Mapping[str, float | None] | None = None,
     about: Mapping[str, Any] | None = None,
 ) -> Verdicts:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from trustvlm.catalog.rows import supports
+from trustvlm.catalog.rows.attributes import rows as attributes
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.index.faiss_store import EXACT_ERROR
 from trustvlm.index.live import IndexView
@@ -15,16 +16,22 @@ from trustvlm.index.rows import RowView
 from trustvlm.reading.claims import no_claims
 from trustvlm.service.home.home import Home
 from trustvlm.service.inputs.encode import ImageQueries, encoded, unit_queries
+from trustvlm.service.memory.attributes.columns import described
+from trustvlm.service.memory.attributes.masks import prototypes_among, supports_among
+from trustvlm.service.memory.label_subset import Subset, subset_of
 from trustvlm.service.memory.passes import nearest_rows
 from trustvlm.service.memory.reading import Reading
 from trustvlm.service.memory.space_cache import SpaceView
 from trustvlm.types import Hits, Queries
-from trustvlm.types.arrays import Float32s, Floats, Int64s
+from trustvlm.types.arrays import Bools, Float32s, Floats, Int64s
+from trustvlm.types.attributes.filters import Filter, as_filter
+from trustvlm.types.attributes.values import attributes_of
 from trustvlm.types.bounds import choice, whole
 from trustvlm.types.options import KINDS, ON_ERROR
 
 __all__ = ["KINDS", "search"]
 
+Details = dict[int, tuple[str | None, str | None, str | None]]
 MOST_KEPT = 10_000
 """Support images of a space that a process remembers label and source of."""
 
@@ -35,6 +42,7 @@ def search(
     queries: Queries,
     kind: str,
     k: int,
+    filter: Any = None,
     revision: int | None = None,
     on_error: str = "raise",
 ) -> Hits:
@@ -44,6 +52,7 @@ def search(
     choice("kind", kind, KINDS)
     k = int(whole("k", k, bounds="hits"))
     expected = None if revision is None else whole("revision", revision)
+    chosen = None if filter is None else as_filter(filter)
     given: tuple[int, tuple[Floats | None, Floats | None]] | None = None
     images: ImageQueries | None = None
     if not isinstance(queries, Queries) or queries.images is not None or queries.text is not None:
@@ -58,7 +67,7 @@ def search(
             raise NotFound(
                 f"space {space_name!r} was removed and made again, or re-embedded, during the call"
             )
-        return _hits_of(home, reading, kind, k, *unit)
+        return _hits_of(home, reading, kind, k, chosen, *unit)
 
     answer = home.answer(space_name, hits, expected)
     if images is None:
@@ -71,13 +80,15 @@ def _hits_of(
     reading: Reading,
     kind: str,
     k: int,
+    chosen: Filter | None,
     classifier: Floats | None,
     verifier: Floats | None,
 ) -> Hits:
     """The hits of unit queries."""
-    view, sources = reading.view, dict[int, tuple[str, str | None]]()
+    view = reading.view
     if kind == "text":
-        ids, similarity = _nearest_labels(view, classifier, k)
+        mask = None if chosen is None else _labels_among(reading, chosen).text
+        ids, similarity = _nearest_labels(view, classifier, k, mask)
         quality = _quality(view.text)
     elif kind == "prototype":
         if verifier is None:
@@ -85,10 +96,12 @@ def _hits_of(
                 "queries.verifier: prototypes are compared with verifier embeddings; none were "
                 "given"
             )
+        mask = None if chosen is None else _labels_among(reading, chosen).prototypes
         if view.index is None:
-            ids, similarity = nearest_rows(view.prototypes, verifier, k, view.device)
+            ids, similarity = nearest_rows(view.prototypes, verifier, k, view.device, mask)
         else:
-            ids, similarity = view.index.search(verifier.astype(np.float32), k)
+            index = view.index if mask is None else prototypes_among(view, view.index, mask)
+            ids, similarity = index.search(verifier.astype(np.float32), k)
         quality = _quality(view.prototypes if view.index is None else view.index)
     else:
         by_classifier = verifier is None
@@ -101,18 +114,38 @@ def _hits_of(
                 f"embedding to compare with; "
                 f"register classifier_image_vectors, or search with verifier embeddings"
             )
+        if chosen is not None:
+            index = supports_among(reading, index, chosen)
         ids, similarity = index.search(vectors.astype(np.float32), k)
         quality = _quality(index)
-        sources = _details(reading, np.unique(ids[ids >= 0]).tolist())
-    return replace(_hits(view, kind, ids, similarity, sources), **quality)
+    details = _details(reading, kind, np.unique(ids[ids >= 0]).tolist())
+    return replace(_hits(view, kind, ids, similarity, details), **quality)
 
 
-def _details(reading: Reading, ids: list[int]) -> dict[int, tuple[str, str | None]]:
-    """id → (label, source) of support images; those of earlier hits are in memory."""
-    kept: dict[int, tuple[str, str | None]] = reading.once("details", dict)
+def _labels_among(reading: Reading, chosen: Filter) -> Subset:
+    """The labels that a filter keeps; none of them is no error."""
+    view = reading.view
+    try:
+        return subset_of(reading, chosen)
+    except InvalidInput:
+        none = np.zeros(view.text.n, np.bool_), np.zeros(view.prototypes.n, np.bool_)
+        return Subset(*none, 0, 0)
+
+
+def _details(reading: Reading, kind: str, ids: list[int]) -> Details:
+    """id → (label, source, attributes) of support images, or (None, None, attributes) of labels;
+    those of earlier hits are in memory."""
+    if kind != "support" and not described(reading, attributes.LABELS):
+        return {}
+    kept: Details = reading.once("details" if kind == "support" else "label details", dict)
     details = {number: kept[number] for number in ids if number in kept}
     if missing := [number for number in ids if number not in details]:
-        read = supports.details(reading.connection, missing)
+        read: Details
+        if kind == "support":
+            read = dict(supports.details(reading.connection, missing))
+        else:
+            texts = attributes.contents(reading.connection, attributes.LABELS, missing)
+            read = {number: (None, None, texts.get(number)) for number in missing}
         details |= read
         if len(kept) + len(read) <= MOST_KEPT:
             kept |= read
@@ -128,7 +161,9 @@ def _quality(searched: IndexView | RowView) -> dict[str, Any]:
     return {"approximate": True, "error_bound": searched.max_error, "recall": searched.recall}
 
 
-def _nearest_labels(view: SpaceView, classifier: Floats | None, k: int) -> tuple[Int64s, Float32s]:
+def _nearest_labels(
+    view: SpaceView, classifier: Floats | None, k: int, mask: Bools | None
+) -> tuple[Int64s, Float32s]:
     """The k labels whose text prototypes are most similar to classifier embeddings (of images or
     texts).
 
@@ -141,7 +176,7 @@ def _nearest_labels(view: SpaceView, classifier: Floats | None, k: int) -> tuple
         )
     # The first k labels are among this many names, as each label has at most `largest`.
     most = k * view.aliases.largest
-    names, similarity = nearest_rows(view.text, classifier, most, view.device)
+    names, similarity = nearest_rows(view.text, classifier, most, view.device, mask)
     if not view.aliases.groups:
         return names, similarity
     labels = view.aliases.of(names)
@@ -155,20 +190,19 @@ def _nearest_labels(view: SpaceView, classifier: Floats | None, k: int) -> tuple
     return ids, nearest
 
 
-def _hits(
-    view: SpaceView,
-    kind: str,
-    ids: Int64s,
-    similarity: Float32s,
-    details: dict[int, tuple[str, str | None]],
-) -> Hits:
-    labels, sources = (np.empty(ids.shape, dtype=object) for _ in range(2))
+def _hits(view: SpaceView, kind: str, ids: Int64s, similarity: Float32s, details: Details) -> Hits:
+    labels, sources, described = (np.empty(ids.shape, dtype=object) for _ in range(3))
+    nothing = (None, None, None)
+    rows = [details.get(number, nothing) for number in ids.ravel().tolist()]
+    described.ravel()[:] = [
+        None if number < 0 else attributes_of(text)
+        for number, (_, _, text) in zip(ids.ravel().tolist(), rows, strict=True)
+    ]
     if kind == "support":
-        some = dict[int, tuple[str | None, str | None]](details) | {-1: (None, None)}
-        pairs = [some[number] for number in ids.ravel().tolist()]
-        labels.ravel()[:] = [label for label, _ in pairs]
-        sources.ravel()[:] = [source for _, source in pairs]
+        labels.ravel()[:] = [label for label, _, _ in rows]
+        sources.ravel()[:] = [source for _, source, _ in rows]
     else:
         slots = np.where(ids.ravel() < 0, -1, view.text.slots(np.maximum(ids, 0).ravel()))
         labels.ravel()[:] = view.names.of(slots)
-    return Hits(kind, ids, similarity.astype(np.float64), labels, sources, view.revision)
+    exact = similarity.astype(np.float64)
+    return Hits(kind, ids, exact, labels, sources, view.revision, attributes=described)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from trustvlm.service.query.score import score
 from trustvlm.service.query.search import search
 from trustvlm.types import Embedded, Hits, Queries, Verdicts
 from trustvlm.types.arrays import sources
+from trustvlm.types.attributes.filters import Filter, FilterLike
 from trustvlm.types.bounds import flags
 from trustvlm.types.tables.projection import Projection
 
@@ -56,7 +57,7 @@ class QueryVerbs(OpenHome):
         *,
         rule: str | None = None,
         top_k: int = 5,
-        labels: Sequence[str] | npt.NDArray[np.bool_] | None = None,
+        labels: Sequence[str] | npt.NDArray[np.bool_] | Filter | Mapping[str, Any] | None = None,
         params: Mapping[str, float | None] | None = None,
         revision: int | None = None,
         review: bool | None = None,
@@ -72,8 +73,9 @@ class QueryVerbs(OpenHome):
             rule: one of :data:`trustvlm.RULES`; None: that of the calibration in force, else
                 :data:`trustvlm.DEFAULT_RULE`.
             top_k: number of labels of largest text confidence to list.
-            labels: only these labels take part, as names or as a mask in the order of
-                :meth:`list_labels`.
+            labels: only these labels take part: names, a mask in the order of
+                :meth:`list_labels`, or a :class:`trustvlm.Filter` over their attributes, also as
+                {"region": "EU", "size": {"gte": 3}}.
             params: the rule's parameters, e.g. {"lambda": 1.0, "temperature": 0.01}.
             revision: the revision that the space must have, e.g. that of a mask of labels.
             review: True puts the images that are not accepted, and a random share of all (setting
@@ -100,6 +102,7 @@ class QueryVerbs(OpenHome):
         *,
         kind: str = "support",
         k: int = 10,
+        filter: FilterLike | None = None,
         revision: int | None = None,
         on_error: str = "raise",
     ) -> Hits:
@@ -111,6 +114,8 @@ class QueryVerbs(OpenHome):
             kind: "support" or "prototype" (verifier embeddings are compared; support images also by
                 classifier embedding or text, where theirs are stored) or "text" (classifier
                 embeddings against text prototypes).
+            filter: only what it keeps is searched, by attributes of the labels; a support image
+                has those of its label, and its own in place of those with the same key.
             revision: the revision that the space must have.
             on_error: as for :meth:`score`.
 
@@ -121,7 +126,7 @@ class QueryVerbs(OpenHome):
         """
         home = self._ready()
         given = given_queries(queries, text=True, stream=True)
-        return search(home, space, given, kind, k, revision, on_error)
+        return search(home, space, given, kind, k, filter, revision, on_error)
 
     def project(self, space: str, *, limit: int = 2_000) -> Projection:
         """Support images and stored images of known label in two dimensions, for a map.

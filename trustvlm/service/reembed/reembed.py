@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from trustvlm.catalog.rows import spaces
+from trustvlm.catalog.rows.attributes.carry import copy_attributes
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.upkeep import reembed_rows, reembed_runs
 from trustvlm.catalog.upkeep.reembed_runs import ReembedRecord
@@ -227,7 +228,9 @@ def _replace(
         left = reembed_rows.observation_count(connection, job.space_id) - observations
         label_count, support_count = reembed_runs.counts(connection, job)
         new = spaces.find_by_id(connection, job.other_id)
-        reembed_runs.swap(connection, now, name, max(old.revision, new.revision) + 1)
+        revision = max(old.revision, new.revision) + 1
+        copy_attributes(connection, now.id, job.space_id, job.other_id, revision)
+        reembed_runs.swap(connection, now, name, revision)
     return Reembedding(
         name, "kept", new.classifier, new.verifier, label_count, support_count, missing,
         calibrations=calibrations, observations=observations, observations_left=left,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy.typing as npt
 from sqlalchemy.exc import IntegrityError
@@ -26,9 +27,11 @@ from trustvlm.service.inputs.space_encoders import (
     encoder_of,
     prompts_of,
 )
+from trustvlm.service.registration.attributes import put_label
 from trustvlm.service.registration.plan import check_prompt
 from trustvlm.service.registration.prototypes import follow_supports
 from trustvlm.types.arrays import Float32s, id_list
+from trustvlm.types.attributes.values import attributes_text
 from trustvlm.types.bounds import got
 from trustvlm.types.messages.commands import suggested
 
@@ -47,12 +50,17 @@ def update_label(
     text_vector: npt.ArrayLike | None,
     prompt: str | None,
     new_name: str | None,
+    attributes: Mapping[str, Any] | None = None,
 ) -> int:
     """See :meth:`TrustService.update_label`."""
+    described = None if attributes is None else attributes_text(attributes, "attributes") or "{}"
     if text_vector is None and prompt is None and new_name is None:
-        raise InvalidInput(
-            "update_label: expected text_vector, prompt or new_name; got none of them"
-        )
+        if described is None:
+            raise InvalidInput(
+                "update_label: expected text_vector, prompt, new_name or attributes; got none of "
+                "them"
+            )
+        return _describe(home, space_name, name, described)
     if text_vector is not None and prompt is not None:
         raise InvalidInput("update_label: pass a prompt or a text_vector, not both")
     with home.catalog.read() as connection:
@@ -86,7 +94,19 @@ def update_label(
             connection, before.id, revision, name=target, prompt=new_prompt, text_source=source,
             text_prototype=text,
         )  # fmt: skip
+        if described is not None:
+            put_label(connection, space.id, revision, before.id, described)
         home.background_fit.supports_changed(connection, space, revision)  # samples go by name
+    return revision
+
+
+def _describe(home: Home, space_name: str, name: str, attributes: str) -> int:
+    """Change nothing of a label but its attributes: its vectors and what is made of them stay."""
+    with home.catalog.write("label.update") as connection:
+        space = spaces.find(connection, space_name)
+        label = labels.find(connection, space.id, name)
+        revision = spaces.advance(connection, space.id)
+        put_label(connection, space.id, revision, label.id, attributes)
     return revision
 
 

@@ -145,7 +145,7 @@ def encode_chunk(
         with home.catalog.read() as connection:
             stored = stored_images(connection, space, names)
             existing = labels.find_many(connection, space.id, without_text)
-    files: list[tuple[str, ImageSource]] = []
+    files: list[tuple[str, ImageSource, str | None]] = []
     for label in chunk:
         for support in label.vectors(space):
             if not _stays_out(encoded, stored, options, label.name, support.content_hash):
@@ -153,16 +153,16 @@ def encode_chunk(
                     support = replace(support, source=picture[0], thumbnail=picture[1])
                 support = replace(support, proposed=options.proposed)
                 encoded.supports[label.name].append(support)
-        for file in label.images:
+        for file, text in zip(label.images, label.image_attributes, strict=True):
             if _is_new(encoded, stored, options, label.name, file):
-                files.append((label.name, file))
+                files.append((label.name, file, text))
             elif options.progress is not None:
                 options.progress(1)
     if files:
-        sources = [file for _, file in files]
+        sources = [file for _, file, _ in files]
         results = encode_for(home, space, sources, options.progress, options.limits)
-        for (name, _), result in zip(files, results, strict=True):
-            _add_image(encoded, name, result)
+        for (name, _, text), result in zip(files, results, strict=True):
+            _add_image(encoded, name, result, text)
     if options.keep_originals:
         images = [image for label in chunk for image in label.images]
         encoded.originals = originals.keep(home, images, options.limits)
@@ -217,17 +217,24 @@ def _is_new(
     return False
 
 
-def _add_image(encoded: EncodedChunk, name: str, result: EncodedImage | FailedImage) -> None:
+def _add_image(
+    encoded: EncodedChunk, name: str, result: EncodedImage | FailedImage, text: str | None
+) -> None:
     if isinstance(result, EncodedImage):
-        encoded.supports[name].append(support_of(result, result.content_hash, result.source))
+        image = support_of(result, result.content_hash, result.source, text)
+        encoded.supports[name].append(image)
         encoded.remarks.append((result.source, result.remarks))
     else:
         encoded.failures.append(UnreadImage(result.source, result.reason))
 
 
-def support_of(image: EncodedImage, content_hash: bytes, source: str | None) -> NewSupport:
+def support_of(
+    image: EncodedImage, content_hash: bytes, source: str | None, attributes: str | None = None
+) -> NewSupport:
     """The support image that an encoded image becomes."""
     verifier, *others = image.embeddings
     source = None if source is None else source_text(source)
     classifier = others[0] if others else None
-    return NewSupport(content_hash, source, verifier, classifier, image.thumbnail)
+    return NewSupport(
+        content_hash, source, verifier, classifier, image.thumbnail, attributes=attributes
+    )

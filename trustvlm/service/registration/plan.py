@@ -22,6 +22,7 @@ from trustvlm.service.inputs.space_encoders import encodes_images, encodes_texts
 from trustvlm.service.registration.prototypes import prototype_of
 from trustvlm.types import LabelInput
 from trustvlm.types.arrays import Float32s, Float64s, real_array, sources
+from trustvlm.types.attributes.values import attributes_text, each_text
 
 if TYPE_CHECKING:
     from trustvlm.types.inputs import ImageSource
@@ -52,7 +53,8 @@ class PlannedLabel:
     """One label of a call: the parts of every input of that name.
 
     Vectors are kept as the caller passes them and converted with their chunk, so that a call takes
-    no second copy of a large file's arrays.
+    no second copy of a large file's arrays. Attributes are JSON: those of the label, of each of
+    its vectors and of each of its images.
     """
 
     name: str
@@ -61,6 +63,9 @@ class PlannedLabel:
     image_vectors: list[tuple[npt.ArrayLike, npt.ArrayLike | None]] = field(default_factory=list)
     hashes: list[bytes] = field(default_factory=list)
     images: list[ImageSource] = field(default_factory=list)
+    attributes: str | None = None
+    vector_attributes: list[str | None] = field(default_factory=list)
+    image_attributes: list[str | None] = field(default_factory=list)
 
     def size(self, space: SpaceRecord) -> int:
         """Bytes of vectors that this label may bring."""
@@ -84,9 +89,9 @@ class PlannedLabel:
                 pairs += [(row, None) for row in rows]
             else:
                 pairs += zip(rows, _float32(classifier).reshape(len(rows), -1), strict=True)
+        given = zip(self.hashes, pairs, self.vector_attributes, strict=True)
         return [
-            NewSupport(content, None, *pair, None)
-            for content, pair in zip(self.hashes, pairs, strict=True)
+            NewSupport(content, None, *pair, None, attributes=text) for content, pair, text in given
         ]
 
 
@@ -117,7 +122,9 @@ def plan(
         if _add_text(space, label, item):
             unchecked.append(label)
         images, supports = images - len(label.images), supports - len(label.hashes)
+        before = len(label.images), len(label.hashes)
         _add_supports(space, label, item)
+        _add_attributes(label, item, *before)
         images, supports = images + len(label.images), supports + len(label.hashes)
         limits.check("images", images, "inputs")
         limits.check("supports", supports, "inputs")
@@ -205,6 +212,20 @@ def _add_text(space: SpaceRecord, label: PlannedLabel, item: LabelInput) -> bool
     if text is not None and not same_direction(before, text):
         raise Conflict(f"label {label.name!r}: two different text vectors in one call")
     return False
+
+
+def _add_attributes(label: PlannedLabel, item: LabelInput, images: int, vectors: int) -> None:
+    """Take the attributes of an input, whose images came behind these numbers of others."""
+    what = f"label {label.name!r}: "
+    if item.attributes is not None:
+        text = attributes_text(item.attributes, f"{what}attributes") or "{}"
+        if label.attributes not in (None, text):
+            raise Conflict(f"{what}attributes: two different objects in one call")
+        label.attributes = text
+    images, vectors = len(label.images) - images, len(label.hashes) - vectors
+    texts = each_text(item.image_attributes, images + vectors, f"{what}image_attributes")
+    label.image_attributes += texts[:images]
+    label.vector_attributes += texts[images:]
 
 
 def check_prompt(space: SpaceRecord, name: str, prompt: object) -> str:

@@ -22,6 +22,7 @@ from trustvlm.service.home.home import Home
 from trustvlm.service.home.limits import at_most
 from trustvlm.service.inputs.encode import reading
 from trustvlm.service.inputs.space_encoders import encodes_texts
+from trustvlm.service.registration.attributes import check_stored
 from trustvlm.service.registration.encode_chunk import EncodedChunk, RegisterOptions, encode_chunk
 from trustvlm.service.registration.plan import (
     PlannedLabel,
@@ -88,6 +89,7 @@ def register(
         limits = reading(home, space, image_range, accept_truncated)
         planned = plan(space, inputs, home.calls)
         existing = labels.find_many(connection, space.id, list(planned))
+        check_stored(connection, _given(planned.values(), existing))
         if must_exist and len(existing) < len(planned):
             missing = unknown(connection, space.id, planned)
             raise NotFound(not_found_text(missing, space.name, "register it first"))
@@ -156,6 +158,17 @@ def _check_against(
         raise Conflict(f"label {label.name!r} has another text vector; update_label changes it")
 
 
+def _given(
+    planned: Iterable[PlannedLabel], existing: Mapping[str, LabelRecord]
+) -> list[tuple[LabelRecord, str]]:
+    """The labels that exist and that the call gives attributes to."""
+    return [
+        (existing[label.name], label.attributes)
+        for label in planned
+        if label.attributes is not None and label.name in existing
+    ]
+
+
 def _commit_chunk(
     home: Home,
     space: SpaceRecord,
@@ -174,6 +187,7 @@ def _commit_chunk(
                 return False
             for label in chunk:
                 _check_against(space, label, existing.get(label.name), options.must_exist)
+            check_stored(connection, _given(chunk, existing))
             added = _write(connection, space, chunk, existing, encoded, tally)
             if encoded.originals:
                 named = {label.name for label in chunk if label.images}
@@ -272,4 +286,5 @@ def _new_label(
         text_prototype=encoded.texts[label.name],
         prototype=prototype_of(label.name, images),
         support_count=len(images),
+        attributes=None if label.attributes == "{}" else label.attributes,
     )

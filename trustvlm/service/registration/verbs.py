@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
@@ -16,10 +16,14 @@ from trustvlm.service.home.home import Home
 from trustvlm.service.home.open_home import OpenHome
 from trustvlm.service.home.originals import require_place
 from trustvlm.service.registration import edit_labels, spaces, synonyms
+from trustvlm.service.registration.attributes import update_support
+from trustvlm.service.registration.filtered import count_labels, filtered_rows, remove_labels
 from trustvlm.service.registration.register import register
 from trustvlm.service.registration.sync import register_with
 from trustvlm.types import LabelInput, LabelRow, RegisterResult, SpaceRow, SupportRow
+from trustvlm.types.attributes.filters import FilterLike, as_filter
 from trustvlm.types.bounds import flags, identifier
+from trustvlm.types.registration import RemovedLabels
 
 if TYPE_CHECKING:
     from trustvlm.reading.sets.rows import LabelledImages
@@ -131,7 +135,8 @@ class RegistrationVerbs(OpenHome):
                 label with one image keeps it.
 
         Raises:
-            NotFound: no such space. Conflict: a label exists with another text vector or prompt.
+            NotFound: no such space. Conflict: a label exists with another text vector, prompt or
+            attributes.
             InvalidInput: an invalid name or vector; with `sync`, inputs that have nothing in common
             with the space. Unavailable: the home cannot be written now.
         """
@@ -163,11 +168,13 @@ class RegistrationVerbs(OpenHome):
         images: Sequence[ImageSource] | None = None,
         image_vectors: npt.ArrayLike | None = None,
         classifier_image_vectors: npt.ArrayLike | None = None,
+        image_attributes: Mapping[str, Any] | Sequence[Mapping[str, Any] | None] | None = None,
         keep_originals: bool = False,
         image_range: tuple[float, float] | None = None,
         accept_truncated: bool = False,
     ) -> RegisterResult:
-        """Add support images to an existing label, see :meth:`register`. Raises NotFound."""
+        """Add support images to an existing label, see :meth:`register`; `image_attributes` as in
+        :class:`LabelInput`. Raises NotFound."""
         flags(keep_originals=keep_originals)
         home = self._writable()
         require_place(home, keep_originals)
@@ -176,6 +183,7 @@ class RegistrationVerbs(OpenHome):
             images=images,
             image_vectors=image_vectors,
             classifier_image_vectors=classifier_image_vectors,
+            image_attributes=image_attributes,
         )
         return register(
             home,
@@ -196,15 +204,22 @@ class RegistrationVerbs(OpenHome):
         text_vector: npt.ArrayLike | None = None,
         prompt: str | None = None,
         new_name: str | None = None,
+        attributes: Mapping[str, Any] | None = None,
     ) -> int:
-        """Change a label's text vector, prompt or name; the space's new revision.
+        """Change a label's text vector, prompt, name or attributes; the space's new revision.
 
         A text prototype that was encoded from the name is encoded again from `new_name`; one given
-        as a vector stays. Raises NotFound, Conflict (the new name is in use), InvalidInput.
+        as a vector stays. `attributes` take the place of all that the label has; {} takes them
+        away. Raises NotFound, Conflict (the new name is in use), InvalidInput.
         """
         return edit_labels.update_label(
-            self._writable(), space, label, text_vector, prompt, new_name
+            self._writable(), space, label, text_vector, prompt, new_name, attributes
         )
+
+    def update_support(self, space: str, support_id: int, *, attributes: Mapping[str, Any]) -> int:
+        """Give a support image these attributes in place of all that it has, {} for none; the
+        space's new revision. Raises NotFound, InvalidInput."""
+        return update_support(self._writable(), space, support_id, attributes)
 
     def remove_label(self, space: str, label: str, *, purge: bool = False) -> int:
         """Remove a label with its support images; the space's new revision.
@@ -245,10 +260,37 @@ class RegistrationVerbs(OpenHome):
         """
         return synonyms.near_synonyms(self._ready(), space, labels)
 
-    def list_labels(self, space: str) -> Iterator[LabelRow]:
-        """Every label of the space, in order of id. Raises NotFound."""
+    def list_labels(self, space: str, *, filter: FilterLike | None = None) -> Iterator[LabelRow]:
+        """Every label of the space, or those whose attributes a filter keeps, in order of id.
+
+        Raises NotFound, InvalidInput (no filter)."""
         home = self._ready()
+        if filter is not None:
+            return filtered_rows(home, space, as_filter(filter))
         return _label_rows(home, home.space(space).id)
+
+    def count_labels(self, space: str, *, filter: FilterLike | None = None) -> int:
+        """How many labels the space has, or a filter keeps. Raises NotFound, InvalidInput."""
+        home = self._ready()
+        if filter is None:
+            return spaces.space_row(home, space).label_count
+        return count_labels(home, space, as_filter(filter))
+
+    def remove_labels(self, space: str, *, filter: FilterLike) -> RemovedLabels:
+        """Remove the labels that a filter keeps, with their support images, 200 a transaction: an
+        interrupted call is completed by repeating it. :meth:`restore_label` brings each back
+        within the undo window.
+
+        Raises:
+            NotFound. InvalidInput: no filter. Conflict: a label has an alias that does not fit.
+        """
+        return remove_labels(self._writable(), space, as_filter(filter))
+
+    def get_label(self, space: str, label: str) -> LabelRow:
+        """One label as it is listed. Raises NotFound."""
+        with self._ready().catalog.read() as connection:
+            record = labels.find(connection, space_rows.find(connection, space).id, label)
+            return label_pages.rows_of(connection, [record.id])[0]
 
     def unknown_labels(self, space: str, names: Iterable[str | None]) -> dict[str, str | None]:
         """Those of `names` (None aside) that are no labels of the space, each with the label that

@@ -1,4 +1,5 @@
-"""What the stored images of known label say of the labels of a space."""
+"""Labels of a space as the server lists them: by filter, and by what the stored images of known
+label say of them."""
 
 from __future__ import annotations
 
@@ -15,8 +16,10 @@ from trustvlm.service.query.stored import (
     names_of,
     predicted_images,
 )
+from trustvlm.service.registration.filtered import filtered_page
 from trustvlm.types import LabelRow
 from trustvlm.types.arrays import Int64s
+from trustvlm.types.attributes.filters import Filter
 from trustvlm.types.rows import LabelErrors, LabelPredictions, StoredError
 
 __all__ = ["LabelRecords"]
@@ -46,6 +49,10 @@ class LabelRecords:
             pictured = ids if thumbnails else []
             first = label_pages.first_supports(reading.connection, pictured, thumbnails)
         return [(row, first.get(row.id, [])) for row in rows]
+
+    def filtered(self, space: str, chosen: Filter, *, after: int, limit: int) -> list[LabelRow]:
+        """Up to `limit` labels with ids above `after` that a filter keeps, in order of id."""
+        return filtered_page(self._ready(), space, chosen, after, limit)
 
     def predictions(
         self, space: str, ids: Sequence[int]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection
 
 from trustvlm.catalog.rows import export, spaces
+from trustvlm.catalog.rows.attributes import rows as attributes
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.errors import Conflict
 from trustvlm.service.home.home import Home
@@ -60,9 +61,13 @@ def export_space(
             labels = _label_rows(connection, space, at_once)
             most = home.thresholds.transaction_labels
             supports = _support_rows(connection, space, at_once, most, progress)
+            with_labels = attributes.any_in(connection, attributes.LABELS, space.id)
+            with_supports = attributes.any_in(connection, attributes.SUPPORTS, space.id)
+            of_labels = label_schema(manifest, attributes=with_labels)
+            of_supports = support_schema(manifest, attributes=with_supports)
             files = {
-                LABELS: _write(made / LABELS, label_schema(manifest), labels, at_once),
-                SUPPORTS: _write(made / SUPPORTS, support_schema(manifest), supports, at_once),
+                LABELS: _write(made / LABELS, of_labels, labels, at_once),
+                SUPPORTS: _write(made / SUPPORTS, of_supports, supports, at_once),
             }
             (made / MANIFEST).write_text(replace(manifest, files=files).to_json(), encoding="utf-8")
             sync(made / MANIFEST)

@@ -140,8 +140,8 @@ def _check(manifest: SpaceManifest) -> None:
         raise InvalidInput(f"files: expected {LABELS} and {SUPPORTS}")
 
 
-def label_schema(manifest: SpaceManifest) -> pyarrow.Schema:
-    """The columns of labels.parquet."""
+def label_schema(manifest: SpaceManifest, *, attributes: bool) -> pyarrow.Schema:
+    """The columns of labels.parquet; the last one only where a label has attributes."""
     import pyarrow as pa
 
     fields = [
@@ -152,12 +152,13 @@ def label_schema(manifest: SpaceManifest) -> pyarrow.Schema:
         pa.field("support_count", pa.int32(), nullable=False),
         pa.field("text_prototype", pa.list_(pa.float32(), manifest.classifier_dim), nullable=False),
         pa.field("prototype", pa.list_(pa.float32(), manifest.verifier_dim)),
+        *([pa.field("attributes", pa.string())] if attributes else []),
     ]
     return pa.schema(fields, metadata={"trustvlm": manifest.to_json()})
 
 
-def support_schema(manifest: SpaceManifest) -> pyarrow.Schema:
-    """The columns of supports.parquet."""
+def support_schema(manifest: SpaceManifest, *, attributes: bool) -> pyarrow.Schema:
+    """The columns of supports.parquet; the last one only where a support image has attributes."""
     import pyarrow as pa
 
     fields = [
@@ -167,6 +168,7 @@ def support_schema(manifest: SpaceManifest) -> pyarrow.Schema:
         pa.field("embedding", pa.list_(pa.float32(), manifest.verifier_dim), nullable=False),
         pa.field("classifier_embedding", pa.list_(pa.float32(), manifest.classifier_dim)),
         pa.field("thumbnail", pa.binary()),
+        *([pa.field("attributes", pa.string())] if attributes else []),
     ]
     return pa.schema(fields, metadata={"trustvlm": manifest.to_json()})
 

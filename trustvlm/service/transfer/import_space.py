@@ -45,7 +45,8 @@ class _LabelWithImages:
         """Its bytes in the catalog, about."""
         vectors = 4 * len(self.label.text_prototype) * (1 + len(self.images))
         return vectors + sum(
-            image.embedding.nbytes + len(image.thumbnail or b"") for image in self.images.values()
+            image.embedding.nbytes + len(image.thumbnail or b"") + len(image.attributes or "")
+            for image in self.images.values()
         )
 
 

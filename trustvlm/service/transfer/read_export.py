@@ -7,7 +7,7 @@ more rows than its size allows; and each value is checked like one that a caller
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from trustvlm.service.transfer.export_format import (
     support_schema,
 )
 from trustvlm.types.arrays import Float32s
+from trustvlm.types.attributes.values import attributes_text, parse_attributes
 
 __all__ = ["read_label_rows", "read_manifest", "read_support_rows"]
 
@@ -85,10 +86,11 @@ def read_label_rows(
     """Each label as the file states it, and the label that it is an alias of. Raises InvalidInput
     for a row that cannot be right."""
     path = folder / LABELS
-    for row in _rows(path, manifest, label_schema(manifest), "text_prototype"):
+    for row in _rows(path, manifest, label_schema, "text_prototype"):
         alias_of = row.pop("alias_of")
-        label = NewLabel(**row | {"name": check_name(row["name"], f"{path}: name")})
-        what = f"{path}: label {label.name!r}"
+        name = check_name(row["name"], f"{path}: name")
+        what = f"{path}: label {name!r}"
+        label = NewLabel(**row | {"name": name, "attributes": _attributes(row, what)})
         prompt, source = label.prompt, label.text_source
         from_prompt = source == "prompt"
         if source not in ("name", "prompt", "vector") or (prompt is not None) != from_prompt:
@@ -116,10 +118,10 @@ def read_support_rows(folder: Path, manifest: SpaceManifest) -> Generator[tuple[
     """(label name, support image) of an exported space. Raises InvalidInput for a row that cannot
     be right."""
     path = folder / SUPPORTS
-    for row in _rows(path, manifest, support_schema(manifest), "embedding"):
+    for row in _rows(path, manifest, support_schema, "embedding"):
         label = row.pop("label")
-        image = NewSupport(**row)
-        what = f"{path}: support image {image.content_hash.hex()[:12]}… of {label!r:.60}"
+        what = f"{path}: support image {row['content_hash'].hex()[:12]}… of {label!r:.60}"
+        image = NewSupport(**row | {"attributes": _attributes(row, what)})
         if image.source is not None and len(image.source) > _MAX_SOURCE:
             raise InvalidInput(
                 f"{what}: expected a source of at most {_MAX_SOURCE} characters, got "
@@ -139,17 +141,32 @@ def read_support_rows(folder: Path, manifest: SpaceManifest) -> Generator[tuple[
         yield label, image
 
 
+def _attributes(row: dict[str, Any], what: str) -> str | None:
+    """The attributes of a row, checked. Raises InvalidInput."""
+    text = row.get("attributes")
+    return None if text is None else attributes_text(parse_attributes(text, what), what)
+
+
 def _rows(
-    path: Path, manifest: SpaceManifest, schema: Any, full_column: str
+    path: Path, manifest: SpaceManifest, schema_of: Callable[..., Any], full_column: str
 ) -> Iterator[dict[str, Any]]:
     """The rows of a file as dictionaries, vectors as float32 arrays; every row has a vector in
-    `full_column`."""
+    `full_column`. The column of attributes may be missing."""
+    schema, plain = (schema_of(manifest, attributes=some) for some in (True, False))
     width = 4 * schema.field(full_column).type.list_size
+    fields: list[Any] = []
 
     def check(facts: ParquetFacts) -> None:
-        if not facts.schema.equals(schema, check_metadata=False):
-            columns = ", ".join(f"{field.name} ({field.type})" for field in schema)
-            raise InvalidInput(f"{path}: expected exactly the columns {columns}")
+        found = next(
+            (one for one in (plain, schema) if facts.schema.equals(one, check_metadata=False)), None
+        )
+        if found is not None:
+            fields.extend(found)
+        else:
+            columns = ", ".join(f"{field.name} ({field.type})" for field in plain)
+            raise InvalidInput(
+                f"{path}: expected exactly the columns {columns}, and perhaps attributes (string)"
+            )
         expected, size = manifest.files[path.name].rows, path.stat().st_size
         if facts.rows != expected:
             raise InvalidInput(f"{path}: expected {expected} rows, got {facts.rows}")
@@ -162,7 +179,7 @@ def _rows(
             raise InvalidInput(f"{path}: expected uncompressed columns, as an export has")
 
     for batch in read_batches(path, check):
-        columns = {field.name: _cells(path, field, batch.column(field.name)) for field in schema}
+        columns = {field.name: _cells(path, field, batch.column(field.name)) for field in fields}
         for i in range(batch.num_rows):
             yield {name: cells[i] for name, cells in columns.items()}
 

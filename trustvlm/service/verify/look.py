@@ -18,6 +18,10 @@ from trustvlm.catalog.upkeep import stored_rows
 from trustvlm.catalog.upkeep.stored_rows import StoredRow, Unreadable
 from trustvlm.errors import Damaged, NotFound
 from trustvlm.service.home.home import Home
+from trustvlm.service.verify.check_attributes import (
+    check_label_attributes,
+    check_support_attributes,
+)
 from trustvlm.service.verify.check_derived import check_calibrations, check_changes, check_fits
 from trustvlm.service.verify.check_images import (
     check_observations,
@@ -45,6 +49,8 @@ CHECKS: Mapping[str, Check] = {
     "calibration": check_calibrations,
     "change": check_changes,
     "fit": check_fits,
+    "label data": check_label_attributes,
+    "support data": check_support_attributes,
 }
 """What checks each kind of row, once its columns hold what their types can."""
 

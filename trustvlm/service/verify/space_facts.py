@@ -31,6 +31,8 @@ _WHAT = {
     "review": "review item {}",
     "fit": "the fit of the support images",
     "change": "entry {} of the change log",
+    "label data": "attributes of label {}",
+    "support data": "attributes of support image {}",
 }
 
 

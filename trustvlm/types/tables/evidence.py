@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from trustvlm.types.arrays import Int64s
+from trustvlm.types.attributes.values import Attributes
 from trustvlm.types.json_form import Answer
 
 __all__ = ["Evidence", "EvidenceOfRows", "Neighbour", "ThumbnailsOfRows"]
@@ -18,6 +19,7 @@ class Neighbour(Answer):
     id: int
     source: str | None
     similarity: float
+    attributes: Attributes = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)

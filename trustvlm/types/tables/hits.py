@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import operator
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, SupportsIndex, get_type_hints
 
 import numpy as np
 
 from trustvlm.types.arrays import Float64s, Int64s, Objects
+from trustvlm.types.attributes.values import Attributes
 from trustvlm.types.registration import UnreadImage
 from trustvlm.types.tables.columns import Column
 from trustvlm.types.tables.glance import HTML_ROWS, Glance, Place
@@ -29,6 +31,7 @@ class Hit:
     similarity: float
     label: str
     source: str | None
+    attributes: Attributes = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -52,6 +55,7 @@ class Hits(Tabular):
             error of a similarity.
         recall: share of the 10 nearest that the index finds, measured when it was built or tuned,
             on rows that were not in it; None where every row is compared.
+        attributes: (n, k) those of each support image or label, a mapping; None: padding.
     """
 
     kind: str
@@ -65,6 +69,7 @@ class Hits(Tabular):
     error_bound: float = 0.0
     recall: float | None = None
     failures: tuple[UnreadImage, ...] = ()
+    attributes: Objects | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -81,8 +86,8 @@ class Hits(Tabular):
             yield self._hits(i)
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """One plain dict per hit: query, rank, id, similarity, label, source; padding is left
-        out."""
+        """One plain dict per hit: query, rank, id, similarity, label, source, attributes; padding
+        is left out."""
         for query in range(len(self)):
             yield from self._rows(query)
 
@@ -95,7 +100,11 @@ class Hits(Tabular):
                 "similarity": float(self.similarity[query, rank]),
                 "label": self.labels[query, rank],
                 "source": self.sources[query, rank],
+                "attributes": self._attributes(query, rank),
             }
+
+    def _attributes(self, query: int, rank: int) -> Any:
+        return {} if self.attributes is None else self.attributes[query, rank]
 
     def _hits(self, query: int) -> tuple[Hit, ...]:
         return tuple(Hit(**row) for row in self._rows(query))
@@ -111,7 +120,12 @@ class Hits(Tabular):
             "source": self.sources[query, rank],
         }
         hints = get_type_hints(Hit)
-        return {name: Column(hints[name], array) for name, array in values.items()}, len(query)
+        texts = [
+            json.dumps(self._attributes(*place), ensure_ascii=False)
+            for place in zip(query.tolist(), rank.tolist(), strict=True)
+        ]
+        columns = {name: Column(hints[name], array) for name, array in values.items()}
+        return columns | {"attributes": Column(str, texts)}, len(query)
 
     def _glance(self) -> Glance:
         total = int(np.count_nonzero(self.ids >= 0))

@@ -1,4 +1,5 @@
-"""The labels and support images that changed since a revision: each once, as it is now."""
+"""The labels and support images that changed since a revision: each once, as it is now; once more
+where only its attributes changed later."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, and_, case, literal, null, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 
+from trustvlm.catalog.store.attributes import LabelAttributes, SupportAttributes
 from trustvlm.catalog.store.models import Change, Label, Support
 from trustvlm.catalog.store.upkeep_models import RevisionRow
 from trustvlm.types.rows import ChangeRow
@@ -27,7 +29,7 @@ def page(
     What was purged is listed without a name.
     """
     rows = list[Any]()
-    for query in (_labels(since), _supports(since)):
+    for query in (_labels(since), _supports(since), *map(_described, ("label", "support"))):
         rows += _after(connection, query, space_id, after, limit)
     for kind in ("label", "support"):
         rows += _after(connection, _purged(kind), space_id, after, limit)
@@ -66,6 +68,21 @@ def _supports(since: int) -> _Source:
         Support.label_id, Support.revision,
     ).join(_OWNER, _OWNER.id == Support.label_id)  # fmt: skip
     return _Source("support", query, Support.space_id, Support.revision, Support.id)
+
+
+def _described(kind: str) -> _Source:
+    """What has other attributes since it changed otherwise."""
+    table: Any = LabelAttributes if kind == "label" else SupportAttributes
+    model: Any = Label if kind == "label" else Support
+    key = getattr(table, f"{kind}_id")
+    label_id = Label.id if kind == "label" else Support.label_id
+    query = select(
+        literal(kind).label("kind"), literal("changed").label("change"), key.label("id"),
+        _OWNER.name.label("label"), label_id.label("label_id"), table.revision,
+    )  # fmt: skip
+    query = query.join(model, model.id == key).join(_OWNER, _OWNER.id == label_id)
+    query = query.where(model.removed_revision.is_(None), table.revision > model.revision)
+    return _Source(kind, query, table.space_id, table.revision, key)
 
 
 def _purged(kind: str) -> _Source:

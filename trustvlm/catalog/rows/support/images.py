@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from sqlalchemy import Connection, Row, select, update
 
+from trustvlm.catalog.rows.attributes.rows import of_support
 from trustvlm.catalog.rows.labels import groups
 from trustvlm.catalog.rows.supports import NewSupport
 from trustvlm.catalog.store.bulk import rows_among, slices
@@ -157,7 +158,8 @@ def copies(connection: Connection, ids: Sequence[int], dims: tuple[int, int]) ->
     Raises:
         Damaged: an embedding does not match its checksum.
     """
-    query = select(Support, Thumbnail.jpeg).outerjoin(Thumbnail, Thumbnail.support_id == Support.id)
+    columns = (Support, Thumbnail.jpeg, of_support.label("described"))
+    query = select(*columns).outerjoin(Thumbnail, Thumbnail.support_id == Support.id)
     rows = {row.id: row for row in rows_among(connection, query, Support.id, ids)}
     verify_checksums(
         "support image",
@@ -175,6 +177,7 @@ def _copy(row: Row[*tuple[Any, ...]], dims: tuple[int, int]) -> NewSupport:
         classifier_embedding=None if other is None else unpack([other], dims[0])[0],
         thumbnail=row.jpeg,
         proposed=bool(row.proposed),
+        attributes=row.described,
     )
 
 

@@ -234,7 +234,10 @@ class Source:
         if isinstance(names, Path):
             listed = listed_names(names)
             labels = Naming(clean=self.clean_names).labels(one.name for one in listed)
-            return [LabelInput(labels[one.name].name, prompt=one.prompt) for one in listed]
+            return [
+                LabelInput(labels[one.name].name, prompt=one.prompt, attributes=one.attributes)
+                for one in listed
+            ]
         return [LabelInput(name) for name in names or ()]
 
 

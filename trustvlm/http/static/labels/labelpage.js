@@ -4,6 +4,7 @@ import { get, patch, path, post, remove } from "../api.js";
 import { freshId, h, put } from "../dom.js";
 import { takesImages, takesNames } from "../encoders.js";
 import { aliasCard } from "./aliases.js";
+import { attributesCard } from "./attributes.js";
 import { errorsCard } from "./errors.js";
 import { unreadable } from "./labeladd.js";
 import { dialog, doing, dropzone, notice, supportFigure } from "../parts.js";
@@ -29,7 +30,8 @@ export async function showLabel(root, context) {
   put(root,
     h("p", { class: "back" }, h("a", { href: `#/${encodeURIComponent(space.name)}/labels` }, "← All labels")),
     h("div", { class: "row spread head" }, h("h1", { dir: "auto" }, label.name), h("div", { class: "row" }, change, drop)),
-    about, aliasCard(context, label, () => revisit(context, label.name)), adder(), done, h("h2", { class: "visually-hidden" }, "Support images"), grid, end,
+    about, aliasCard(context, label, () => revisit(context, label.name)),
+    attributesCard(context, label, () => revisit(context, label.name)), adder(), done, h("h2", { class: "visually-hidden" }, "Support images"), grid, end,
     label.alias_of === null && errorsCard(context, label));
   describe();
   more();

@@ -1,0 +1,1 @@
+"""Attributes as they are stored, and indexed keys."""

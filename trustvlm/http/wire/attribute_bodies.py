@@ -1,0 +1,47 @@
+"""Attributes in the bodies of requests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from trustvlm.types.attributes.values import Attributes
+from trustvlm.types.options import Options, says
+
+__all__ = ["CountBody", "DescribedBody", "FilterBody", "Replacing", "SupportPatchBody"]
+
+Replacing = Annotated[Attributes, says("in place of all that it has; {}: none")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DescribedBody(Options):
+    """The attributes of a label and of its support images."""
+
+    attributes: Attributes | None = None
+    image_attributes: Annotated[
+        Attributes | list[Attributes | None] | None,
+        says("attributes of each support image, or one object for all of them"),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SupportPatchBody(Options):
+    """What is to change of a support image."""
+
+    attributes: Replacing
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilterBody(Options):
+    """Which labels are meant."""
+
+    filter: Annotated[
+        str | dict[str, Any], says('{"region": "EU"}, or text: region = "EU" and size >= 3')
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CountBody(Options):
+    """Which labels are counted; null: all."""
+
+    filter: str | dict[str, Any] | None = None

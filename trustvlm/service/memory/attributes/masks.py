@@ -1,0 +1,141 @@
+"""The labels and support images that a filter keeps, as masks over the slots of a view.
+
+An image has the attributes of the label that it was registered under, and its own in place of
+those with the same key.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from trustvlm.catalog.rows.attributes import rows
+from trustvlm.catalog.rows.attributes.rows import LABELS, SUPPORTS
+from trustvlm.index.live import IndexView
+from trustvlm.index.slot_table import SlotView
+from trustvlm.service.memory.attributes.columns import (
+    AttributeColumns,
+    AttributeMemo,
+    described,
+    memo_of,
+)
+from trustvlm.service.memory.reading import Reading
+from trustvlm.service.memory.space_cache import SpaceView
+from trustvlm.types.arrays import Bools, Int64s
+from trustvlm.types.attributes.columns import combined, holds_of_nothing
+from trustvlm.types.attributes.filters import Condition, Filter, conditions
+
+__all__ = ["label_mask", "prototypes_among", "supports_among"]
+
+
+@dataclass(frozen=True, eq=False)
+class _RowMask:
+    """What a filter keeps of the first rows of columns; read on when rows are added."""
+
+    generation: int
+    mask: Bools
+
+
+def label_mask(reading: Reading, chosen: Filter) -> Bools:
+    """(n,) which text slots of the reading's view hold labels that the filter keeps."""
+    view, memo = reading.view, memo_of(reading)
+    without = holds_of_nothing(chosen.root)
+    mask: Bools = view.text.alive.copy() if without else np.zeros(view.text.n, np.bool_)
+    if not described(reading, LABELS):
+        return mask
+    with memo.lock:
+        columns = memo.at(reading, LABELS, {one.path for one in conditions(chosen.root)})
+        kept = _rows_kept(memo, columns, chosen)
+        table = columns.rows()
+        slots = memo.once(
+            f"slots of rows {columns.generation} {table.n}",
+            (view,),
+            lambda: np.where(table.alive, view.text.slots(table.ids), -1),
+        )
+    there = slots >= 0
+    mask[slots[there]] = kept[there]
+    return mask
+
+
+def _rows_kept(memo: AttributeMemo, columns: AttributeColumns, chosen: Filter) -> Bools:
+    """(n,) which rows of the columns a filter keeps: only rows that came since are looked at."""
+    total = columns.rows().n
+    holder = memo.once(f"rows {chosen.text}", (columns,), lambda: [_RowMask(-1, np.zeros(0, bool))])
+    known = holder[0]
+    start = len(known.mask) if known.generation == columns.generation else 0
+
+    def leaf(condition: Condition) -> Bools:
+        return columns.holds(condition, start, total)
+
+    if start < total or known.generation != columns.generation:
+        fresh = combined(chosen.root, leaf)
+        mask = np.concatenate([known.mask[:start], fresh])
+        holder[0] = known = _RowMask(columns.generation, mask)
+    return known.mask
+
+
+def supports_among(reading: Reading, index: IndexView, chosen: Filter) -> IndexView:
+    """The index over support images with those only that the filter keeps."""
+    memo, slots = memo_of(reading), index.slots
+    numbered = slots.ids if slots.ids.base is None else slots.ids.base  # renumbered: another one
+    state = (reading.view, numbered)
+    name = f"supports {slots.n} {chosen.text}"
+    return index.among(memo.once(name, state, lambda: _support_mask(reading, slots, chosen)))
+
+
+def prototypes_among(view: SpaceView, index: IndexView, prototypes: Bools) -> IndexView:
+    """The index over prototypes with those only that a mask over the slots of the view's prototypes
+    keeps."""
+    places = view.prototypes.slots(index.slots.ids)
+    return index.among(_at(prototypes, places, False))
+
+
+def _support_mask(reading: Reading, slots: SlotView, chosen: Filter) -> Bools:
+    """(n,) which slots of an index hold support images that the filter keeps."""
+    memo, own_too = memo_of(reading), described(reading, SUPPORTS)
+    paths = {one.path for one in conditions(chosen.root)}
+    with memo.lock:
+        labels = memo.at(reading, LABELS, paths)
+        label_rows = labels.rows().slots(_labels_of(memo, reading, slots.ids))
+        own = own_rows = None
+        if own_too:
+            own = memo.at(reading, SUPPORTS, paths | {path[:1] for path in paths})
+            own_rows = own.rows().slots(slots.ids)
+
+        def leaf(condition: Condition) -> Bools:
+            absent = condition.operator == "exists" and not condition.operands[0]
+            of_label = labels.holds(condition, 0, labels.rows().n)
+            held = _at(of_label, label_rows, absent)
+            if own is None or own_rows is None:
+                return held
+            replaced = _at(own.has(condition.path[:1]), own_rows, False)
+            return np.where(
+                replaced, _at(own.holds(condition, 0, own.rows().n), own_rows, absent), held
+            )
+
+        return combined(chosen.root, leaf) & slots.alive
+
+
+def _at(mask: Bools, places: Int64s, otherwise: bool) -> Bools:
+    """The values of a mask at these places; `otherwise` where a place is −1."""
+    if not len(mask):
+        return np.full(len(places), otherwise, np.bool_)
+    return np.where(places >= 0, mask[places], otherwise)
+
+
+def _labels_of(memo: AttributeMemo, reading: Reading, ids: Int64s) -> Int64s:
+    """(n,) the label of each support image; −1 where it is not of the space."""
+    revision, space_id = reading.view.revision, reading.view.space.id
+    since, known, labels = memo.owners
+    if since < revision:
+        fresh, owners = rows.owners(reading.connection, space_id, since)
+        new = ~np.isin(fresh, known, assume_unique=True)
+        known, labels = np.concatenate([known, fresh[new]]), np.concatenate([labels, owners[new]])
+        order = np.argsort(known, kind="stable")
+        known, labels = known[order], labels[order]
+        memo.owners = revision, known, labels
+    if not len(known):
+        return np.full(len(ids), -1, np.int64)
+    places = np.minimum(np.searchsorted(known, ids), len(known) - 1)
+    return np.where(known[places] == ids, labels[places], -1)

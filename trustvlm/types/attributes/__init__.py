@@ -1,0 +1,1 @@
+"""Attributes of labels and support images, and filters over them (docs/attributes.md)."""
