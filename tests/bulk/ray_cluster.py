@@ -7,6 +7,7 @@ import sys
 
 os.environ |= {
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_raylet_start_wait_time_s": "240",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # loopback is the address of the machine
 }
 
@@ -21,8 +22,8 @@ NODE = {
 
 if __name__ == "__main__":
     cluster = Cluster(initialize_head=True, head_node_args=NODE)
-    cluster.add_node(**NODE)
-    cluster.wait_for_nodes()
+    cluster.add_node(wait=False, **NODE)
+    cluster.wait_for_nodes(timeout=240)  # a busy machine starts it slowly
     print(cluster.address, flush=True)  # noqa: T201
     sys.stdin.read()
     cluster.shutdown()

@@ -41,34 +41,16 @@ class RayActors:
         """What came of each unit, as it comes."""
         if not units:
             return
-        ray = _imported()
+        address = self._address or os.environ.get("RAY_ADDRESS")
+        ray = _imported(address)
         begun = not ray.is_initialized()
         if begun:
-            self._connect(ray)
+            _connect(ray, address)
         try:
             yield from self._shared(ray, job, units, advance)
         finally:
             if begun:
                 ray.shutdown()
-
-    def _connect(self, ray: ModuleType) -> None:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        address = self._address or os.environ.get("RAY_ADDRESS")
-        options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
-        if address is None:
-            options |= {"include_dashboard": False, "object_store_memory": _STORE_BYTES}
-            options["address"] = "local"
-        else:
-            options["address"] = address
-            if address.startswith("127.0.0.1"):  # else Ray looks for the machine's other address
-                options["_node_ip_address"] = "127.0.0.1"
-        try:
-            ray.init(**options)
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            where = "of this machine" if address is None else f"at {address}"
-            raise Unavailable(f"no Ray cluster {where}: {reason:.300}") from error
 
     def _shared(
         self, ray: ModuleType, job: Job, units: Sequence[Unit], advance: Callable[[int], None]
@@ -148,8 +130,12 @@ def _answer(ray: ModuleType, ready: Any, unit: Unit) -> Done:
     return done
 
 
-def _imported() -> ModuleType:
-    """The library ray. Raises Unavailable: it is not installed."""
+def _imported(address: str | None) -> ModuleType:
+    """The library ray, set for a cluster. Raises Unavailable: it is not installed."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if _is_loopback(address):  # else Ray looks for this machine under its other address, for ever
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     try:
         import ray
     except ImportError as error:
@@ -159,3 +145,23 @@ def _imported() -> ModuleType:
         ) from error
     module: ModuleType = ray
     return module
+
+
+def _connect(ray: ModuleType, address: str | None) -> None:
+    """Join the cluster at an address, or begin one. Raises Unavailable: there is none."""
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+    options["address"] = "local" if address is None else address
+    if address is None:
+        options |= {"include_dashboard": False, "object_store_memory": _STORE_BYTES}
+    elif _is_loopback(address):
+        options["_node_ip_address"] = "127.0.0.1"
+    try:
+        ray.init(**options)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        where = "of this machine" if address is None else f"at {address}"
+        raise Unavailable(f"no Ray cluster {where}: {reason:.300}") from error
+
+
+def _is_loopback(address: str | None) -> bool:
+    return address is not None and address.startswith(("127.", "localhost:"))
