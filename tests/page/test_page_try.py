@@ -765,3 +765,22 @@ def test_a_better_rival_is_the_answer_in_one_click(home: Path) -> None:
         assert told(home) == [("seven", "chosen", "nine")]
         page.locator("button", has_text="Add this image to “seven”").wait_for()
         picture(seen, "try-better-rival-stored")
+
+
+def test_a_label_in_mind_is_checked(tried: Browsing, home: Path) -> None:
+    """ "Is this a …?": the decision is about the typed label, and what fits better is named."""
+    image = held_out(home, "three_20.png")
+    choose(tried, image)
+    form = tried.page.locator("form.claim")
+    for name in ("seven", "no such digit"):
+        queries = trustvlm.Queries(images=[image], claimed=[name])
+        with trustvlm.open(home) as service:
+            said = service.score("digits", queries)[0]
+        form.get_by_label("Is this a …?").fill(name)
+        form.get_by_role("button", name="Check").click()
+        text = form.locator(".claim-answer").filter(has_text=name)
+        text.wait_for()
+        assert said.better_label == "three"
+        assert "Fits better: three" in text.inner_text()
+        assert said.reason.partition(": ")[2][1:30] in text.inner_text()
+    tried.accessible()

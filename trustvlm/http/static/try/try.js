@@ -8,6 +8,7 @@ import { doing, dropzone, notice, problem, working } from "../parts.js";
 import { progressBox } from "../progress.js";
 import { loadRules } from "../rules.js";
 import { cautions, chance, correction, headline, why } from "./answer.js";
+import { claimForm } from "./claim.js";
 import { details } from "./details.js";
 import { enlarge } from "./enlarge.js";
 import { listenToKeys } from "./keys.js";
@@ -187,6 +188,7 @@ function card(view, item) {
         verdict.unknown && respond && createLabelButton(view, query, respond.outcome))),
     evidenceOf(space, verdict, view.go),
     respond?.root ?? known(view, item),
+    !testified && claimForm(space, query, kept.rule, view.signal),
     details(space, verdict, calibration),
     linkLine(space, item));
 }

@@ -1,0 +1,41 @@
+// "Is this a …?": a label that a person has in mind, or that another model gave, judged for the image on show.
+
+import { path, post } from "../api.js";
+import { freshId, h, put } from "../dom.js";
+import { doing, problem } from "../parts.js";
+import { capital, likely } from "../words.js";
+import { badge } from "./answer.js";
+import { bodyOf } from "./queries.js";
+
+/** A form for a claimed label beneath a verdict; `rule`: the chosen one, null: as the space scores. */
+export function claimForm(space, query, rule, signal) {
+  const id = freshId("claim");
+  const input = h("input", { id, type: "text", autocomplete: "off", required: true, placeholder: "a label" });
+  const button = h("button", {}, "Check");
+  const answer = h("div", { class: "claim-answer", role: "status" });
+  const sent = (event) => {
+    event.preventDefault();
+    const name = input.value.trim();
+    if (name) doing(button, async () => {
+      try {
+        const body = bodyOf([query], { rule, claimed: [name], evidence: 0, top_k: 1, review: false });
+        const { verdicts } = await post(path("spaces", space.name, "score"), { ...body, signal });
+        put(answer, said(verdicts[0]));
+      } catch (error) {
+        if (error.name !== "AbortError") put(answer, problem(error));
+      }
+    });
+  };
+  return h("form", { class: "claim field", on: { submit: sent } },
+    h("label", { for: id }, "Is this a …?"), h("div", { class: "actions" }, input, button), answer);
+}
+
+/** The decision about the claim, how likely it is right, why, and what fits better. */
+function said(verdict) {
+  const { claimed, claimed_probability: probability, better_label: better, reason } = verdict;
+  const why = capital(reason.slice(reason.indexOf(": ") + 2));
+  return [
+    h("p", {}, badge(verdict), " ", h("bdi", {}, claimed), probability !== null && `: ${likely(probability)}`),
+    h("p", { class: "quiet" }, `${why}.`, better !== null && [" Fits better: ", h("bdi", {}, better), "."]),
+  ];
+}
