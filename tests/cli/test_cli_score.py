@@ -21,6 +21,7 @@ from PIL import Image
 
 import trustvlm
 from trustvlm.types.tables.probability import chance
+from trustvlm.types.tables.verdict import CLAIM_CALL_COLUMNS, CLAIM_COLUMNS
 
 SOURCES = ["one.jpg", "[bold]two[/]", "drei ü.jpg"]
 
@@ -104,7 +105,9 @@ def test_table_is_plain_in_a_pipe(space: Cli, queries: Path) -> None:
 
 NO_COLUMNS = (
     "params", "read_evidence", "read_thumbnail", "rival_confidence", "notes", "failures",
+    *CLAIM_COLUMNS, *CLAIM_CALL_COLUMNS,
 )  # fmt: skip
+"""Those about claims are in the rows of calls with claims only."""
 
 
 def test_jsonl_has_the_fields_of_a_verdict(space: Cli, queries: Path) -> None:
