@@ -66,7 +66,10 @@ def _colour(row: Row) -> str:
 def _notes(row: Row) -> str:
     """What the decision leaves to say: why it is not "accept", and what is odd."""
     corrected = "" if row["corrected_from"] is None else f"corrected from {row['corrected_from']}"
-    stale = "" if row["stale_since"] is None or row["reason_code"] == "stale" else "stale"
+    old = row["stale_since"] is not None
+    if row.get("claimed") is not None:
+        old = f"calibration {row['claims_calibration_id']} is stale" in row["reason"]
+    stale = "stale" if old and row["reason_code"] != "stale" else ""
     return "; ".join(filter(None, [corrected, _why(row), stale]))
 
 
@@ -77,7 +80,8 @@ def _why(row: Row) -> str:
     if row["reason_code"] == "not_calibrated":
         odd = [name for name in ("unverified", "unknown") if row[name]]
         return ", ".join(odd + ["disagrees"] * _disagrees(row))
-    reason = str(row["reason"]).split(f"; calibration {row['calibration_id']} is stale")[0]
+    decided = row["calibration_id" if row.get("claimed") is None else "claims_calibration_id"]
+    reason = str(row["reason"]).split(f"; calibration {decided} is stale")[0]
     return placed(reason.partition(": ")[2])
 
 

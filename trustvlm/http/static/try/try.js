@@ -8,7 +8,7 @@ import { doing, dropzone, notice, problem, working } from "../parts.js";
 import { progressBox } from "../progress.js";
 import { loadRules } from "../rules.js";
 import { cautions, chance, correction, headline, why } from "./answer.js";
-import { claimForm } from "./claim.js";
+import { claimForm } from "./claims/claim.js";
 import { details } from "./details.js";
 import { enlarge } from "./enlarge.js";
 import { listenToKeys } from "./keys.js";

@@ -1,11 +1,11 @@
 // "Is this a …?": a label that a person has in mind, or that another model gave, judged for the image on show.
 
-import { path, post } from "../api.js";
-import { freshId, h, put } from "../dom.js";
-import { doing, problem } from "../parts.js";
-import { capital, likely } from "../words.js";
-import { badge } from "./answer.js";
-import { bodyOf } from "./queries.js";
+import { path, post } from "../../api.js";
+import { freshId, h, put } from "../../dom.js";
+import { doing, problem } from "../../parts.js";
+import { capital, likely } from "../../words.js";
+import { badge } from "../answer.js";
+import { bodyOf } from "../queries.js";
 
 /** A form for a claimed label beneath a verdict; `rule`: the chosen one, null: as the space scores. */
 export function claimForm(space, query, rule, signal) {
