@@ -83,11 +83,12 @@ def reported(home: Home, space_name: str, result: RegisterResult) -> RegisterRes
     if not result.added_labels:
         return result
     try:
-        with home.catalog.read() as connection:
-            if labels.more_than(connection, spaces.find_id(connection, space_name), REPORT_LABELS):
-                return replace(result, near_synonyms=None)
+        if _is_large(home, space_name):
+            return replace(result, near_synonyms=None)
         with home.snapshot(space_name) as reading:
             view = reading.view
+            if view.text.live > REPORT_LABELS:
+                return replace(result, near_synonyms=None)
             added = np.array([label for label in result.label_ids if label >= 0], dtype=np.int64)
             slots = view.text.slots(np.unique(added))
             pairs = _pairs(view, slots[slots >= 0])
@@ -95,6 +96,18 @@ def reported(home: Home, space_name: str, result: RegisterResult) -> RegisterRes
         log.warning("no synonyms of new labels were looked for: %s", error)
         return replace(result, near_synonyms=None)
     return replace(result, near_synonyms=tuple(map(NearSynonyms._make, pairs)))
+
+
+def _is_large(home: Home, space_name: str) -> bool:
+    """Whether the space is too large for a look at all its labels; of one that is in memory, by the
+    number of labels that it had there, which costs no transaction. One that is only a little larger
+    counts as small: whoever reads it next needs it in memory as well."""
+    cache = home.caches.peek(space_name)
+    if cache is not None and cache.state is not None:
+        return cache.state.view.text.live > 2 * REPORT_LABELS
+    with home.catalog.read() as connection:
+        space_id = spaces.find_id(connection, space_name)
+        return labels.more_than(connection, space_id, REPORT_LABELS)
 
 
 def near_synonyms(
