@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, bindparam, func, select, update
 from trustvlm.catalog.rows.attributes import rows as attributes
 from trustvlm.catalog.rows.likeness import unknown
 from trustvlm.catalog.store import clock
-from trustvlm.catalog.store.bulk import insert_rows, rows_among, slices
+from trustvlm.catalog.store.bulk import inserted_ids, rows_among, slices
 from trustvlm.catalog.store.models import PROTOTYPED, Label, Space
 from trustvlm.catalog.store.names import brief, forms, normal
 from trustvlm.catalog.store.vectors import checksum, pack, unpack, verify_checksums
@@ -210,7 +210,8 @@ def insert_many(
         )  # fmt: skip
     # Not RETURNING: in an order that one can rely on, SQLite gives it for one row at a time only,
     # at three times the cost.
-    insert_rows(connection, Label, rows)
+    if (given := inserted_ids(connection, Label, rows)) is not None:
+        return given
     inserted = connection.execute(_INSERTED, {"space": space_id, "at": revision})
     by_name = {row.name: row.id for row in inserted}
     ids = [by_name[label.name] for label in labels]

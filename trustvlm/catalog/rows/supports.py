@@ -13,7 +13,7 @@ from sqlalchemy.orm import aliased
 from trustvlm.catalog.rows.attributes import rows as attributes
 from trustvlm.catalog.rows.labels import groups
 from trustvlm.catalog.store import clock
-from trustvlm.catalog.store.bulk import insert_rows, rows_among, slices
+from trustvlm.catalog.store.bulk import insert_rows, inserted_ids, rows_among, slices
 from trustvlm.catalog.store.models import Label, Support, Thumbnail
 from trustvlm.catalog.store.vectors import checksum, pack, unpack, verify_checksums
 from trustvlm.types.arrays import Float32s, Int64s
@@ -122,10 +122,11 @@ def insert_many(
                 "classifier_embedding": other, "proposed": support.proposed or None,
             }
         )  # fmt: skip
-    insert_rows(connection, Support, rows)  # not RETURNING: see labels.insert_many
-    inserted = connection.execute(_INSERTED, {"space": space_id, "at": revision})
-    by_content = {(row.label_id, row.content_hash): row.id for row in inserted}
-    ids = [by_content[label_id, support.content_hash] for label_id, support in supports]
+    ids = inserted_ids(connection, Support, rows)
+    if ids is None:  # not RETURNING: see labels.insert_many
+        inserted = connection.execute(_INSERTED, {"space": space_id, "at": revision})
+        by_content = {(row.label_id, row.content_hash): row.id for row in inserted}
+        ids = [by_content[label_id, support.content_hash] for label_id, support in supports]
     pictures = [
         {"support_id": support_id, "jpeg": support.thumbnail}
         for support_id, (_, support) in zip(ids, supports, strict=True)

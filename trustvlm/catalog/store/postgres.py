@@ -37,7 +37,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from trustvlm.catalog.store.backends import server_ids, server_upkeep
 from trustvlm.catalog.store.backends.column_storage import set_column_storage
-from trustvlm.catalog.store.backends.copy_rows import copy_rows
+from trustvlm.catalog.store.backends.copy_rows import copy_rows, insert_few
 from trustvlm.catalog.store.backends.database import CHANGE, DATABASE, HISTORY, Database, Upkeep
 from trustvlm.catalog.store.columns import json_text
 from trustvlm.catalog.store.location import ServerLocation
@@ -126,6 +126,7 @@ _DATABASE = Database(
     _among,
     copy_rows,
     set_column_storage,
+    insert_few,
 )
 
 

@@ -53,6 +53,8 @@ class Database:
         among: the condition that a column has one of many values.
         insert_many: inserts many rows of some columns of a table; None where statements are the
             fastest way.
+        insert_few: inserts a few rows of some columns of a table and gives their ids, in one round
+            trip; None where a second statement for them costs nothing.
         after_upgrade: what is done to tables that migrations have made or changed.
     """
 
@@ -65,6 +67,9 @@ class Database:
         Callable[[Connection, Table, Sequence[str], Iterable[Sequence[Any]]], None] | None
     ) = None
     after_upgrade: Callable[[Connection], None] | None = None
+    insert_few: (
+        Callable[[Connection, Table, Sequence[str], Sequence[Sequence[Any]]], list[int]] | None
+    ) = None
 
 
 def database_of(connection: Connection) -> Database:
