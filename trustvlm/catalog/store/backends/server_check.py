@@ -102,7 +102,7 @@ def _round_trip(connection: psycopg.Connection[Any]) -> Fact:
         connection.execute("SELECT 1")
         times.append(1e3 * (time.perf_counter() - began))
     median = sorted(times)[_ASKED // 2]
-    advice = "each query asks once, each registration some 17 times: put the server nearer"
+    advice = "each query asks once, each registration some 15 times: put the server nearer"
     return _fact("round trip", f"{median:.2f} ms", median > 5, advice, "better")
 
 
