@@ -208,13 +208,11 @@ def insert_many(
                 "text_prototype": text, "prototype": image,
             }
         )  # fmt: skip
-    # Not RETURNING: in an order that one can rely on, SQLite gives it for one row at a time only,
-    # at three times the cost.
-    if (given := inserted_ids(connection, Label, rows)) is not None:
-        return given
-    inserted = connection.execute(_INSERTED, {"space": space_id, "at": revision})
-    by_name = {row.name: row.id for row in inserted}
-    ids = [by_name[label.name] for label in labels]
+    ids = inserted_ids(connection, Label, rows)
+    if ids is None:
+        inserted = connection.execute(_INSERTED, {"space": space_id, "at": revision})
+        by_name = {row.name: row.id for row in inserted}
+        ids = [by_name[label.name] for label in labels]
     given = {i: one.attributes for i, one in zip(ids, labels, strict=True) if one.attributes}
     attributes.add(connection, attributes.LABELS, space_id, revision, given)
     return ids

@@ -123,7 +123,7 @@ def insert_many(
             }
         )  # fmt: skip
     ids = inserted_ids(connection, Support, rows)
-    if ids is None:  # not RETURNING: see labels.insert_many
+    if ids is None:
         inserted = connection.execute(_INSERTED, {"space": space_id, "at": revision})
         by_content = {(row.label_id, row.content_hash): row.id for row in inserted}
         ids = [by_content[label_id, support.content_hash] for label_id, support in supports]
