@@ -15,7 +15,7 @@ from trustvlm.http.wire import schemas
 from trustvlm.types import options
 
 OPERATOR = {
-    "abort_reembed", "backup", "discard_old", "export_space", "import_space", "index_stats",
+    "abort_reembed", "backup", "discard_old", "export_space", "import_space", "index_attribute", "index_stats",
     "near_synonyms", "purge", "rebuild_index", "reembed_space", "reembed_status", "repoint_space", "scrub",
     "suggest_recipe", "tune_index", "verify", "write_report",
 }  # fmt: skip

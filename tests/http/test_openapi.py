@@ -203,6 +203,7 @@ def _of_vectors(http: Http, world: World) -> None:
     http("POST", "/v1/spaces/s/remove-supports", json={"ids": ids})
     http("POST", "/v1/spaces/s/restore-supports", json={"ids": ids})
     http("PATCH", "/v1/spaces/s/labels/also%20beach", json={"new_name": "shore"})
+    _described(http, ids)
     _clean(http, few | {"truth": world.names}, few, ids)
     http("DELETE", "/v1/spaces/s/labels/shore")
     http("POST", "/v1/spaces/s/labels/shore/restore")
@@ -262,6 +263,16 @@ def _of_vectors(http: Http, world: World) -> None:
     ended = http("GET", "/v1/jobs")["jobs"][0]["id"]
     http("GET", f"/v1/jobs/{ended}")
     http("POST", f"/v1/jobs/{ended}/cancel")
+
+
+def _described(http: Http, ids: list[int]) -> None:
+    """Attributes, and labels by filter."""
+    described = {"attributes": {"region": "EU", "size": 3}}
+    http("PATCH", "/v1/spaces/s/labels/airport", json=described)
+    http("PATCH", f"/v1/spaces/s/supports/{ids[0]}", json=described)
+    http("GET", "/v1/spaces/s/labels?order=id&filter=region = EU")
+    http("POST", "/v1/spaces/s/count-labels", json={"filter": {"size": {"gte": 3}}})
+    http("POST", "/v1/spaces/s/remove-labels", json={"filter": "moon exists"})
 
 
 def _clean(

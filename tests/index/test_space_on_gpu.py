@@ -97,3 +97,44 @@ def test_search_and_score_are_those_of_brute_force(tmp_path: Path, recipe: str) 
         assert service.search("space", opposite, kind="support", k=1).labels.ravel().tolist() == [
             label(9_000).name
         ]
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+@pytest.mark.parametrize("recipe", ["flat", "ivf-sq8", "hnsw"])
+def test_filtered_search_returns_k_where_k_fit(tmp_path: Path, recipe: str, device: str) -> None:
+    """Of many that fit by asking the index for more, of few by comparing all of them."""
+    rng = np.random.default_rng(0)
+    images = units(rng, LABELS, SHOTS, VERIFIER)
+    inputs = [
+        trustvlm.LabelInput(
+            f"label {i}",
+            units(rng, CLASSIFIER),
+            image_vectors=images[i],
+            attributes={"part": i % 3, "rare": i % 75},
+        )
+        for i in range(LABELS)
+    ]
+    asked = trustvlm.Queries(verifier=units(rng, 5, VERIFIER))
+    with trustvlm.open(tmp_path / "home", create=True, device=device) as service:
+        encoders = {
+            "classifier": f"precomputed:{CLASSIFIER}",
+            "verifier": f"precomputed:{VERIFIER}",
+        }
+        service.create_space("space", **encoders, recipe=recipe)
+        service.register("space", inputs)
+        for chosen, live in (
+            ({"part": 1}, [i for i in range(LABELS) if i % 3 == 1]),
+            ({"rare": 7}, [i for i in range(LABELS) if i % 75 == 7]),
+            ({"part": 1, "rare": 7}, [i for i in range(LABELS) if i % 3 == 1 and i % 75 == 7]),
+        ):
+            exact = np.asarray(asked.verifier) @ images[live].reshape(-1, VERIFIER).T
+            exact = np.sort(exact, axis=1)[:, ::-1]
+            for k in (7, 60, 400):
+                hits = service.search("space", asked, k=k, filter=chosen)
+                count = min(k, exact.shape[1])
+                assert ((hits.ids >= 0).sum(axis=1) == count).all()
+                if k == 7 or recipe != "hnsw":
+                    tolerance = 0.2 if recipe == "hnsw" else 2 * load_recipe(recipe).max_error
+                    nearest = hits.similarity[:, :count]
+                    np.testing.assert_allclose(nearest, exact[:, :count], atol=tolerance)

@@ -121,7 +121,7 @@ async def labelled_body(request: Request, space: str, model: type[Labelled]) -> 
         if dimensions == (None, None):
             raise InvalidInput("classifier, verifier: expected embeddings, got none")
     for name in ("truth", "sources", "claimed"):
-        names = getattr(received.body, name)
+        names = getattr(received.body, name, None)  # an audit takes no claims
         if names is not None and rows != len(names):
             raise InvalidInput(
                 f"{name}: expected {rows} names, one for each query, got {len(names)}"

@@ -19,7 +19,7 @@ class Neighbour(Answer):
     id: int
     source: str | None
     similarity: float
-    attributes: Attributes = field(default_factory=dict, hash=False)
+    attributes: Attributes = field(default_factory=dict, hash=False, repr=False)
 
 
 @dataclass(frozen=True)
