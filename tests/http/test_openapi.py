@@ -166,6 +166,10 @@ def _of_vectors(http: Http, world: World) -> None:
         ]
     }
     http("POST", "/v1/spaces/s/labels", json=text_only)
+    tree = {"parents": {name: "thing" for name in world.names[1:]}}
+    http("PUT", "/v1/spaces/s/taxonomy", json=tree)
+    http("GET", "/v1/spaces/s/taxonomy")
+    http("POST", "/v1/spaces/s/score", json=few | {"rule": "msp", "back_off": 0.9})
     for kind in ("support", "prototype", "text"):
         http("POST", "/v1/spaces/s/search", json=few | {"kind": kind})
     for rule in trustvlm.RULES:  # of labels without support images: much of it is not defined

@@ -21,6 +21,7 @@ from trustvlm.types.answers import SpaceList
 from trustvlm.types.arrays import names_or_mask, texts
 from trustvlm.types.attributes.filters import Filter, FilterLike, as_filter
 from trustvlm.types.bounds import flags, number, whole
+from trustvlm.types.options import BackOff
 from trustvlm.types.tables.projection import Projection
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ class Client(LabelVerbs, MeasuringVerbs, SupportVerbs):
         params: Mapping[str, float | None] | None = None,
         revision: int | None = None,
         review: bool | None = None,
+        back_off: BackOff | None = None,
         on_error: str = "raise",
     ) -> Verdicts:
         """Label and trust of every query at one revision of the space; see
@@ -139,7 +141,8 @@ class Client(LabelVerbs, MeasuringVerbs, SupportVerbs):
             flags(review=review)
         given = given_queries(queries, stream=True)
         args = (self._wire, space, given, rule, top_k, named, params, revision, on_error)
-        return query_verbs.score(*args, review=None if review is None else bool(review))
+        stored = None if review is None else bool(review)
+        return query_verbs.score(*args, review=stored, back_off=back_off)
 
     def search(
         self,

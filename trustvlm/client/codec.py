@@ -19,7 +19,7 @@ from trustvlm.client.transport import Body
 from trustvlm.errors import InvalidInput, NotFound, Unavailable
 from trustvlm.types import CALL_COLUMNS, VERDICT_COLUMNS, Hits, Verdicts
 from trustvlm.types.arrays import Bools, Float64s, Int64s, Objects, optional_texts, real_array
-from trustvlm.types.bounds import flags, value_range
+from trustvlm.types.bounds import flags, number, value_range
 from trustvlm.types.json_form import from_plain
 from trustvlm.types.tables.verdict import CLAIM_CALL_COLUMNS, CLAIM_COLUMNS
 
@@ -77,6 +77,15 @@ def rule_options(
             raise InvalidInput(f"params: {name}: expected a number, got {value!r:.60}")
     plain = {str(name): None if v is None else float(v) for name, v in params.items()}
     return [("rule", rule), ("params", plain)]
+
+
+def back_off_option(back_off: object) -> list[tuple[str, Any]]:
+    """From which probability on a verdict backs off, as an option. Raises InvalidInput."""
+    if back_off is None:
+        return []
+    if isinstance(back_off, bool | np.bool_):
+        return [("back_off", bool(back_off))]
+    return [("back_off", number("back_off", back_off))]
 
 
 def options_query(fields: Fields) -> list[tuple[str, Any]]:
@@ -215,7 +224,10 @@ def _columns(answer: Mapping[str, Any]) -> dict[str, Any]:
 
 def _objects(values: Sequence[Any], shape: tuple[int, ...]) -> Objects:
     array = np.empty(shape, dtype=object)
-    if array.size:
+    if len(shape) == 1:
+        for place, value in enumerate(values):  # a path stays one cell
+            array[place] = tuple(value) if isinstance(value, list) else value
+    elif array.size:
         array[:] = values
     return array
 

@@ -12,7 +12,7 @@ from trustvlm.client.codec import read, reading_fields, text_rows
 from trustvlm.client.connection import Connected
 from trustvlm.client.queries import unknown
 from trustvlm.client.transport import json_body, path_of
-from trustvlm.errors import NotFound
+from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.reading.given import given_labels
 from trustvlm.reading.hold_out import HoldOut
 from trustvlm.types import LabelInput, LabelRow, RegisterResult, SupportRow
@@ -23,6 +23,7 @@ from trustvlm.types.attributes.values import plain_attributes
 from trustvlm.types.bounds import flags, whole
 from trustvlm.types.registration import RemovedLabels
 from trustvlm.types.rows import ChangePage, HistoryPage, HistoryRow
+from trustvlm.types.taxonomy import MOST_PARENTS, Taxonomy
 
 if TYPE_CHECKING:
     from trustvlm.reading.sets.rows import LabelledImages
@@ -153,6 +154,26 @@ class LabelVerbs(Connected):
     def unalias(self, space: str, label: str) -> int:
         """Make an alias a label of its own again; the new revision. Raises NotFound, Conflict."""
         return self._revision("DELETE", path_of("spaces", space, "labels", label, "alias"))
+
+    def set_parents(self, space: str, parents: Mapping[str, str | None]) -> int:
+        """Put each label or node under a node of the space's taxonomy (None: under none); the
+        space's new revision. Raises NotFound, InvalidInput."""
+        if not isinstance(parents, Mapping):
+            raise InvalidInput(f"parents: expected a mapping, got {type(parents).__name__}")
+        if not parents:
+            return self.taxonomy(space).revision
+        if len(parents) > MOST_PARENTS:
+            raise InvalidInput(
+                f"parents: expected at most {MOST_PARENTS:,} of them in a request, got "
+                f"{len(parents):,}; change more with the home ('trustvlm label parent --file')"
+            )
+        path = path_of("spaces", space, "taxonomy")
+        return self._revision("PUT", path, {"parents": dict(parents)})
+
+    def taxonomy(self, space: str) -> Taxonomy:
+        """The space's taxonomy: every label that has a parent and every node above one, by name.
+        Raises NotFound."""
+        return read(Taxonomy, self._wire.ask("GET", path_of("spaces", space, "taxonomy")))
 
     def remove_support(self, space: str, ids: Sequence[int]) -> int:
         """Remove support images by id; the space's new revision. Raises NotFound (then none was

@@ -108,6 +108,7 @@ class MeasuringVerbs(Connected):
         may_correct: bool = False,
         threshold: float | None = None,
         procedure: str | None = None,
+        back_off: bool = False,
         sources: Sequence[str | None] | None = None,
         hold_out: float | None = None,
         seed: int = 0,
@@ -129,6 +130,7 @@ class MeasuringVerbs(Connected):
             ("may_correct", may_correct),
             ("threshold", threshold),
             ("procedure", procedure),
+            ("back_off", back_off),
         ]
         part = measure.held_out(queries, truth, sources, hold_out, seed)
         result = measure.measured(self._wire, "calibrate", space, part, on_error, options, progress)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from trustvlm.client.codec import (
     Fields,
+    back_off_option,
     claimed_array,
     form_body,
     hits_of,
@@ -36,7 +37,7 @@ from trustvlm.types.arrays import Objects, texts
 from trustvlm.types.attributes.filters import Filter
 from trustvlm.types.bounds import choice, whole
 from trustvlm.types.messages.remarks import merged_notes
-from trustvlm.types.options import KINDS, ON_ERROR
+from trustvlm.types.options import KINDS, ON_ERROR, BackOff
 from trustvlm.types.registration import UnreadImage, unreadable
 
 __all__ = [
@@ -254,9 +255,11 @@ def score(
     on_error: str,
     *,
     review: bool | None = None,
+    back_off: BackOff | None = None,
 ) -> Verdicts:
     """See :meth:`Client.score`; `labels` are names, or a filter."""
     options = [*rule_options(rule, params), ("top_k", whole("top_k", top_k))]
+    options += back_off_option(back_off)
     options += [] if review is None else [("review", review)]
     expected = None if revision is None else whole("revision", revision)
     if isinstance(labels, Filter):

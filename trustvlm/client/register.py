@@ -203,10 +203,13 @@ def _content(item: LabelInput, number: int) -> tuple[dict[str, Any], dict[str, n
         )
     what = f"label {item.name[:80]!r}: "
     content: dict[str, Any] = {"name": item.name}
-    if item.prompt is not None:
-        if not isinstance(item.prompt, str):
-            raise InvalidInput(f"{what}prompt: expected a string, got {type(item.prompt).__name__}")
-        content["prompt"] = item.prompt
+    for field_name in ("prompt", "parent"):
+        text = getattr(item, field_name)
+        if text is not None and not isinstance(text, str):
+            got = type(text).__name__
+            raise InvalidInput(f"{what}{field_name}: expected a string, got {got}")
+        if text is not None:
+            content[field_name] = text
     if item.attributes is not None:
         content["attributes"] = plain_attributes(item.attributes, what + "attributes")
     if item.text_vector is not None:

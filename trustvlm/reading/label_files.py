@@ -1,10 +1,11 @@
 """Labels with vectors from a file: lines of JSON, or the rows of a Parquet file.
 
 A row has the fields of :class:`trustvlm.LabelInput` that are no images: ``name`` (text, always),
-``prompt`` (text), ``text_vector`` (a list of numbers, or one list a template), ``image_vectors``
-and ``classifier_image_vectors`` (lists of vectors), ``attributes`` (an object; columns ``attr.KEY``
-stand for single keys) and ``image_attributes`` (a list of objects). In Parquet, lists may be of
-fixed size and numbers of any width, objects may be JSON texts; the file may be compressed.
+``prompt`` and ``parent`` (texts), ``text_vector`` (a list of numbers, or one list a template),
+``image_vectors`` and ``classifier_image_vectors`` (lists of vectors), ``attributes`` (an object;
+columns ``attr.KEY`` stand for single keys) and ``image_attributes`` (a list of objects). In
+Parquet, lists may be of fixed size and numbers of any width, objects may be JSON texts; the file
+may be compressed.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ __all__ = ["JSON_LINES", "PARQUET", "read_labels"]
 JSON_LINES, PARQUET = (".ndjson", ".jsonl"), (".parquet",)
 """How such files are called."""
 
-_TEXTS = ("name", "prompt")
+_TEXTS = ("name", "prompt", "parent")
 _OBJECTS = ("attributes", "image_attributes")
 _VECTORS = {"text_vector": (1, 2), "image_vectors": (2,), "classifier_image_vectors": (2,)}
 """The columns of vectors, and how deep their lists may be."""

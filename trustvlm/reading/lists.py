@@ -25,9 +25,10 @@ from trustvlm.types.attributes.values import row_attributes
 
 __all__ = ["Listed", "NameList", "read_map", "read_names"]
 
-_FIELDS = {"name", "prompt", "text", "id", "supercategory", "attributes"}
+_FIELDS = {"name", "prompt", "text", "id", "supercategory", "attributes", "parent"}
 _LIST = (
-    "a list of names (one a line; CSV with the columns name and prompt; a JSON list or class index)"
+    "a list of names (one a line; CSV with the columns name, prompt, parent; a JSON list or class "
+    "index)"
 )
 _MAP = (
     "a map of folders to names (a table with the columns folder and name; JSON; lines 'n01440764 "
@@ -280,15 +281,17 @@ def _item(path: Path, number: int, item: Any) -> Listed:
         got = (
             f"the fields {', '.join(item)}" if isinstance(item, dict) else f"{json.dumps(item):.60}"
         )
-        expected = "expected a name, or an object with name and, optionally, prompt and attributes"
+        expected = "expected a name, or an object with name and, optionally, prompt, parent and "
+        expected += "attributes"
         raise InvalidInput(f"{path}, {place}: {expected}; got {got}")
-    prompt = item.get("prompt") or item.get("text") or None
+    prompt, parent = item.get("prompt") or item.get("text") or None, item.get("parent") or None
     return Listed(
         _text(path, place, item["name"]),
         None if prompt is None else _text(path, f"{place}, prompt", prompt),
         place,
         (str(item.get("id", number)),),
         row_attributes(item, f"{path}, {place}: "),
+        None if parent is None else _text(path, f"{place}, parent", parent),
     )
 
 

@@ -25,6 +25,7 @@ NAMES = frozenset((
 ))  # fmt: skip
 """What columns of names are called, in lower case with "_" for blanks."""
 _PROMPTS = frozenset(("prompt", "text"))
+_PARENTS = frozenset(("parent",))
 _NUMBERS = frozenset((
     "index", "idx", "id", "number", "class_id", "label_id", "category_id", "class_index",
     "label_index",
@@ -43,6 +44,7 @@ class Listed(NamedTuple):
             the list, in words.
         keys: what else the list calls it: its class number, its WordNet id, its folder.
         attributes: those of the label.
+        parent: the node of the taxonomy that it stands under, or None.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Listed(NamedTuple):
     place: str
     keys: tuple[str, ...] = ()
     attributes: dict[str, Any] | None = None
+    parent: str | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class _Layout:
     Attributes:
         skipped: lines before the first row. width: number of columns.
         name, prompt, key: places of the columns of names, prompts, and class numbers or folders.
-        folders: the key is a folder, which each row needs.
+        folders: the key is a folder, which each row needs. parent: place of the column of parents.
         attributes: places and names of the columns of attributes.
     """
 
@@ -71,6 +74,7 @@ class _Layout:
     key: int | None
     folders: bool = False
     attributes: tuple[tuple[int, str], ...] = ()
+    parent: int | None = None
 
 
 def names_in_table(path: Path, text: str) -> list[Listed] | None:
@@ -97,14 +101,17 @@ def names_in_table(path: Path, text: str) -> list[Listed] | None:
             f"{', '.join(columns)}); {suggested('register', files=f'SPACE {word(str(path))}')} "
             f"registers these"
         )
-    names, prompts, numbers = (_places(columns, words) for words in (NAMES, _PROMPTS, _NUMBERS))
-    if len(names) != 1 or len(prompts + numbers) < len(of_labels) - 1 or prompts[1:] or numbers[1:]:
+    words = (NAMES, _PROMPTS, _NUMBERS, _PARENTS)
+    names, *others = (_places(columns, some) for some in words)
+    if len(names) != 1 or sum(map(len, others)) < len(of_labels) - 1 or any(o[1:] for o in others):
         raise InvalidInput(
-            f"{path}: expected the column name and, optionally, prompt (or text), index, "
+            f"{path}: expected the column name and, optionally, prompt (or text), index, parent, "
             f"attributes and attr.KEY; got {', '.join(columns)}"
         )
-    places = names[0], _only(prompts), _only(numbers)
-    layout = _Layout(number, delimiter, len(columns), *places, attributes=described)
+    places = names[0], *map(_only, others[:2])
+    layout = _Layout(
+        number, delimiter, len(columns), *places, attributes=described, parent=_only(others[2])
+    )
     entries = list(_entries(path, text, layout))
     if layout.key is None:
         return [one._replace(keys=(str(place),)) for place, one in enumerate(entries)]
@@ -166,7 +173,8 @@ def _entries(path: Path, text: str, layout: _Layout) -> Iterator[Listed]:
         described = {name: cells[at] for at, name in layout.attributes}
         attributes = row_attributes(described, f"{path}, {place}: ") if described else None
         keys = () if key is None else (key,)
-        yield Listed(cells[layout.name], prompt, place, keys, attributes)
+        parent = None if layout.parent is None else cells[layout.parent] or None
+        yield Listed(cells[layout.name], prompt, place, keys, attributes, parent)
 
 
 def table_rows(

@@ -36,6 +36,7 @@ from trustvlm.types.arrays import Float64s, Int64s
 __all__ = ["find_by_ranks", "starts"]
 
 _FIRST = 150
+_STEP = 1e-6  # more than two engines differ in a probability
 _APART = {3: 4.0, 2: 1.6}
 """By the number of starts, how many times as many images the last one has at least as the first:
 closer together, they would hold the same errors."""
@@ -48,6 +49,7 @@ def find_by_ranks(
     *,
     max_risk: float = 0.05,
     confidence: float = 0.9,
+    wrong_up_to: npt.ArrayLike | None = None,
 ) -> tuple[RiskThreshold, Range | None]:
     """The loosest threshold whose risk is at most `max_risk` with `confidence`, and the range of
     those that are proved with it, all at once; None: not one is.
@@ -55,6 +57,9 @@ def find_by_ranks(
     Args:
         trust: (n,) trust of the images under a rule that they did not choose; −inf for an image
             that is never accepted (unknown, unverified). right: (n,) bool or 0/1.
+            wrong_up_to: (n,) where an answer becomes coarser with the threshold, and right: the
+                largest threshold at which it is wrong, at most `trust`; −inf: it never is. None:
+                `trust` where it is not right.
         keys: (n,) names of the images, such as their content hashes: they order equal trust.
 
     Raises:
@@ -68,18 +73,47 @@ def find_by_ranks(
     place = np.argsort(shuffled(keys, b"tie"))[kept]
     order = kept[np.lexsort((place, -values[kept].astype(np.float64)))]
     ordered = values[order].astype(np.float64).clip(LOWEST, -LOWEST)
-    errors = np.cumsum(~correct[order], dtype=np.int64)
+    last_wrong = np.where(correct, -np.inf, values)
+    if wrong_up_to is not None:
+        last_wrong = np.minimum(np.asarray(wrong_up_to, np.float64), values)
+    errors = _errors(ordered, last_wrong[order])
     first, between = starts(len(ordered), max_risk, confidence), None
-    for begin, end in _walks(errors, first, max_risk, confidence):
-        between = _proved(ordered, begin, end) or between
-    ranking = Ranking(values[kept], correct[kept])
+    finer: tuple[float, int, int] | None = None
+    for begin, end, level in _walks(errors, first, max_risk, confidence):
+        proved = _proved(ordered, begin, end)
+        if proved is not None:
+            between = proved
+            finer = _finer(ordered, last_wrong[order], end, max_risk, 1 - level)
+    answer: tuple[float | None, int, int]
     if between is None:
-        threshold, m = None, min(first[0], len(ordered))
+        m = min(first[0], len(ordered))
+        answer = None, m, int(errors[m - 1]) if m else 0
+    elif wrong_up_to is not None and finer is not None:
+        answer = finer
     else:
         m = int((ordered >= between[0]).sum())
-        threshold = _between(ordered, m)
-    answer = threshold, m, int(errors[m - 1]) if m else 0
+        answer = _between(ordered, m), m, int(errors[m - 1])
+    m = answer[1]
+    # What more images would show is estimated with the answers of that threshold.
+    ranking = Ranking(values[kept], last_wrong[kept] < (ordered[m - 1] if m else 0.0))
     return proved_or_not(answer, ranking, len(values), max_risk, confidence), between
+
+
+def _errors(trust: Float64s, last_wrong: Float64s) -> Int64s:
+    """(n,) how many of the 1 … n most trusted images are wrong at the threshold that test is about,
+    the trust of the next image: `last_wrong` is at or above it.
+
+    Args:
+        trust: (n,) descending. last_wrong: (n,) in the same order, each at most the trust.
+    """
+    threshold = np.append(trust[1:], -np.inf)
+    wrong = np.sort(last_wrong[last_wrong > -np.inf])
+    errors = len(wrong) - np.searchsorted(wrong, threshold)
+    # Images of equal trust that come later are not among those.
+    tied = np.append(np.cumsum(last_wrong >= trust), 0)
+    ends = np.searchsorted(-trust, -threshold, side="right") - 1
+    after = np.where(threshold > -np.inf, tied[ends] - tied[: len(trust)], 0)
+    return np.asarray(errors - after, np.int64)
 
 
 def starts(images: int, max_risk: float, confidence: float) -> list[int]:
@@ -99,14 +133,15 @@ def starts(images: int, max_risk: float, confidence: float) -> list[int]:
 
 def _walks(
     errors: Int64s, first: Sequence[int], max_risk: float, confidence: float
-) -> list[tuple[int, int]]:
-    """The sequences of tests that passed: with how many images each began and ended.
+) -> list[tuple[int, int, float]]:
+    """The sequences of tests that passed: with how many images each began and ended, and the chance
+    of error of its last test.
 
     Args:
         errors: (n,) wrong ones among the 1 … n most trusted images. first: the starts.
     """
     counts, part = np.arange(1, len(errors) + 1), (1 - confidence) / len(first)
-    walks: list[tuple[int, int]] = []
+    walks: list[tuple[int, int, float]] = []
     level = 0.0
     for start in first:
         arrived = bool(walks) and walks[-1][1] >= start - 1
@@ -114,9 +149,9 @@ def _walks(
         passed = passes(counts[start - 1 :], errors[start - 1 :], max_risk, 1 - level)
         count = len(passed) if passed.all() else int(passed.argmin())
         if count and arrived:
-            walks[-1] = (walks[-1][0], start - 1 + count)
+            walks[-1] = (walks[-1][0], start - 1 + count, level)
         elif count:
-            walks.append((start, start - 1 + count))
+            walks.append((start, start - 1 + count, level))
     return walks
 
 
@@ -128,6 +163,41 @@ def _between(trust: Float64s, count: int) -> float:
         return last
     following = float(trust[count])
     return max(following / 2 + last / 2, float(np.nextafter(following, np.inf)))
+
+
+def _finer(
+    trust: Float64s, last_wrong: Float64s, end: int, max_risk: float, confidence: float
+) -> tuple[float, int, int]:
+    """The loosest threshold of a sequence of tests that goes on below the trust of image `end` + 1,
+    where the answers become finer, and more of them wrong, while the same images are accepted; how
+    many images it accepts, and errors among them.
+
+    Args:
+        trust: (n,) descending. last_wrong: (n,) see :func:`find_by_ranks`. end: how many images the
+            last test that passed was about.
+    """
+    wrong = np.sort(last_wrong[last_wrong > -np.inf])[::-1]
+    if end < len(trust):
+        accepted = int((trust >= trust[end]).sum())
+        counts = np.arange(len(wrong) + 1)
+        passed = passes(np.full(len(counts), accepted), counts, max_risk, confidence)
+        most = int(passed.argmin()) - 1 if not passed.all() else len(wrong)
+        floor = float(trust[accepted]) if accepted < len(trust) else -np.inf
+        if most >= 0 and (most == len(wrong) or wrong[most] < trust[end]):
+            floor = max(floor, float(wrong[most]) if most < len(wrong) else -np.inf)
+            threshold = _just_above(floor, float(trust[end]))
+            return threshold, accepted, int((wrong >= threshold).sum())
+    floor = float(trust[end]) if end < len(trust) else -np.inf
+    threshold = _just_above(floor, float(trust[trust > floor][-1]))  # of equal trust all or none
+    return threshold, int((trust >= threshold).sum()), int((wrong >= threshold).sum())
+
+
+def _just_above(floor: float, ceiling: float) -> float:
+    """A number above `floor`, at most `ceiling`, by more than rounding if there is room."""
+    if floor == -np.inf:
+        return min(0.0, ceiling)
+    step = min(_STEP, (ceiling - floor) / 2)
+    return min(max(floor + step, float(np.nextafter(floor, np.inf))), ceiling)
 
 
 def _proved(trust: Float64s, begin: int, end: int) -> Range | None:

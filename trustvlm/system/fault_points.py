@@ -19,7 +19,7 @@ __all__ = ["CHANGES", "POINTS", "reached"]
 
 _CHANGES = """
 space.create space.remove space.restore space.recipe space.repoint space.search
-label.update label.remove label.restore label.alias label.unalias
+label.update label.remove label.restore label.alias label.unalias label.parent
 register support.remove support.restore support.move support.keep purge fit
 calibrate calibration.remove feedback promote originals
 reembed.begin reembed.stage reembed.carry reembed.follow reembed.cut_over reembed.drop

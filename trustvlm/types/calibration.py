@@ -40,6 +40,8 @@ class Calibration(Tabular, Answer):
         images: number of images that came in.
         supports, duplicates, gone: number of images left out: support images; images that came
             twice; images whose label was removed since.
+        back_off: verdicts answer with the finest node of the taxonomy whose probability reaches the
+            threshold; then `errors` are answers that the true label does not stand under.
         procedure: "ranks": all images prove the threshold, at their own trust values; "split": some
             choose the configuration, the others prove the threshold.
         tuning, tested: number of images to choose with (0 by ranks), and to prove with.
@@ -118,6 +120,7 @@ class Calibration(Tabular, Answer):
     claims: bool = False
     unclaimed: int = 0
     author: str | None = None
+    back_off: bool = False
     notes: tuple[str, ...] = ()
     failures: tuple[Annotated[UnreadImage, Object()], ...] = ()
 

@@ -48,7 +48,9 @@ class LabelInput:
         attributes: a JSON object about the label: text, numbers, true, false, lists of these, and
             objects (docs/attributes.md).
         image_attributes: one such object or None for each of the images, then for each of the
-            image vectors; or one for all of them."""
+            image vectors; or one for all of them.
+        parent: the node of the space's taxonomy that the label stands under, by name; a name that
+            is no node yet becomes one (docs/taxonomy.md)."""
 
     name: str
     text_vector: npt.ArrayLike | None = None
@@ -58,6 +60,7 @@ class LabelInput:
     prompt: str | None = None
     attributes: Mapping[str, Any] | None = None
     image_attributes: Mapping[str, Any] | Sequence[Mapping[str, Any] | None] | None = None
+    parent: str | None = None
 
 
 @dataclass(frozen=True, eq=False)

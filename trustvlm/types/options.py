@@ -26,6 +26,7 @@ __all__ = [
     "PROCEDURES",
     "SAMPLINGS",
     "WHICH_RULE",
+    "BackOff",
     "CalibrateOptions",
     "Confidence",
     "EvaluateOptions",
@@ -112,6 +113,13 @@ Threshold = Annotated[float, Within("threshold")]
 _THRESHOLD = says(
     "a threshold on the trust of the rule that is named, to prove or refuse; null: choose one"
 )
+BackOff = bool | Annotated[float, Within("back_off")]
+"""Whether, or from which probability on, a verdict answers with a node of the taxonomy."""
+_BACK_OFF = says(
+    "answer with the finest node of the taxonomy whose probability reaches this; true: the "
+    "threshold of the calibration in force, if it backs off, else 0.95; false: with labels only; "
+    "null: as the calibration in force does"
+)
 _MAY_CORRECT = says("the rule may be one that corrects the classifier's labels (a starred one)")
 WHICH_RULE = says(
     "auto: compare the rules with a third of the images; null: the default rule, or auto where no "
@@ -187,6 +195,7 @@ class ScoreOptions(Options):
             "false: store nothing, as for an experiment; null: only where the space collects"
         ),
     ] = None
+    back_off: Annotated[BackOff | None, _BACK_OFF] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,6 +254,9 @@ class CalibrateOptions(Options):
     may_correct: Annotated[bool, _MAY_CORRECT] = False
     threshold: Annotated[Threshold | None, _THRESHOLD] = None
     procedure: Annotated[Annotated[str, OneOf(*PROCEDURES)] | None, _PROCEDURE] = None
+    back_off: Annotated[
+        bool, says("promise the finest node of the taxonomy that reaches the threshold")
+    ] = False
 
 
 @dataclass(frozen=True, kw_only=True)

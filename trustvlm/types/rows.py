@@ -40,7 +40,8 @@ class LabelRow(Answer):
     """One label as it is listed.
 
     Its support count is that of its prototype, images of its aliases included. An alias has the
-    count 0; `alias_of` names the label whose further name it is."""
+    count 0; `alias_of` names the label whose further name it is; `parent` the node of the taxonomy
+    that it stands under."""
 
     id: int
     name: str
@@ -49,6 +50,7 @@ class LabelRow(Answer):
     revision: int
     alias_of: str | None = None
     attributes: Attributes = field(default_factory=dict, hash=False)
+    parent: str | None = None
 
 
 @dataclass(frozen=True)

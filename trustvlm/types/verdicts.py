@@ -78,6 +78,10 @@ class Verdicts(Tabular):
             "low_evidence" (trust below the threshold).
         reason: the reason code as a short sentence; a rival is named in a close call only.
         top_labels, top_confidence: (n, k) the labels of largest text confidence, best first.
+        node: where the call backs off, the label, or the finest node of the taxonomy above it,
+            whose `node_probability` reaches the threshold; None where none does, and without a
+            back-off. node_probability: that the right label stands under it, or is it.
+        path: then the nodes above the label, from the top down, and the label; else empty.
         revision: the space's revision at which everything was computed.
         unknown: the image is close to no prototype, compared with how close support images are to
             theirs.
@@ -134,6 +138,9 @@ class Verdicts(Tabular):
     reason: Objects
     top_labels: Objects
     top_confidence: Float64s
+    node: Objects
+    node_probability: Float64s
+    path: Objects
     revision: int
     approximate: bool
     error_bound: float
@@ -363,7 +370,7 @@ def _cells(values: Any) -> list[Any]:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, np.generic):
         value = value.item()

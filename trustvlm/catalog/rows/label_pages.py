@@ -13,7 +13,7 @@ from sqlalchemy.orm import aliased
 from trustvlm.catalog.rows import labels
 from trustvlm.catalog.rows.attributes.rows import of_label, of_support
 from trustvlm.catalog.store.bulk import rows_among
-from trustvlm.catalog.store.models import UNVERIFIED, Label, Space, Support, Thumbnail
+from trustvlm.catalog.store.models import UNVERIFIED, Label, Space, Support, Thumbnail, TreeEdge
 from trustvlm.catalog.store.names import normal
 from trustvlm.types import LabelRow, SupportRow
 from trustvlm.types.attributes.values import attributes_of
@@ -38,8 +38,14 @@ _BEYOND = "\U0010ffff"  # sorts behind everything that a name may go on with
 
 _CANONICAL = aliased(Label)
 _OTHER = select(_CANONICAL.name).where(_CANONICAL.id == Label.alias_of).scalar_subquery()
+_PARENT = (
+    select(TreeEdge.parent)
+    .where(TreeEdge.space_id == Label.space_id, TreeEdge.child == Label.name)
+    .scalar_subquery()
+)
 _COLUMNS: Select[Any] = select(
-    Label.id, Label.name, Label.prompt, Label.support_count, Label.revision, _OTHER, of_label
+    Label.id, Label.name, Label.prompt, Label.support_count, Label.revision, _OTHER, of_label,
+    _PARENT,
 )
 
 

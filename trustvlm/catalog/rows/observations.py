@@ -61,6 +61,7 @@ class GivenVerdict:
 
     predicted_id: int
     predicted: str
+    node: str | None
     trust: float
     accepted: bool | None
     calibration_id: int | None
@@ -325,10 +326,10 @@ def newest_id(connection: Connection, space_id: int) -> int:
     return connection.scalar(newest) or 0
 
 
-def accepted_random(connection: Connection, space_id: int) -> list[tuple[int, int]]:
-    """(predicted label id, true label id or −1) of the randomly drawn feedback that the calibration
-    in force accepted, in order of time. Images that were stored before it are left out: they may
-    have made it."""
+def accepted_random(connection: Connection, space_id: int) -> list[tuple[int, int, str | None]]:
+    """(predicted label id, true label id or −1, node that was answered) of the randomly drawn
+    feedback that the calibration in force accepted, in order of time. Images that were stored
+    before it are left out: they may have made it."""
     calibration = calibrations.current(connection, space_id)
     if calibration is None:
         return []
@@ -338,7 +339,8 @@ def accepted_random(connection: Connection, space_id: int) -> list[tuple[int, in
         if calibration.observed is None
         else Observation.id > calibration.observed
     )
-    query = select(Observation.predicted_id, Observation.truth_id).where(
+    columns = (Observation.predicted_id, Observation.truth_id, Observation.node)
+    query = select(*columns).where(
         Observation.space_id == space_id,
         Observation.calibration_id == calibration.id,
         _RANDOM_FEEDBACK,
@@ -346,7 +348,9 @@ def accepted_random(connection: Connection, space_id: int) -> list[tuple[int, in
         later,
     )
     rows = connection.execute(query.order_by(Observation.id))
-    return [(row.predicted_id, -1 if row.truth_id is None else row.truth_id) for row in rows]
+    return [
+        (row.predicted_id, -1 if row.truth_id is None else row.truth_id, row.node) for row in rows
+    ]
 
 
 def mark_promoted(connection: Connection, space_id: int, support_ids: Mapping[bytes, int]) -> None:

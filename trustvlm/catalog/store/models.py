@@ -45,6 +45,7 @@ __all__ = [
     "Space",
     "Support",
     "Thumbnail",
+    "TreeEdge",
     "UTCDateTime",
     "partial_index",
 ]
@@ -193,6 +194,25 @@ class Label(Base):
     prototype: Mapped[bytes | None] = mapped_column(LargeBinary)
     alias_of: Mapped[int | None] = mapped_column(BigInteger)
     """The label whose further name this one is. No foreign key: a purge may take the label away."""
+
+
+class TreeEdge(Base):
+    """A place in a space's taxonomy: under which node a label or another node stands. By names:
+    inner nodes are no labels, and a label that is restored has its place again."""
+
+    __tablename__ = "tree_edges"
+    __table_args__ = (
+        partial_index("ix_tree_edges_space_id_parent", "space_id", "parent"),
+        partial_index("ix_tree_edges_space_id_revision", "space_id", "revision"),
+    )
+
+    space_id: Mapped[int] = mapped_column(
+        ForeignKey("spaces.id"), primary_key=True, autoincrement=False
+    )
+    child: Mapped[str] = mapped_column(primary_key=True)
+    parent: Mapped[str | None]
+    """NULL: it stood under a node before `revision`, and does no more."""
+    revision: Mapped[int] = mapped_column(BigInteger)
 
 
 class Support(Base):
@@ -348,6 +368,8 @@ class Observation(Base):
     predicted_id: Mapped[int | None] = mapped_column(BigInteger)
     predicted: Mapped[str | None]
     trust: Mapped[float | None]
+    node: Mapped[str | None]
+    """The node of the taxonomy that was answered, where a calibration backs off."""
     accepted: Mapped[bool | None]
     calibration_id: Mapped[int | None] = mapped_column(BigInteger)
     revision: Mapped[int | None] = mapped_column(BigInteger)

@@ -32,6 +32,7 @@ from trustvlm.catalog.store.models import (
     Space,
     Support,
     Thumbnail,
+    TreeEdge,
 )
 from trustvlm.catalog.store.review_models import ReviewRow, ReviewState
 from trustvlm.catalog.store.upkeep_models import Quarantine, RevisionRow
@@ -169,7 +170,9 @@ def purge_of_space(connection: Connection, space_id: int) -> list[int]:
         return [space_id] * number
     if reembed_runs.forget_some(connection, space_id, CHUNK_ROWS):
         return [space_id]
-    for rest in (Change, Fit, CalibrationRow, ReviewState, RevisionRow, IndexedKey):
+    for rest in (
+        Change, Fit, CalibrationRow, ReviewState, RevisionRow, IndexedKey, TreeEdge,
+    ):  # fmt: skip
         connection.execute(delete(rest).where(rest.space_id == space_id))
     connection.execute(delete(Space).where(Space.id == space_id))
     return [space_id]

@@ -108,6 +108,11 @@ def _procedure(otherwise: str) -> Callable[[Any], Any]:
     "reason. Not given: the calibration chooses one.",
 )
 @_procedure("split with --rule auto, else ranks.")
+@flag(
+    "--back-off",
+    help="Answer with the finest node of the taxonomy whose probability reaches the threshold, and "
+    "promise that the true label stands under it.",
+)
 @click.option(
     "--on-stale",
     type=Choice(["auto", "flag", "abstain"]),
@@ -324,7 +329,7 @@ def _print(made: Calibration, json_: bool, state: str) -> None:
             "calibration": f"{made.id} of space {made.space}, revision {made.revision}: {state}",
             "images": f"{made.images} ({parts}){out}",
             "rule": f"{made.rule} ({_params(dict(made.params))})",
-            "threshold": _threshold(made),
+            "threshold": _threshold(made) + ", on the nodes of the taxonomy" * made.back_off,
             "promise": _promise(made, state),
             "outcome": _outcome(made, state),
             "coverage": f"{percent(made.coverage)} of the images that prove the threshold",

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import click
 
-from trustvlm.cli.commands.options import FORMAT, NAME, SPACE, flag, text, where
+from trustvlm.cli.commands.options import FORMAT, NAME, SPACE, file, flag, text, where
 from trustvlm.cli.printing.formats import Column, Row, row_writer, say
 from trustvlm.cli.printing.safe_text import count as number_of
 from trustvlm.cli.printing.safe_text import note, quoted, utf8
+from trustvlm.cli.printing.tree import indented
 from trustvlm.cli.reading.attributes import changed, pairs_of, shown_attributes
 from trustvlm.cli.session import Session, pass_local
+from trustvlm.reading.taxonomy import read_parents
 from trustvlm.types.attributes.values import parse_attributes
 from trustvlm.types.messages.commands import suggested
 
@@ -36,6 +39,12 @@ LABELS = [
     Column("prompt", "prompt", rank=1, narrow="words"),
     Column("attributes", shown_attributes, rank=4, narrow="words"),
     Column("revision", "revision", right=True, rank=3),
+]
+NODES = [
+    Column("name", "name", "bold"),
+    Column("parent", "parent"),
+    Column("label", "label"),
+    Column("labels", "labels", right=True),
 ]
 SYNONYMS = [
     Column("label", "label", "bold"),
@@ -205,6 +214,55 @@ def unalias(session: Session, space: str, name: str) -> None:
     with session.writing() as service:
         revision = service.unalias(space, name)
     click.echo(f"{quoted(name)} is a label of its own; revision {revision}")
+
+
+@label.command()
+@SPACE
+@click.argument("names", metavar="[NAME PARENT]", type=utf8, nargs=-1)
+@file("--file", "path", metavar="FILE", help="Many at once: CSV or TSV, columns child, parent.")
+@flag("--none", help="NAME is to stand under no node.")
+@click.pass_obj
+def parent(
+    session: Session, space: str, names: tuple[str, ...], path: Path | None, none: bool
+) -> None:
+    """Put label or node NAME under the node PARENT.
+
+    A PARENT that is no node yet becomes one. Nodes need not be labels. 'trustvlm score --back-off'
+    answers with a node where the label is not sure enough.
+    """
+    expected = 0 if path else 1 if none else 2
+    if len(names) != expected or (path and none):
+        raise click.UsageError("Expected NAME PARENT, or NAME --none, or --file FILE.")
+    parents: dict[str, str | None] = (
+        read_parents(path) if path else {names[0]: None if none else names[1]}
+    )
+    with session.writing() as service:
+        revision = service.set_parents(space, parents)
+    if path:
+        click.echo(f"read {len(parents):,} parents from {quoted(str(path))}; revision {revision}")
+    elif none:
+        click.echo(f"{quoted(names[0])} stands under no node; revision {revision}")
+    else:
+        click.echo(f"{quoted(names[0])} stands under {quoted(names[1])}; revision {revision}")
+
+
+@label.command()
+@SPACE
+@FORMAT
+@click.pass_obj
+def tree(session: Session, space: str, form: str) -> None:
+    """List SPACE's taxonomy: labels that have a parent, and the nodes above them."""
+    with session.reading() as service:
+        nodes = service.taxonomy(space).nodes
+    if form != "table":
+        row_writer(form, NODES).write(map(asdict, nodes))
+        return
+    if not nodes:
+        suggestion = suggested("label parent", space, "NAME", "PARENT")
+        note(f"no label has a parent; {suggestion} gives it one")
+        return
+    for line in indented(nodes):
+        click.echo(line)
 
 
 @label.command()

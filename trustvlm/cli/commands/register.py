@@ -62,7 +62,7 @@ __all__ = [
     "names_file",
     metavar="FILE",
     help="Text-only labels: one name on each line (or name, tab, prompt); CSV with columns name, "
-    "prompt, attr.KEY; JSON list or class index.",
+    "prompt, parent, attr.KEY; JSON list or class index.",
 )
 @file(
     "--vectors",
@@ -70,7 +70,7 @@ __all__ = [
     help="Embeddings. FILE.npz: arrays label_names, text_vectors, image_vectors, image_labels "
     "(index into label_names) and classifier_image_vectors, as far as needed. FILE.parquet, "
     "FILE.ndjson: a row or a JSON object for each label, with name and, as far as needed, prompt, "
-    "text_vector, image_vectors, classifier_image_vectors, attributes.",
+    "parent, text_vector, image_vectors, classifier_image_vectors, attributes.",
 )
 @text(
     "--prompt",
@@ -219,6 +219,7 @@ class _Source:
                     labels[one.name].name,
                     prompt=one.prompt or self.prompt,
                     attributes=one.attributes,
+                    parent=one.parent,
                 )
                 for one in listed
             ]

@@ -12,11 +12,12 @@ import click
 
 from trustvlm.cli.commands.options import FORMAT, PATHS, SPACE, file, flag, number, text, where
 from trustvlm.cli.completion import rules
-from trustvlm.cli.printing.formats import Column, Row, blocks, row_writer, say
+from trustvlm.cli.printing.formats import Column, Row, RowWriter, blocks, row_writer, say
 from trustvlm.cli.printing.progress import Bar, progress_bar
 from trustvlm.cli.printing.queue import report_waiting, waiting_in
 from trustvlm.cli.printing.safe_text import count, note
 from trustvlm.cli.printing.suggested import placed
+from trustvlm.cli.reading.bounds import BackOffChoice
 from trustvlm.cli.reading.claims import (
     ByPlace,
     Claimed,
@@ -61,6 +62,11 @@ def _colour(row: Row) -> str:
     if row["unverified"]:
         return "yellow"
     return "red" if _disagrees(row) else "green" if row["agrees"] else ""
+
+
+def _node(row: Row) -> str:
+    """The label, or the node above it, that a call backs off to, with its probability."""
+    return "–" if row["node"] is None else f"{row['node']} ({chance(row['node_probability'])})"
 
 
 def _notes(row: Row) -> str:
@@ -117,6 +123,8 @@ CLAIMS = [
 ]
 """The decision about the claimed label, how likely it is right, and what fits better; then the
 label that the space gives."""
+NODE = Column("answer", _node, "bold")
+"""Of a call that backs off, behind the label."""
 EVIDENCE = [
     Column("evidence", "query", narrow="end"),
     Column("for", "side"),
@@ -169,6 +177,14 @@ EVIDENCE = [
 )
 @where(help="Only labels whose attributes fit take part: 'region = \"EU\" and size >= 3'.")
 @click.option(
+    "--back-off",
+    type=BackOffChoice(),
+    metavar="X",
+    help="Answer with the finest node of the taxonomy whose probability reaches X. auto: the "
+    "threshold of the calibration in force, if it backs off, else 0.95. off: labels only.  "
+    "[default: as the calibration does]",
+)
+@click.option(
     "--evidence",
     type=click.IntRange(0, 1_000),
     metavar="N",
@@ -190,6 +206,7 @@ def score(
     top_k: int,
     only: tuple[str, ...],
     where: str | None,
+    back_off: bool | float | None,
     evidence: int | None,
     claimed: str | None,
     review: bool,
@@ -225,6 +242,7 @@ def score(
         "top_k": top_k,
         "labels": list(only) or None,
         "params": given or None,
+        "back_off": back_off,
     }
     if where is not None:
         options["labels"] = Filter(where, "--where")
@@ -252,7 +270,8 @@ def _write(
     evidence: int,
     form: str,
 ) -> None:
-    verdict_writer, evidence_writer = row_writer(form, VERDICTS), row_writer(form, EVIDENCE)
+    evidence_writer = row_writer(form, EVIDENCE)
+    verdict_writer: RowWriter | None = None
     for batch, (sources, queries, bar) in enumerate(batches):
         verdicts = service.score(space, queries, **options)
         if not batch and verdicts.claimed is not None:
@@ -261,6 +280,10 @@ def _write(
             {"source": name} | row
             for name, row in zip(sources, verdicts.rows(evidence=evidence), strict=True)
         ]
+        if verdict_writer is None:
+            backs_off = any(row["path"] for row in rows)
+            columns = [*VERDICTS[:4], NODE, *VERDICTS[4:]] if backs_off else VERDICTS
+            verdict_writer = row_writer(form, columns)
         with bar.hidden():
             if not batch and rows:
                 _introduce(space, verdicts, form)

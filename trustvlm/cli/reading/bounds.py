@@ -11,7 +11,7 @@ from trustvlm.errors import InvalidInput
 from trustvlm.types.bounds import NUMBERS, number, whole
 from trustvlm.types.messages.meant import did_you_mean
 
-__all__ = ["Bounded", "Choice"]
+__all__ = ["BackOffChoice", "Bounded", "Choice"]
 
 
 class Bounded(click.ParamType[float]):
@@ -32,6 +32,25 @@ class Bounded(click.ParamType[float]):
             return (number if self.bounds in NUMBERS else whole)(self.bounds, plain)
         except InvalidInput as error:
             self.fail(str(error).partition(": ")[2], param, ctx)
+
+
+class BackOffChoice(click.ParamType[bool | float]):
+    """A number within the bounds of "back_off", or auto or off."""
+
+    name = "back_off"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> bool | float:
+        """The option that a text stands for."""
+        if value in ("auto", "off"):
+            return bool(value == "auto")
+        try:
+            return number(self.name, float(value))
+        except (ValueError, InvalidInput):
+            low, high = NUMBERS[self.name]
+            expected = f"expected a number from {low:g} to {high:g}, auto or off"
+            self.fail(f"{expected}; got {value!r}", param, ctx)
 
 
 class Choice(click.Choice[str]):

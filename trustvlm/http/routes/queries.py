@@ -52,7 +52,8 @@ async def score(request: Request, space: str) -> Response:
     if received.images is not None and isinstance(labels, list):
         await refuse_unknown(serving, space, "labels", labels)
     embedded, queries = await _embedded(serving, space, received)
-    options = {name: getattr(body, name) for name in ("rule", "params", "top_k")}
+    names = ("rule", "params", "top_k", "back_off")
+    options = {name: getattr(body, name) for name in names}
     options["labels"] = labels
     options["revision"] = expected_revision(request)
     part = await serving.score(space, queries, options, review=body.review)

@@ -36,7 +36,7 @@ __all__ = ["Serving", "refuse_unknown", "serving_of"]
 log = logging.getLogger("trustvlm.http")
 
 
-_CHOICES = ("rule", "params", "labels")
+_CHOICES = ("rule", "params", "labels", "back_off")
 
 
 class Serving:

@@ -50,6 +50,8 @@ from trustvlm.service.measuring.usable import (
     right_rows,
     usable_images,
 )
+from trustvlm.service.memory.taxonomy.space_tree import SpaceTree, space_tree
+from trustvlm.service.query.back_off.nodes import top_mass, tree_of_call, wrong_up_to
 from trustvlm.service.query.claims.judge_claims import about_claims
 from trustvlm.service.query.claims.resolve import require_claimable
 from trustvlm.service.query.context import Context, context_of
@@ -191,7 +193,7 @@ def _calibration(context: Context, images: UsableImages, options: CalibrateOptio
         tuning, testing = np.empty(0, np.int64), np.arange(len(images))
         choice = _choose(context, images, testing, options)
         parts = [choice.judged]
-        threshold, between = _by_ranks(context, options, choice.judged, hashes)
+        threshold, between = _by_ranks(context, options, choice.judged, hashes, images.truth)
     best = choice.configuration
     trust = np.concatenate([part.trust for part in parts]).astype(np.float64)
     right = np.concatenate([part.right for part in parts])
@@ -247,7 +249,8 @@ def _choose(
     if options.threshold is not None or options.procedure == "ranks":
         compared = compared[:1]  # a threshold is no threshold of other parameters
     rules = [(one.rule, one.parameters) for one in compared]
-    parts = _judged(context, images, rows, rules)
+    tree = tree_of_call(context, required=True) if options.back_off else None
+    parts = _judged(context, images, rows, rules, tree)
     trust, right = [part.trust for part in parts], [part.right for part in parts]
     chosen = choose_configuration(trust, right, keys=some.hashes)
     table = [
@@ -272,11 +275,13 @@ def _judged(
     images: UsableImages,
     rows: Int64s,
     rules: Sequence[tuple[Rule, Mapping[str, float | None]]],
+    tree: SpaceTree | None = None,
 ) -> list[_Part]:
-    """What each rule says of these images: of their claims, where they have some."""
+    """What each rule says of these images: of their claims, where they have some; with a `tree`,
+    also of its nodes."""
     classifier, verifier = images.observed[rows].unit
     claimed = None if images.claimed is None else images.claimed[rows]
-    every = judge_all(context, classifier, verifier, rules, 1, claimed=claimed)
+    every = judge_all(context, classifier, verifier, rules, 1, claimed=claimed, tree=tree)
     if claimed is not None:
         every = [about_claims(columns) for columns in every]
     return [_Part(columns, right_rows(columns, images.truth[rows])) for columns in every]
@@ -299,15 +304,25 @@ def _by_split(
 
 
 def _by_ranks(
-    context: Context, options: CalibrateOptions, judged: _Part, hashes: Sequence[bytes]
+    context: Context,
+    options: CalibrateOptions,
+    judged: _Part,
+    hashes: Sequence[bytes],
+    truth: Int64s,
 ) -> tuple[RiskThreshold, Range | None]:
     """The loosest threshold that all images prove, or the requested one; and the range of those
-    that can be requested."""
+    that can be requested. `truth`: (n,) ids of their true labels, −1 for none."""
     proving, promise = (
         (_acceptable_trust(context, options, judged), judged.right),
         _promise(options),
     )
-    loosest, between = find_by_ranks(*proving, hashes, **promise)
+    wrong = None
+    if options.back_off:
+        slots = np.where(truth < 0, -1, context.view.text.slots(np.maximum(truth, 0)))
+        wrong = wrong_up_to(space_tree(context.reading), judged.columns, slots)
+    loosest, between = find_by_ranks(*proving, hashes, wrong_up_to=wrong, **promise)
+    if options.back_off:
+        return loosest, None  # a threshold on nodes cannot be requested
     if options.threshold is None:
         return loosest, between
     chosen = float(options.threshold)
@@ -319,10 +334,12 @@ def _promise(options: CalibrateOptions) -> Any:
 
 
 def _acceptable_trust(context: Context, options: CalibrateOptions, part: _Part) -> Float64s:
-    """(n,) the trust; −inf for an image that is never accepted."""
+    """(n,) the trust, or the largest probability of a node; −inf for an image that is never
+    accepted."""
     unknown = is_unknown(context, part.columns, options.unknown_rate)
     unverified = cast(Bools, part.columns["unverified"])
-    return np.where(acceptable(unknown, unverified, options.on_unverified), part.trust, -np.inf)
+    trust = top_mass(part.columns) if options.back_off else part.trust
+    return np.where(acceptable(unknown, unverified, options.on_unverified), trust, -np.inf)
 
 
 def _corrections(context: Context, images: UsableImages, best: Configuration) -> dict[str, Any]:

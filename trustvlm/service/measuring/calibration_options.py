@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from trustvlm.errors import InvalidInput
-from trustvlm.scoring.rules import DEFAULT_RULE, resolve_parameters
+from trustvlm.scoring.rules import DEFAULT_RULE, RULES, resolve_parameters
 from trustvlm.types.bounds import choice, flags, number
 from trustvlm.types.calibration import Calibration
 from trustvlm.types.options import ON_STALE, ON_UNVERIFIED, PROCEDURES, CalibrateOptions
@@ -18,8 +18,8 @@ __all__ = ["CORRECTING", "POLICIES", "check_options", "chose", "options_again", 
 CORRECTING = f"{DEFAULT_RULE}_star"
 """The rule whose corrections are counted where the chosen one makes none."""
 
-POLICIES = ("on_stale", "on_unverified", "may_correct")
-"""Options that a calibration keeps under their names and that its threshold does not depend on."""
+POLICIES = ("on_stale", "on_unverified", "may_correct", "back_off")
+"""Options that a calibration keeps under their names."""
 
 
 def options_again(before: Calibration | None, changes: Mapping[str, Any]) -> CalibrateOptions:
@@ -72,7 +72,7 @@ def check_options(options: CalibrateOptions) -> None:
         raise InvalidInput(
             f"rule: expected 'auto' or one of the names of trustvlm.RULES, got {rule!r:.60}"
         )
-    flags(may_correct=options.may_correct)
+    flags(may_correct=options.may_correct, back_off=options.back_off)
     if options.procedure is not None:
         choice("procedure", options.procedure, PROCEDURES)
     _check_procedure(rule, options.procedure)
@@ -95,6 +95,8 @@ def check_options(options: CalibrateOptions) -> None:
                 f"rule={DEFAULT_RULE!r}"
             )
         _check_threshold(options.threshold, rule, options.params)
+    if options.back_off:
+        _check_back_off(options)
     choice("on_stale", options.on_stale, ON_STALE)
     choice("on_unverified", options.on_unverified, ON_UNVERIFIED)
 
@@ -113,6 +115,19 @@ def _check_threshold(threshold: float, rule: str, given: Mapping[str, float | No
     raise InvalidInput(f"threshold: the trust of rule {name!r} {lies}; got {threshold:g}")
 
 
+def _check_back_off(options: CalibrateOptions) -> None:
+    """Raises InvalidInput: an option that a promise about nodes does not go with."""
+    if options.rule is not None and not (options.rule in RULES and RULES[options.rule].probability):
+        raise InvalidInput(
+            f"back_off: expected a rule whose trust is a probability, such as {DEFAULT_RULE!r}; "
+            f"got {options.rule!r}"
+        )
+    if options.procedure == "split":
+        raise InvalidInput("back_off: nodes are proved by ranks; leave out procedure='split'")
+    if options.threshold is not None:
+        raise InvalidInput("back_off: the calibration chooses the threshold; leave out threshold")
+
+
 def _check_procedure(rule: str | None, procedure: str | None) -> None:
     """Raises InvalidInput."""
     if rule == "auto" and procedure == "ranks":
@@ -127,6 +142,8 @@ def resolved(options: CalibrateOptions, *, images: bool) -> CalibrateOptions:
     rule = options.rule
     if rule is None and images:
         rule = CORRECTING if options.may_correct else DEFAULT_RULE
+    if rule is None and options.back_off:
+        rule = "msp"  # without verifier embeddings, the rule of probabilities
     rule = rule or "auto"
     _check_procedure(rule, options.procedure)
     procedure = options.procedure or ("split" if rule == "auto" else "ranks")

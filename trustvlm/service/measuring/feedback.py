@@ -21,6 +21,9 @@ from trustvlm.service.home.calibrations import in_force
 from trustvlm.service.home.home import Home
 from trustvlm.service.inputs.labelled import Observed, are_supports, as_rows, observe, truth_ids
 from trustvlm.service.measuring.usable import as_stored
+from trustvlm.service.memory.reading import Reading
+from trustvlm.service.memory.taxonomy.space_tree import space_tree
+from trustvlm.service.query.back_off.nodes import stands_under
 from trustvlm.service.query.score import verdicts_of
 from trustvlm.service.registration.register import register
 from trustvlm.types import LabelInput, Queries, Verdicts
@@ -106,13 +109,31 @@ def judged_images(
         images = as_stored(connection, space, observed[kept])
         unit = Queries(classifier[kept], None if verifier is None else verifier[kept])
         verdicts = verdicts_of(home, reading, space, unit, top_k=1)
-        right = np.equal(verdicts.label_id, view.aliases.of(true_ids[kept]))
+        right = _right(reading, verdicts.label_id, verdicts.node.tolist(), true_ids[kept])
     rows = [
         replace(row, verdict=_given_verdict(verdicts, i))
         for i, row in enumerate(as_rows(images, true_ids[kept], "feedback", sampling))
     ]
     accepted = np.array([one is True for one in verdicts.accepted.tolist()], dtype=np.bool_)
     return Judged(space, observed, kept, rows, right, accepted)
+
+
+def _right(
+    reading: Reading, predicted: Int64s, nodes: Sequence[str | None], truth: Int64s
+) -> Bools:
+    """(n,) whether the true labels are the predicted ones, or stand under the nodes that were
+    answered, where the calibration backs off.
+
+    Args:
+        predicted, truth: (n,) ids of labels; −1: of no label.
+    """
+    view = reading.view
+    labels, true_labels = view.aliases.of(predicted), view.aliases.of(truth)
+    right: Bools = np.equal(labels, true_labels)
+    if any(node is not None for node in nodes):
+        slots = np.where(true_labels < 0, -1, view.text.slots(np.maximum(true_labels, 0)))
+        right = right | stands_under(space_tree(reading), list(nodes), slots)
+    return right
 
 
 def require_unchanged(connection: Connection, space: SpaceRecord) -> None:
@@ -128,6 +149,7 @@ def _given_verdict(verdicts: Verdicts, i: int) -> GivenVerdict:
     return GivenVerdict(
         predicted_id=int(verdicts.label_id[i]),
         predicted=str(verdicts.label[i]),
+        node=verdicts.node[i],
         trust=float(verdicts.trust[i]),
         accepted=verdicts.accepted[i],
         calibration_id=verdicts.calibration_id,
@@ -194,11 +216,10 @@ def monitor(home: Home, space_name: str, alpha: float) -> MonitorReport:
                 f"which decides nothing any more; run {suggested('recalibrate', space_name)}"
             )
         pairs = observations.accepted_random(connection, view.space.id)
-        predicted, truth = (
-            view.aliases.of(np.array([pair[side] for pair in pairs], dtype=np.int64))
-            for side in (0, 1)
-        )
-    seen = monitoring.monitor((predicted != truth).tolist(), calibration.max_risk, alpha)
+        predicted = np.array([pair[0] for pair in pairs], dtype=np.int64)
+        truth = np.array([pair[1] for pair in pairs], dtype=np.int64)
+        right = _right(reading, predicted, [pair[2] for pair in pairs], truth)
+    seen = monitoring.monitor((~right).tolist(), calibration.max_risk, alpha)
     return MonitorReport(
         calibration_id=calibration.id,
         max_risk=calibration.max_risk,

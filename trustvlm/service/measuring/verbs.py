@@ -151,6 +151,7 @@ class MeasuringVerbs(OpenHome):
         may_correct: bool = False,
         threshold: float | None = None,
         procedure: str | None = None,
+        back_off: bool = False,
         sources: Sequence[str | None] | None = None,
         hold_out: float | None = None,
         seed: int = 0,
@@ -186,6 +187,9 @@ class MeasuringVerbs(OpenHome):
             procedure: "ranks" proves the threshold with all images, "split" with two thirds, after
                 a third (by content) has chosen the rule's parameters and where to begin. None:
                 "split" with rule "auto", which needs it; "ranks" with any other.
+            back_off: verdicts are to answer with the finest node of the taxonomy whose probability
+                reaches the threshold (:meth:`score`), and this is what is promised: of what is
+                accepted, at most `max_risk` has a true label that does not stand under the node.
             sources: a name for each image, kept with it.
             hold_out, seed: calibrate only on the images that :meth:`register` leaves out with the
                 same two arguments.
@@ -198,7 +202,7 @@ class MeasuringVerbs(OpenHome):
         options = CalibrateOptions(
             rule=rule, max_risk=max_risk, confidence=confidence, params=params, on_stale=on_stale,
             on_unverified=on_unverified, unknown_rate=unknown_rate, may_correct=may_correct,
-            threshold=threshold, procedure=procedure,
+            threshold=threshold, procedure=procedure, back_off=back_off,
         )  # fmt: skip
         home = self._writable()
         given = given_labelled(queries, truth, sources, home.calls.images)

@@ -61,7 +61,7 @@ class Columns(Mapping[str, Any]):
 
     def numbers(self) -> dict[str, npt.NDArray[Any]]:
         """The columns of numbers that a verdict shows."""
-        hidden = {"close", "ahead", "exact", *NAMES.values()}
+        hidden = {"close", "ahead", "exact", "node", "node_mass", *NAMES.values()}
         return {
             key: values
             for key, values in self.arrays.items()

@@ -17,6 +17,8 @@ from trustvlm.scoring.vectors import unit_rows
 from trustvlm.service.memory.label_subset import subset_of_ids
 from trustvlm.service.memory.space_cache import SpaceView
 from trustvlm.service.memory.space_memo import UnseenLabels
+from trustvlm.service.memory.taxonomy.space_tree import tree_revision
+from trustvlm.service.query.back_off.nodes import top_mass
 from trustvlm.service.query.context import Context
 from trustvlm.service.query.judge import Columns, judge
 from trustvlm.types.arrays import Bools, Float64s, Int64s, Objects
@@ -158,12 +160,10 @@ def decide(
         *([] if stale is None else [_not_covered(stale, columns, calibration)]),
         Reason(unknown, "unknown", f"unknown: {_STRANGE}"),
         Reason(refused, "unverified", f"review: unverified ({_NO_SUPPORT})"),
-        Reason(
-            trust >= calibration.threshold, "accepted", "accept: the trust reaches the threshold"
-        ),
+        _reached(columns, calibration),
         Reason(ahead, "better_label", partial(_close_calls, columns)),
         Reason(cast(Bools, columns["close"]), "close_call", partial(_close_calls, columns)),
-        Reason(every, "low_evidence", "review: the trust is below the threshold"),
+        Reason(every, "low_evidence", f"review: {_quantity(calibration)} is below the threshold"),
     ]
     holds = _first(reasons)
     accepted, strange = (holds == _place(reasons, code) for code in ("accepted", "unknown"))
@@ -188,6 +188,25 @@ def decide(
             ),
         },
     )
+
+
+def _quantity(calibration: Calibration) -> str:
+    return "the probability of every node" if calibration.back_off else "the trust"
+
+
+def _reached(columns: Columns, calibration: Calibration) -> Reason:
+    """The trust, or the probability of a node, is at or above the threshold."""
+    threshold = calibration.threshold
+    if not calibration.back_off:
+        words = "accept: the trust reaches the threshold"
+        return Reason(columns["trust"] >= threshold, "accepted", words)
+    of_label = columns["node_mass"][:, 0] >= threshold
+
+    def sentences(rows: list[int]) -> list[str]:
+        what = np.where(of_label[rows], "the label's", "a node's")
+        return [f"accept: {whose} probability reaches the threshold" for whose in what.tolist()]
+
+    return Reason(top_mass(columns) >= threshold, "accepted", sentences)
 
 
 def acceptable(unknown: Bools, unverified: Bools, on_unverified: str) -> Bools:
@@ -334,6 +353,9 @@ def _staleness(context: Context, calibration: Calibration) -> _Staleness | None:
     title = f"calibration {calibration.id} is stale"
     if calibration.other_encoders:
         words = f"{title}: the space was re-embedded since; {remedy}"
+        return _Staleness(since, True, words, np.empty(0, np.int64))
+    if calibration.back_off and tree_revision(context.reading) > calibration.revision:
+        words = f"{title} since revision {since}: the taxonomy changed; {remedy}"
         return _Staleness(since, True, words, np.empty(0, np.int64))
     words = f"{title} since revision {since}: labels or support images changed"
     unseen = _unseen(context, calibration)

@@ -12,6 +12,8 @@ import numpy as np
 from trustvlm.catalog.rows import supports
 from trustvlm.scoring.candidates import Neighbours
 from trustvlm.scoring.rules import NEIGHBOURS, Judgement, Rule, close_calls
+from trustvlm.service.memory.taxonomy.space_tree import SpaceTree
+from trustvlm.service.query.back_off.nodes import node_columns
 from trustvlm.service.query.candidates import (
     CANDIDATES,
     CandidateSet,
@@ -48,12 +50,16 @@ def judge(
     *,
     close: bool = False,
     claimed: Int64s | None = None,
+    tree: SpaceTree | None = None,
 ) -> Columns:
     """The verdict columns of unit queries (n, d_t) and, where given, (n, d_v), under one rule; with
     `close`, whether the rival is close, or even ahead; with `claimed`, the (n,) text slots of
-    claimed labels (−1: none), also the columns about these."""
+    claimed labels (−1: none), also the columns about these; with a `tree`, and a rule that gives
+    probabilities, also those of its nodes."""
     rules = [(rule, parameters)]
-    return judge_all(context, classifier, verifier, rules, top_k, close=close, claimed=claimed)[0]
+    return judge_all(
+        context, classifier, verifier, rules, top_k, close=close, claimed=claimed, tree=tree
+    )[0]
 
 
 def judge_all(
@@ -65,6 +71,7 @@ def judge_all(
     *,
     close: bool = False,
     claimed: Int64s | None = None,
+    tree: SpaceTree | None = None,
 ) -> list[Columns]:
     """The verdict columns under several rules; passes over all labels are made once for the rules
     that need the same one."""
@@ -75,7 +82,7 @@ def judge_all(
     for start in range(0, max(len(queries), 1), rows):
         part = slice(start, start + rows)
         some = None if claimed is None else claimed[part]
-        batch = QueryBatch(context, queries[part], top_k, dense, close, some)
+        batch = QueryBatch(context, queries[part], top_k, dense, close, some, tree)
         for piece, (rule, parameters) in zip(pieces, rules, strict=True):
             may_stop()
             piece.append(batch.judged(rule, parameters))
@@ -96,6 +103,7 @@ class QueryBatch:
     Attributes:
         dense: the dense engine serves them; else the streamed one, whose numbers are exact.
         claimed: text slots of their claimed labels, −1 without one; None: no query has one.
+        tree: the taxonomy whose nodes get probabilities, too.
     """
 
     context: Context
@@ -104,6 +112,7 @@ class QueryBatch:
     dense: bool
     close: bool
     claimed: Int64s | None = None
+    tree: SpaceTree | None = None
     candidate_sets: dict[Request, CandidateSet] = field(default_factory=dict)
     engine: DenseEngine = field(init=False)
 
@@ -116,17 +125,24 @@ class QueryBatch:
         candidates = self._candidates(rule, parameters, leaders)
         with stage("fuse"):
             judgement = rule.judge(candidates.candidates, parameters)
-        columns, unsure = _columns(
+        columns, unsure, chosen = _columns(
             self.context, candidates, rule, judgement, self.top_k, close=self.close
         )
+        if self.tree is not None:
+            columns.arrays |= node_columns(
+                self.context, self.tree, self.queries.classifier, candidates, judgement, chosen
+            )
         unsure |= _unsure(candidates, rule, parameters, judgement)
         if self.claimed is not None:
             unsure |= self._judge_claims(columns, candidates, rule, parameters, judgement)
         if unsure.any() and (self.dense or leaders < self.context.view.text.n):
             rows = np.flatnonzero(unsure)
-            claimed = None if self.claimed is None else self.claimed[rows]
-            batch = QueryBatch(
-                self.context, self.queries[rows], self.top_k, False, self.close, claimed
+            batch = replace(
+                self,
+                queries=self.queries[rows],
+                dense=False,
+                claimed=None if self.claimed is None else self.claimed[rows],
+                candidate_sets={},
             )
             more = leaders if self.dense else 8 * leaders
             for name, column in batch.judged(rule, parameters, more).arrays.items():
@@ -234,8 +250,9 @@ def _columns(
     top_k: int,
     *,
     close: bool,
-) -> tuple[Columns, Bools]:
-    """The verdict columns, and (n,) where float32 did not surely tell the answer from the next."""
+) -> tuple[Columns, Bools, Int64s]:
+    """The verdict columns, (n,) where float32 did not surely tell the answer from the next, and
+    (n,) the column of the label among the candidates."""
     view, candidates = context.view, candidate_set.candidates
     p, similarity, at = candidates.p, candidates.similarity, np.arange(len(candidates.logit))
     ranking = Ranking(view.names, candidate_set.slots, candidate_set.rounding)
@@ -280,4 +297,4 @@ def _columns(
     if close:
         arrays["close"] = has_rival & close_calls(rule, judgement, p, chosen, rival)
         arrays["ahead"] = has_rival & (by_rule[at, rival] > by_rule[at, chosen])
-    return Columns(view.names, arrays), ranking.unsure
+    return Columns(view.names, arrays), ranking.unsure, chosen

@@ -22,6 +22,9 @@ from trustvlm.service.memory.passes import ROUNDED_ERROR
 from trustvlm.service.memory.reading import Reading
 from trustvlm.service.memory.space_cache import SpaceView
 from trustvlm.service.memory.support_prints import equal_others
+from trustvlm.service.memory.taxonomy.space_tree import SpaceTree
+from trustvlm.service.query.back_off.nodes import answers, no_answers, tree_of_call
+from trustvlm.service.query.back_off.threshold import check_back_off, node_threshold
 from trustvlm.service.query.claims.decide_claims import (
     JudgedClaims,
     able_to_judge,
@@ -30,6 +33,7 @@ from trustvlm.service.query.claims.decide_claims import (
 )
 from trustvlm.service.query.claims.resolve import claims_of, require_claimable
 from trustvlm.service.query.collect import collect
+from trustvlm.service.query.columns import Columns
 from trustvlm.service.query.context import Context, context_of
 from trustvlm.service.query.decide import applies, decide, undecided
 from trustvlm.service.query.evidence import evidence_reader
@@ -39,7 +43,7 @@ from trustvlm.types import Queries, Verdicts
 from trustvlm.types.arrays import Float32s, Int64s
 from trustvlm.types.bounds import choice, whole
 from trustvlm.types.calibration import Calibration
-from trustvlm.types.options import ON_ERROR
+from trustvlm.types.options import ON_ERROR, BackOff
 
 __all__ = ["score", "verdicts_of"]
 
@@ -57,9 +61,12 @@ def score(
     revision: int | None = None,
     review: bool | None = None,
     on_error: str = "raise",
+    *,
+    back_off: BackOff | None = None,
 ) -> Verdicts:
     """See :meth:`TrustService.score`."""
     choice("on_error", on_error, ON_ERROR)
+    back_off = check_back_off(back_off)
     if rule is not None:
         resolve_parameters(rule, params)  # refused before anything is encoded
     top_k = whole("top_k", top_k)
@@ -89,8 +96,9 @@ def score(
         if not claims:
             unit = unit[0], replace(unit[1], claimed=None)
         return verdicts_of(
-            home, reading, *unit, rule, top_k=top_k, labels=labels, params=params, about=about
-        )
+            home, reading, *unit, rule, top_k=top_k, labels=labels, params=params, about=about,
+            back_off=back_off,
+        )  # fmt: skip
 
     answer = home.answer(space_name, verdicts, expected)
     if review:  # a person is asked about the label that the space gives, whatever is claimed
@@ -138,6 +146,7 @@ def verdicts_of(
     labels: LabelChoice = None,
     params: Mapping[str, float | None] | None = None,
     about: Mapping[str, Any] | None = None,
+    back_off: BackOff | None = None,
 ) -> Verdicts:
     """The verdicts of unit queries at one state of the catalog; `space` is the space as the call
     began with it; `about`: the fields that say which images the queries are."""
@@ -151,6 +160,11 @@ def verdicts_of(
     context = context_of(home, reading, space.id, labels)
     every_label = context.subset.text is None
     why_not = applies(calibration, name, parameters, all_labels=every_label)
+    nodes = node_threshold(back_off, name, chosen, calibration if why_not is None else None)
+    tree = None
+    if nodes.value is not None:
+        tree = tree_of_call(context, required=back_off is not None)
+    why_not = why_not or nodes.why_not
     claims = None
     if unit.claimed is not None:
         require_claimable([name])
@@ -158,7 +172,7 @@ def verdicts_of(
     columns = judge(
         context, classifier, verifier, chosen, parameters, top_k,
         close=why_not is None or of_claims is not None,
-        claimed=None if claims is None else claims.slots,
+        claimed=None if claims is None else claims.slots, tree=tree,
     )  # fmt: skip
     label_id, rival_id = cast(Int64s, columns["label_id"]), cast(Int64s, columns["rival_id"])
     copy_of = equal_others(reading, label_id, verifier)
@@ -191,9 +205,17 @@ def verdicts_of(
         image_evidence=image_evidence,
         **(about or {}),
         **columns.numbers(),
+        **_nodes(tree, columns, nodes.value),
         **decision.values,
         **({} if said is None else said.values),
     )
+
+
+def _nodes(tree: SpaceTree | None, columns: Columns, threshold: float | None) -> dict[str, Any]:
+    """The columns that say what a call backs off to."""
+    if tree is None or threshold is None:
+        return no_answers(len(columns["trust"]))
+    return answers(tree, columns, threshold)
 
 
 def _fitted_at(context: Context, rule: Rule, image_evidence: str | None) -> int | None:

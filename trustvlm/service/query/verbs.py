@@ -18,6 +18,7 @@ from trustvlm.types import Embedded, Hits, Queries, Verdicts
 from trustvlm.types.arrays import sources
 from trustvlm.types.attributes.filters import Filter, FilterLike
 from trustvlm.types.bounds import flags
+from trustvlm.types.options import BackOff
 from trustvlm.types.tables.projection import Projection
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class QueryVerbs(OpenHome):
         params: Mapping[str, float | None] | None = None,
         revision: int | None = None,
         review: bool | None = None,
+        back_off: BackOff | None = None,
         on_error: str = "raise",
     ) -> Verdicts:
         """Label and trust of every query, with evidence, at one revision of the space.
@@ -81,6 +83,10 @@ class QueryVerbs(OpenHome):
             review: True puts the images that are not accepted, and a random share of all (setting
                 review_share), into the review queue of the space: see :meth:`review`. None does so
                 only through a service, where the space collects what comes in; False never.
+            back_off: a number t: `node` is the label if its probability is at or above t, else the
+                finest node of the taxonomy above it whose probability is. True: t is the threshold
+                of the calibration in force, if that backs off, else 0.95. None: as the calibration
+                in force does; False: never, and a calibration that backs off does not decide.
             on_error: "raise" refuses the call where an image cannot be read; "skip" leaves such
                 images out and names them in `failures`.
 
@@ -93,7 +99,10 @@ class QueryVerbs(OpenHome):
             flags(review=review)
         home = self._writable() if review else self._ready()
         given = given_queries(queries, stream=True)
-        return score(home, space, given, rule, top_k, labels, params, revision, review, on_error)
+        return score(
+            home, space, given, rule, top_k, labels, params, revision, review, on_error,
+            back_off=back_off,
+        )  # fmt: skip
 
     def search(
         self,

@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 from trustvlm.catalog.rows import spaces
 from trustvlm.catalog.rows.attributes.carry import copy_attributes
 from trustvlm.catalog.rows.spaces import SpaceRecord
+from trustvlm.catalog.rows.taxonomy import edges
 from trustvlm.catalog.upkeep import reembed_rows, reembed_runs
 from trustvlm.catalog.upkeep.reembed_runs import ReembedRecord
 from trustvlm.encoders import parse_spec
@@ -230,6 +231,7 @@ def _replace(
         new = spaces.find_by_id(connection, job.other_id)
         revision = max(old.revision, new.revision) + 1
         copy_attributes(connection, now.id, job.space_id, job.other_id, revision)
+        edges.copy(connection, job.space_id, job.other_id, revision)
         reembed_runs.swap(connection, now, name, revision)
     return Reembedding(
         name, "kept", new.classifier, new.verifier, label_count, support_count, missing,

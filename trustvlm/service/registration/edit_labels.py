@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from trustvlm.catalog.rows import labels, spaces, supports
 from trustvlm.catalog.rows.likeness import likest_removed
 from trustvlm.catalog.rows.spaces import SpaceRecord
+from trustvlm.catalog.rows.taxonomy import edges
 from trustvlm.catalog.store.names import brief
 from trustvlm.catalog.store.vectors import unpack
 from trustvlm.catalog.upkeep import purge
@@ -30,6 +31,7 @@ from trustvlm.service.inputs.space_encoders import (
 from trustvlm.service.registration.attributes import put_label
 from trustvlm.service.registration.plan import check_prompt
 from trustvlm.service.registration.prototypes import follow_supports
+from trustvlm.service.registration.taxonomy import check_node_name
 from trustvlm.types.arrays import Float32s, id_list
 from trustvlm.types.attributes.values import attributes_text
 from trustvlm.types.bounds import got
@@ -89,7 +91,10 @@ def update_label(
             )
         if target != before.name and labels.find_many(connection, space.id, [target]):
             raise Conflict(f"label {target!r} exists already in space {space.name!r}")
+        check_node_name(connection, space.id, before.name, target)
         revision = spaces.advance(connection, space.id, labels=1)
+        if target != before.name:
+            edges.rename(connection, space.id, before.name, target, revision)
         labels.set_text(
             connection, before.id, revision, name=target, prompt=new_prompt, text_source=source,
             text_prototype=text,

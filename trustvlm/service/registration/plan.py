@@ -59,6 +59,7 @@ class PlannedLabel:
 
     name: str
     prompt: str | None = None
+    parent: str | None = None
     text_vector: npt.ArrayLike | None = None
     image_vectors: list[tuple[npt.ArrayLike, npt.ArrayLike | None]] = field(default_factory=list)
     hashes: list[bytes] = field(default_factory=list)
@@ -119,6 +120,7 @@ def plan(
             )
         name = check_name(item.name, f"inputs[{number}].name")
         label = planned.setdefault(name, PlannedLabel(name))
+        _add_parent(label, item)
         if _add_text(space, label, item):
             unchecked.append(label)
         images, supports = images - len(label.images), supports - len(label.hashes)
@@ -189,6 +191,19 @@ def check_prototype(space: SpaceRecord, label: PlannedLabel) -> None:
     if len(label.hashes) >= 2 and not label.images:
         distinct = {support.content_hash: support for support in label.vectors(space)}
         prototype_of(label.name, list(distinct.values()))
+
+
+def _add_parent(label: PlannedLabel, item: LabelInput) -> None:
+    if item.parent is None:
+        return
+    parent = check_name(item.parent, f"label {label.name!r}: parent")
+    if parent == label.name:
+        raise InvalidInput(f"label {label.name!r}: parent: it would stand under itself")
+    if label.parent not in (None, parent):
+        raise Conflict(
+            f"label {label.name!r}: two parents in one call, {label.parent!r} and {parent!r}"
+        )
+    label.parent = parent
 
 
 def _add_text(space: SpaceRecord, label: PlannedLabel, item: LabelInput) -> bool:

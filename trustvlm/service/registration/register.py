@@ -13,6 +13,7 @@ from trustvlm.catalog.rows.labels import LabelRecord, NewLabel
 from trustvlm.catalog.rows.likeness import not_found_text, unknown
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.rows.supports import NewSupport
+from trustvlm.catalog.rows.taxonomy import edges
 from trustvlm.catalog.store.names import normal
 from trustvlm.catalog.store.vectors import unpack
 from trustvlm.encoders import Remark, notes_of
@@ -32,6 +33,7 @@ from trustvlm.service.registration.plan import (
     same_direction,
 )
 from trustvlm.service.registration.prototypes import prototype_of, renew_prototypes
+from trustvlm.service.registration.taxonomy import new_edges
 from trustvlm.service.registration.vector_drift import departed
 from trustvlm.system.fault_points import reached
 from trustvlm.system.signals import unbroken
@@ -90,6 +92,7 @@ def register(
         planned = plan(space, inputs, home.calls)
         existing = labels.find_many(connection, space.id, list(planned))
         check_stored(connection, _given(planned.values(), existing))
+        new_edges(connection, space.id, _parents(planned.values()))
         if must_exist and len(existing) < len(planned):
             missing = unknown(connection, space.id, planned)
             raise NotFound(not_found_text(missing, space.name, "register it first"))
@@ -126,6 +129,10 @@ def register(
         taken_out=tuple(tally.taken_out),
         notes=notes_of(tally.remarks),
     )
+
+
+def _parents(planned: Iterable[PlannedLabel]) -> dict[str, str]:
+    return {label.name: label.parent for label in planned if label.parent is not None}
 
 
 def _check_against(
@@ -234,9 +241,14 @@ def _write(
     ]
     ids = {name: record.id for name, record in existing.items()}
     added: list[int] = []
-    if new or any(fresh.values()):
+    kept = [label for label in chunk if label.name in existing or label in new]
+    placed = new_edges(connection, space.id, _parents(kept))
+    if new or placed or any(fresh.values()):
         images = sum(map(len, fresh.values()))
-        revision = spaces.advance(connection, space.id, labels=len(new), supports=images)
+        revision = spaces.advance(
+            connection, space.id, labels=max(len(new), len(placed)), supports=images
+        )
+        edges.store(connection, space.id, revision, placed)
         rows = [_new_label(label, encoded, fresh[label.name]) for label in new]
         inserted = labels.insert_many(connection, space.id, revision, rows)
         ids |= dict(zip([label.name for label in new], inserted, strict=True))

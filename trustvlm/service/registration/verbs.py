@@ -16,6 +16,7 @@ from trustvlm.service.home.home import Home
 from trustvlm.service.home.open_home import OpenHome
 from trustvlm.service.home.originals import require_place
 from trustvlm.service.registration import edit_labels, spaces, synonyms
+from trustvlm.service.registration import taxonomy as tree
 from trustvlm.service.registration.attributes import update_support
 from trustvlm.service.registration.filtered import count_labels, filtered_rows, remove_labels
 from trustvlm.service.registration.register import register
@@ -24,6 +25,7 @@ from trustvlm.types import LabelInput, LabelRow, RegisterResult, SpaceRow, Suppo
 from trustvlm.types.attributes.filters import FilterLike, as_filter
 from trustvlm.types.bounds import flags, identifier
 from trustvlm.types.registration import RemovedLabels
+from trustvlm.types.taxonomy import Taxonomy
 
 if TYPE_CHECKING:
     from trustvlm.reading.sets.rows import LabelledImages
@@ -248,6 +250,26 @@ class RegistrationVerbs(OpenHome):
         """Make an alias a separate label again, with the support images that it brought; the new
         revision. Raises NotFound, or Conflict when it is no alias."""
         return synonyms.unalias(self._writable(), space, label)
+
+    def set_parents(self, space: str, parents: Mapping[str, str | None]) -> int:
+        """Change the space's taxonomy: put each label or node under a node; the space's new
+        revision.
+
+        Args:
+            parents: name of a label or node → name of the node that it is to stand under; None:
+                under none. A name that is no node yet becomes one. All are stored, or none.
+
+        Raises:
+            NotFound: a name is neither a label nor a node, and no parent of another one in
+            `parents`. InvalidInput: a name would stand under itself, or is a further name of a
+            label.
+        """
+        return tree.set_parents(self._writable(), space, parents)
+
+    def taxonomy(self, space: str) -> Taxonomy:
+        """The space's taxonomy: every label that has a parent and every node above one, by name.
+        Raises NotFound."""
+        return tree.taxonomy(self._ready(), space)
 
     def near_synonyms(
         self, space: str, labels: Sequence[str] | None = None

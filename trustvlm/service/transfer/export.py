@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 from trustvlm.catalog.rows import export, spaces
 from trustvlm.catalog.rows.attributes import rows as attributes
 from trustvlm.catalog.rows.spaces import SpaceRecord
+from trustvlm.catalog.rows.taxonomy.edges import edges, latest
 from trustvlm.errors import Conflict
 from trustvlm.service.home.home import Home
 from trustvlm.service.home.work_folder import unwritable, work_folder
@@ -25,11 +26,13 @@ from trustvlm.service.transfer.export_format import (
     LABELS,
     MANIFEST,
     SUPPORTS,
+    TAXONOMY,
     FileFacts,
     SpaceManifest,
     group_rows,
     label_schema,
     support_schema,
+    taxonomy_schema,
 )
 from trustvlm.system.durable import sync
 from trustvlm.system.fault_points import reached
@@ -69,6 +72,13 @@ def export_space(
                 LABELS: _write(made / LABELS, of_labels, labels, at_once),
                 SUPPORTS: _write(made / SUPPORTS, of_supports, supports, at_once),
             }
+            if latest(connection, space.id):
+                tree = (
+                    {"child": child, "parent": parent}
+                    for child, parent in edges(connection, space.id)
+                )
+                schema = taxonomy_schema(manifest)
+                files[TAXONOMY] = _write(made / TAXONOMY, schema, tree, at_once)
             (made / MANIFEST).write_text(replace(manifest, files=files).to_json(), encoding="utf-8")
             sync(made / MANIFEST)
             sync(made)

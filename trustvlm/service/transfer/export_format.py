@@ -1,5 +1,5 @@
-"""The files of an exported space: labels.parquet, supports.parquet and manifest.json
-(docs/backup.md).
+"""The files of an exported space: labels.parquet, supports.parquet, taxonomy.parquet where it has
+a taxonomy, and manifest.json (docs/backup.md).
 
 Rows stand in the order of the labels' ids, support images in that of their labels, so that both
 files can be read side by side in little memory. Vectors are fixed-size lists of float32, bit by bit
@@ -28,14 +28,18 @@ __all__ = [
     "LABELS",
     "MANIFEST",
     "SUPPORTS",
+    "TAXONOMY",
     "FileFacts",
     "SpaceManifest",
     "group_rows",
     "label_schema",
     "support_schema",
+    "taxonomy_schema",
 ]
 
 MANIFEST, LABELS, SUPPORTS = "manifest.json", "labels.parquet", "supports.parquet"
+TAXONOMY = "taxonomy.parquet"
+"""Of a space that has a taxonomy."""
 
 _THUMBNAIL_BYTES = 4_096  # a usual one; only for the size of row groups
 _STRICT = ConfigDict(strict=True, extra="forbid", val_json_bytes="base64")
@@ -136,8 +140,8 @@ def _check(manifest: SpaceManifest) -> None:
             "verifier: it is 'same', but its dimension, identity or golden embedding is not the "
             "classifier's"
         )
-    if manifest.files.keys() != {LABELS, SUPPORTS}:
-        raise InvalidInput(f"files: expected {LABELS} and {SUPPORTS}")
+    if manifest.files.keys() - {TAXONOMY} != {LABELS, SUPPORTS}:
+        raise InvalidInput(f"files: expected {LABELS}, {SUPPORTS} and, at most, {TAXONOMY}")
 
 
 def label_schema(manifest: SpaceManifest, *, attributes: bool) -> pyarrow.Schema:
@@ -170,6 +174,15 @@ def support_schema(manifest: SpaceManifest, *, attributes: bool) -> pyarrow.Sche
         pa.field("thumbnail", pa.binary()),
         *([pa.field("attributes", pa.string())] if attributes else []),
     ]
+    return pa.schema(fields, metadata={"trustvlm": manifest.to_json()})
+
+
+def taxonomy_schema(manifest: SpaceManifest, *, attributes: bool = False) -> pyarrow.Schema:
+    """The columns of taxonomy.parquet, which has no attributes."""
+    import pyarrow as pa
+
+    columns = ("child", "parent")
+    fields = [pa.field(name, pa.string(), nullable=False) for name in columns]
     return pa.schema(fields, metadata={"trustvlm": manifest.to_json()})
 
 

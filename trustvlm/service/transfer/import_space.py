@@ -15,6 +15,7 @@ from trustvlm.catalog.rows import counts, export, labels, spaces, supports
 from trustvlm.catalog.rows.labels import NewLabel
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.rows.supports import NewSupport
+from trustvlm.catalog.rows.taxonomy import edges
 from trustvlm.catalog.store.vectors import pack
 from trustvlm.catalog.upkeep import copy_catalog, purge
 from trustvlm.errors import InvalidInput
@@ -22,8 +23,14 @@ from trustvlm.service.home.home import Home
 from trustvlm.service.inputs.names import check_space_name
 from trustvlm.service.registration.plan import CHUNK_BYTES, chunked
 from trustvlm.service.registration.prototypes import prototype_of, renew_prototypes
-from trustvlm.service.transfer.export_format import LABELS, SUPPORTS, SpaceManifest
-from trustvlm.service.transfer.read_export import read_label_rows, read_manifest, read_support_rows
+from trustvlm.service.registration.taxonomy import check_acyclic
+from trustvlm.service.transfer.export_format import LABELS, SUPPORTS, TAXONOMY, SpaceManifest
+from trustvlm.service.transfer.read_export import (
+    read_label_rows,
+    read_manifest,
+    read_support_rows,
+    read_tree,
+)
 from trustvlm.types import SpaceRow
 from trustvlm.types.arrays import Float32s
 
@@ -84,6 +91,7 @@ def import_space(
                     progress(len(chunk))
         _set_aliases(home, space, pending, folder)
         _check_prototypes(home, space, pending, folder)
+        _insert_tree(home, space, folder, manifest)
         with home.catalog.write("import.reveal") as connection:
             export.reveal(connection, space.id, name)
             copy_catalog.renew_epoch(connection)  # see CatalogState
@@ -204,6 +212,21 @@ def _check_prototypes(home: Home, space: SpaceRecord, pending: _Pending, folder:
                     f"{folder / LABELS}: the prototype of {name!r} is not the one that its "
                     f"support images give"
                 )
+
+
+def _insert_tree(home: Home, space: SpaceRecord, folder: Path, manifest: SpaceManifest) -> None:
+    """Raises InvalidInput: the taxonomy is no tree, or a name stands under two."""
+    tree = dict[str, str | None]()
+    for child, parent in read_tree(folder, manifest):
+        if child in tree:
+            raise InvalidInput(f"{folder / TAXONOMY}: {child!r:.60} has two parents")
+        tree[child] = parent
+    if not tree:
+        return
+    with home.catalog.write("import.chunk") as connection:
+        export.find(connection, space.id)
+        check_acyclic(connection, space.id, tree)
+        edges.store(connection, space.id, spaces.advance(connection, space.id), tree)
 
 
 def _packed(vector: Float32s | None) -> bytes | None:

@@ -24,14 +24,16 @@ from trustvlm.service.transfer.export_format import (
     LABELS,
     MANIFEST,
     SUPPORTS,
+    TAXONOMY,
     SpaceManifest,
     label_schema,
     support_schema,
+    taxonomy_schema,
 )
 from trustvlm.types.arrays import Float32s
 from trustvlm.types.attributes.values import attributes_text, parse_attributes
 
-__all__ = ["read_label_rows", "read_manifest", "read_support_rows"]
+__all__ = ["read_label_rows", "read_manifest", "read_support_rows", "read_tree"]
 
 _MAX_MANIFEST = 16 * 2**20
 _MAX_SOURCE = 10_000
@@ -147,13 +149,26 @@ def _attributes(row: dict[str, Any], what: str) -> str | None:
     return None if text is None else attributes_text(parse_attributes(text, what), what)
 
 
+def read_tree(folder: Path, manifest: SpaceManifest) -> Iterator[tuple[str, str]]:
+    """(child, parent) of the taxonomy; nothing without one. Raises InvalidInput for a row that
+    cannot be right."""
+    path = folder / TAXONOMY
+    if TAXONOMY not in manifest.files:
+        return
+    for row in _rows(path, manifest, taxonomy_schema, None):
+        yield (
+            check_name(row["child"], f"{path}: child"),
+            check_name(row["parent"], f"{path}: parent"),
+        )
+
+
 def _rows(
-    path: Path, manifest: SpaceManifest, schema_of: Callable[..., Any], full_column: str
+    path: Path, manifest: SpaceManifest, schema_of: Callable[..., Any], full_column: str | None
 ) -> Iterator[dict[str, Any]]:
     """The rows of a file as dictionaries, vectors as float32 arrays; every row has a vector in
-    `full_column`. The column of attributes may be missing."""
+    `full_column`, or (None) two texts. The column of attributes may be missing."""
     schema, plain = (schema_of(manifest, attributes=some) for some in (True, False))
-    width = 4 * schema.field(full_column).type.list_size
+    width = 8 if full_column is None else 4 * schema.field(full_column).type.list_size
     fields: list[Any] = []
 
     def check(facts: ParquetFacts) -> None:
@@ -172,8 +187,7 @@ def _rows(
             raise InvalidInput(f"{path}: expected {expected} rows, got {facts.rows}")
         if facts.rows * width > size:
             raise InvalidInput(
-                f"{path}: {facts.rows} rows with {width} bytes of vectors do not fit in {size} "
-                f"bytes"
+                f"{path}: {facts.rows} rows with {width} bytes each do not fit in {size} bytes"
             )
         if facts.compressed:
             raise InvalidInput(f"{path}: expected uncompressed columns, as an export has")

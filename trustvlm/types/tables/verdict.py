@@ -29,7 +29,7 @@ VERDICT_COLUMNS = (
     "decision", "probability", "label", "reason_code", "reason", "rival", "trust",
     "text_confidence", "image_similarity", "nearest_prototype", "nearest_similarity", "agrees",
     "rival_trust", "unverified", "unknown", "accepted", "corrected_from", "label_id", "rival_id",
-    "top_labels", "top_confidence",
+    "top_labels", "top_confidence", "node", "node_probability", "path",
 )  # fmt: skip
 """What each verdict says, in the order of all tables and rows."""
 
@@ -80,6 +80,9 @@ class Verdict:
     rival_id: int
     top_labels: tuple[str, ...]
     top_confidence: tuple[float, ...]
+    node: str | None
+    node_probability: float | None
+    path: tuple[str, ...]
     probability_source: ProbabilitySource | None
     rule: str
     revision: int

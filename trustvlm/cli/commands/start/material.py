@@ -235,7 +235,12 @@ class Source:
             listed = listed_names(names)
             labels = Naming(clean=self.clean_names).labels(one.name for one in listed)
             return [
-                LabelInput(labels[one.name].name, prompt=one.prompt, attributes=one.attributes)
+                LabelInput(
+                    labels[one.name].name,
+                    prompt=one.prompt,
+                    attributes=one.attributes,
+                    parent=one.parent,
+                )
                 for one in listed
             ]
         return [LabelInput(name) for name in names or ()]

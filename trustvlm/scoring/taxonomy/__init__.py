@@ -1,0 +1,1 @@
+"""Trees of labels, and the probability of their nodes."""

@@ -1,0 +1,1 @@
+"""The taxonomy of a space as a process keeps it."""

@@ -1,0 +1,1 @@
+"""Answers that back off to a node of the taxonomy."""
