@@ -182,7 +182,7 @@ function nothing({ space, go }, wanted, page, add) {
 }
 
 function labelRow(space, row, images) {
-  const about = [row.alias_of !== null && `a further name of ${row.alias_of}`, row.prompt !== null && `prompt: ${row.prompt}`].filter(Boolean);
+  const about = [row.alias_of !== null && `a further name of ${row.alias_of}`, row.parent !== null && `under ${row.parent}`, row.prompt !== null && `prompt: ${row.prompt}`].filter(Boolean);
   const support = row.alias_of !== null ? h("span", { class: "quiet" }, "alias")
     : row.support_count ? h("span", { class: "quiet" }, counted(row.support_count, "support image"))
     : h("span", { class: "badge hold" }, "no support images");

@@ -39,6 +39,7 @@ export async function showLabel(root, context) {
   function describe() {
     const parts = [left.length ? counted(left.length, "support image") : "No support images: its verdicts are judged by text alone"];
     if (label.alias_of !== null) parts.push(`a further name of “${label.alias_of}”`);
+    if (label.parent !== null) parts.push(`stands under “${label.parent}”`);
     if (label.prompt !== null) parts.push(`prompt “${label.prompt}”`);
     put(about, `${parts.join(" · ")}.`);
   }

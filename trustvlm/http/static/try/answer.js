@@ -28,6 +28,9 @@ function inWords(verdict) {
   const near = nearest !== null && ["; nearest: ", name(nearest)];
   const text = verdict.corrected_from ?? label;
   if (decision === "unknown") return ["Not one of your labels", near];
+  if (decision === "accept" && backedOff(verdict)) {
+    return ["Accept: ", [name(verdict.node), `, ${likely(verdict.node_probability)}; perhaps `, name(label)]];
+  }
   if (decision === "accept") return ["Accept: ", [name(label), chance]];
   const first = "Review: ";
   if (code === "copy_of_other") return [first, [name(label), ", but the image is stored as ", name(otherLabel(verdict))]];
@@ -37,6 +40,9 @@ function inWords(verdict) {
   if (code === "close_call" && rival !== null) return [first, [name(label), " or ", name(rival)]];
   return [first, [name(label), chance]];
 }
+
+/** Whether the answer is a node of the taxonomy above the label. */
+const backedOff = ({ node, label }) => node !== null && node !== label;
 
 /** The label whose support image the image equals. */
 const otherLabel = ({ reason }) => reason.match(/support image of (['"])(.*?)\1(;|$)/)?.[2] ?? "another label";

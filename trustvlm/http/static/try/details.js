@@ -45,6 +45,8 @@ function table(space, verdict, calibration) {
   const similarity = (value) => number(value, 3).replace("-", "−");
   const rows = [
     verdict.unknown && ["By its name alone", h("bdi", {}, verdict.corrected_from ?? verdict.label)],
+    verdict.path.length > 1 && ["In the taxonomy", verdict.path.map((one, place) => [place > 0 && " › ", h("bdi", {}, one)])],
+    verdict.path.length > 0 && ["Answer", verdict.node === null ? "no node is sure enough" : [h("bdi", {}, verdict.node), ` (${percent(verdict.node_probability, 1)})`]],
     ["Text confidence", percent(verdict.text_confidence, 1)],
     ["Image similarity", verdict.image_similarity === null ? "–" : similarity(verdict.image_similarity)],
     ["Nearest label by images", verdict.nearest_prototype === null ? "–" : [h("bdi", {}, verdict.nearest_prototype), ` (${similarity(verdict.nearest_similarity)})`]],
