@@ -28,6 +28,8 @@ EXAMPLES = {
     "  trustvlm label alias digits bloom blossom",
     "label unalias": "trustvlm label unalias digits bloom",
     "label synonyms": "trustvlm label synonyms digits",
+    "label parent": "trustvlm label parent digits nine odd",
+    "label tree": "trustvlm label tree digits",
     "label remove": "trustvlm label remove digits blossom",
     "label restore": "trustvlm label restore digits blossom",
     "support list": "trustvlm support list digits nine",

@@ -86,6 +86,8 @@ def calibrate(
     if not len(observed):
         raise InvalidInput("queries: expected images with known labels, got none")
     claims = observed.claimed is not None  # whose images are not stored, as claims are not
+    if claims and options.back_off:
+        raise InvalidInput("back_off: a promise on claims is about labels; leave out back_off")
     if claims and options.rule not in (None, "auto"):
         require_claimable([options.rule])
     made = _calibrate(home, space, observed, None, options, keep=not claims)

@@ -18,7 +18,7 @@ from trustvlm.service.memory.label_subset import subset_of_ids
 from trustvlm.service.memory.space_cache import SpaceView
 from trustvlm.service.memory.space_memo import UnseenLabels
 from trustvlm.service.memory.taxonomy.space_tree import tree_revision
-from trustvlm.service.query.back_off.nodes import top_mass
+from trustvlm.service.query.back_off.nodes import nodes_reach
 from trustvlm.service.query.context import Context
 from trustvlm.service.query.judge import Columns, judge
 from trustvlm.types.arrays import Bools, Float64s, Int64s, Objects
@@ -154,16 +154,21 @@ def decide(
     refused = unverified & (calibration.on_unverified == "abstain")
     every = np.ones(len(trust), np.bool_)
     ahead = cast(Bools, columns["ahead"]) & calibration.claims
+    words: str | Words = "accept: the trust reaches the threshold"
+    what, reached = "the trust", trust >= calibration.threshold
+    if calibration.back_off:
+        what = "the probability of every node"
+        reached, words = nodes_reach(columns, calibration.threshold)
     reasons = [
         *first,
         _copies(copy_of, len(trust)),
         *([] if stale is None else [_not_covered(stale, columns, calibration)]),
         Reason(unknown, "unknown", f"unknown: {_STRANGE}"),
         Reason(refused, "unverified", f"review: unverified ({_NO_SUPPORT})"),
-        _reached(columns, calibration),
+        Reason(reached, "accepted", words),
         Reason(ahead, "better_label", partial(_close_calls, columns)),
         Reason(cast(Bools, columns["close"]), "close_call", partial(_close_calls, columns)),
-        Reason(every, "low_evidence", f"review: {_quantity(calibration)} is below the threshold"),
+        Reason(every, "low_evidence", f"review: {what} is below the threshold"),
     ]
     holds = _first(reasons)
     accepted, strange = (holds == _place(reasons, code) for code in ("accepted", "unknown"))
@@ -188,25 +193,6 @@ def decide(
             ),
         },
     )
-
-
-def _quantity(calibration: Calibration) -> str:
-    return "the probability of every node" if calibration.back_off else "the trust"
-
-
-def _reached(columns: Columns, calibration: Calibration) -> Reason:
-    """The trust, or the probability of a node, is at or above the threshold."""
-    threshold = calibration.threshold
-    if not calibration.back_off:
-        words = "accept: the trust reaches the threshold"
-        return Reason(columns["trust"] >= threshold, "accepted", words)
-    of_label = columns["node_mass"][:, 0] >= threshold
-
-    def sentences(rows: list[int]) -> list[str]:
-        what = np.where(of_label[rows], "the label's", "a node's")
-        return [f"accept: {whose} probability reaches the threshold" for whose in what.tolist()]
-
-    return Reason(top_mass(columns) >= threshold, "accepted", sentences)
 
 
 def acceptable(unknown: Bools, unverified: Bools, on_unverified: str) -> Bools:

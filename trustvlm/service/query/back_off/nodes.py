@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from trustvlm.types.arrays import Bools, Float64s, Floats, Int64s, Objects
 from trustvlm.types.messages.commands import suggested
 
 __all__ = [
-    "answers", "no_answers", "node_columns", "stands_under", "top_mass", "tree_of_call",
+    "answers", "no_answers", "node_columns", "nodes_reach", "stands_under", "top_mass", "tree_of_call",
     "wrong_up_to",
 ]  # fmt: skip
 
@@ -136,6 +137,20 @@ def top_mass(columns: Columns) -> Float64s:
     """(n,) the largest probability that an answer can have; −∞ where nothing is one."""
     mass: Float64s = columns["node_mass"]
     return np.where(np.isnan(mass), -np.inf, mass).max(axis=1)
+
+
+def nodes_reach(
+    columns: Columns, threshold: float
+) -> tuple[Bools, Callable[[list[int]], list[str]]]:
+    """(n,) whether the probability of a node is at or above the threshold, and what says so of some
+    of these."""
+    of_label = columns["node_mass"][:, 0] >= threshold
+
+    def words(rows: list[int]) -> list[str]:
+        whose = ("the label's" if of_label[row] else "a node's" for row in rows)
+        return [f"accept: {one} probability reaches the threshold" for one in whose]
+
+    return top_mass(columns) >= threshold, words
 
 
 def wrong_up_to(tree: SpaceTree, columns: Columns, truth_slots: Int64s) -> Float64s:
