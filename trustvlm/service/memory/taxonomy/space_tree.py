@@ -95,7 +95,7 @@ def _placed(view: SpaceView, tree: Tree) -> SpaceTree:
     node = np.full(view.text.n, -1, np.int64)
     if tree.names:
         slots = np.flatnonzero(view.text.alive)
-        node[slots] = [tree.number.get(name, -1) for name in view.names.of(slots)]
+        node[slots] = [tree.number.get(name or "", -1) for name in view.names.of(slots)]
         if view.aliases.canonical:
             names = np.array([*view.aliases.canonical], np.int64)
             labels = view.text.slots(view.aliases.of(names))

@@ -135,8 +135,9 @@ def _labels_below(context: Context, tree: SpaceTree, first: Int64s, last: Int64s
 
 def top_mass(columns: Columns) -> Float64s:
     """(n,) the largest probability that an answer can have; −∞ where nothing is one."""
-    mass: Float64s = columns["node_mass"]
-    return np.where(np.isnan(mass), -np.inf, mass).max(axis=1)
+    mass = columns["node_mass"]
+    top: Float64s = np.where(np.isnan(mass), -np.inf, mass).max(axis=1)
+    return top
 
 
 def nodes_reach(

@@ -56,9 +56,9 @@ def node_threshold(
     proved = calibration.threshold if calibration is not None and calibration.back_off else None
     if back_off is None or (back_off is True and proved is not None):
         return NodeThreshold(proved)
-    value = back_off
-    if isinstance(back_off, bool):
-        value = DEFAULT if back_off else None
+    value: float | None = DEFAULT if back_off else None
+    if not isinstance(back_off, bool):
+        value = back_off
     if proved is None:
         return NodeThreshold(value)
     assert calibration is not None
