@@ -177,8 +177,8 @@ def _finer(
             last test that passed was about.
     """
     wrong = np.sort(last_wrong[last_wrong > -np.inf])[::-1]
-    if end < len(trust):
-        accepted = int((trust >= trust[end]).sum())
+    accepted = 0 if end == len(trust) else int((trust >= trust[end]).sum())
+    if accepted == end + 1:  # of images of equal trust, a test in between has failed
         counts = np.arange(len(wrong) + 1)
         passed = passes(np.full(len(counts), accepted), counts, max_risk, confidence)
         most = int(passed.argmin()) - 1 if not passed.all() else len(wrong)

@@ -21,8 +21,8 @@ from trustvlm.types.arrays import Bools, Float64s, Floats, Int64s, Objects
 from trustvlm.types.messages.commands import suggested
 
 __all__ = [
-    "answers", "no_answers", "node_columns", "nodes_reach", "stands_under", "top_mass", "tree_of_call",
-    "wrong_up_to",
+    "answers", "no_answers", "node_columns", "nodes_reach", "stands_under", "top_mass",
+    "tree_of_call", "wrong_up_to",
 ]  # fmt: skip
 
 _BLOCK = 4_096
