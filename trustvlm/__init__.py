@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from trustvlm.client import AsyncClient, Client
     from trustvlm.reading.label_files import read_labels
     from trustvlm.reading.sets.read import read_images
-    from trustvlm.reading.taxonomy import read_parents
+    from trustvlm.reading.tables import read_parents
     from trustvlm.restoring import restore
     from trustvlm.scoring.external import ExternalClassifier
     from trustvlm.scoring.rules import DEFAULT_RULE, RULES
@@ -103,7 +103,7 @@ _FROM = {
     "trustvlm.client": ("AsyncClient", "Client"),
     "trustvlm.reading.label_files": ("read_labels",),
     "trustvlm.reading.sets.read": ("read_images",),
-    "trustvlm.reading.taxonomy": ("read_parents",),
+    "trustvlm.reading.tables": ("read_parents",),
     "trustvlm.types.attributes.filters": ("Filter",),
     "trustvlm.types.verification": ("VerifyReport",),
     "trustvlm.types.evaluation": ("Evaluation", "Reembedding"),

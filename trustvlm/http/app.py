@@ -35,7 +35,6 @@ from trustvlm.http.routes import (
     spaces,
     state,
     supports,
-    taxonomy,
 )
 from trustvlm.http.routes.direct import Direct
 from trustvlm.http.routes.openapi import describe
@@ -51,7 +50,7 @@ PACKED_FROM = 1_024
 """Bytes from which on an answer is compressed, for clients that accept it."""
 
 ROUTERS = (
-    state, spaces, labels, taxonomy, supports, auditing, proposing, queries, measuring, review,
+    state, spaces, labels, supports, auditing, proposing, queries, measuring, review,
     history,
 )  # fmt: skip
 

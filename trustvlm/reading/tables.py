@@ -6,17 +6,19 @@ import csv
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.shapes import is_comment
+from trustvlm.reading.text import read_text
 from trustvlm.types.attributes.values import is_column, row_attributes
 from trustvlm.types.messages.commands import suggested, word
 
 __all__ = [
     "DELIMITERS", "NAMES", "Listed", "cells_of", "first_line", "folders_in_table", "names_in_table",
-    "require_distinct", "table_rows",
+    "read_parents", "require_distinct", "table_rows",
 ]  # fmt: skip
 
 NAMES = frozenset((
@@ -34,6 +36,7 @@ _FILES = re.compile(
     r"(.*_)?(file|files|filename|filepath|path|image|images|img|photo|picture|url|uri|src)(_.*)?"
 )
 DELIMITERS = "\t;,|"
+_PARENT_TABLE = "a table with the columns child and parent"
 
 
 class Listed(NamedTuple):
@@ -238,3 +241,39 @@ def _places(columns: Sequence[str], words: Collection[str]) -> list[int]:
 
 def _only(places: Sequence[int]) -> int | None:
     return places[0] if places else None
+
+
+def read_parents(path: str | PathLike[str]) -> dict[str, str | None]:
+    """The edges of a taxonomy from a CSV or TSV file: label or node → the node that it stands
+    under, as :meth:`trustvlm.TrustService.set_parents` takes them.
+
+    A first line "child,parent" (or "name,parent", "label,parent") is the header; without one the
+    two columns are in this order. An empty parent stands for none.
+
+    Raises:
+        NotFound: no such file. InvalidInput: other columns, a row without a child, or a child with
+            two parents.
+    """
+    path = Path(path)
+    text = read_text(path, _PARENT_TABLE)
+    number, line = first_line(text)
+    delimiter = next((one for one in DELIMITERS if len(cells_of(line, one)) == 2), None)
+    if delimiter is None:
+        raise InvalidInput(f"{path}, line {number}: expected {_PARENT_TABLE}, got {line!r:.80}")
+    first, second = (cell.casefold() for cell in cells_of(line, delimiter))
+    header = {"child", *NAMES}
+    child, parent = (1, 0) if first == "parent" and second in header else (0, 1)
+    has_header = child == 1 or (second == "parent" and first in header)
+    parents: dict[str, str | None] = {}
+    for place, cells in table_rows(path, text, number - (not has_header), delimiter, 2):
+        name, above = cells[child], cells[parent] or None
+        if not name:
+            raise InvalidInput(f"{path}, {place}: expected a child, got an empty cell")
+        if parents.setdefault(name, above) != above:
+            raise InvalidInput(
+                f"{path}, {place}: {name!r:.60} has two parents, {parents[name]!r:.60} and "
+                f"{above!r:.60}"
+            )
+    if not parents:
+        raise InvalidInput(f"{path}: expected {_PARENT_TABLE}, got no rows")
+    return parents

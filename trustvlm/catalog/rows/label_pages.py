@@ -50,9 +50,9 @@ _COLUMNS: Select[Any] = select(
 
 
 def _row(row: Sequence[Any]) -> LabelRow:
-    key, name, prompt, count, revision, canonical, text = row
+    key, name, prompt, count, revision, canonical, text, parent = row
     described = attributes_of(text)
-    return LabelRow(key, name, prompt, count, revision, canonical, described)
+    return LabelRow(key, name, prompt, count, revision, canonical, described, parent)
 
 
 def label_page_by_id(

@@ -15,7 +15,7 @@ from trustvlm.cli.printing.safe_text import note, quoted, utf8
 from trustvlm.cli.printing.tree import indented
 from trustvlm.cli.reading.attributes import changed, pairs_of, shown_attributes
 from trustvlm.cli.session import Session, pass_local
-from trustvlm.reading.taxonomy import read_parents
+from trustvlm.reading.tables import read_parents
 from trustvlm.types.attributes.values import parse_attributes
 from trustvlm.types.messages.commands import suggested
 

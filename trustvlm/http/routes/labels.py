@@ -27,18 +27,21 @@ from trustvlm.http.wire.schemas import (
     RegisterBody,
     SyncBody,
 )
+from trustvlm.http.wire.taxonomy_bodies import ParentsBody
 from trustvlm.http.work.process import Serving, refuse_unknown, serving_of
 from trustvlm.service.registration.sync import Contents
 from trustvlm.types import LabelInput, RegisterResult
 from trustvlm.types.answers import CheckedLabels, LabelCount, LabelDetails, LabelPage, Revision
 from trustvlm.types.registration import RemovedLabels
 from trustvlm.types.rows import LabelErrors
+from trustvlm.types.taxonomy import Taxonomy
 
 __all__ = ["as_inputs", "checked_result", "name_of", "router"]
 
 SPACE = "/v1/spaces/{space}"
 LABELS = f"{SPACE}/labels"
 LABEL = LABELS + "/{label}"
+TAXONOMY = f"{SPACE}/taxonomy"
 router = APIRouter(tags=["labels"])
 
 
@@ -294,3 +297,21 @@ async def unalias(request: Request, space: str, label: str) -> Response:
     """Make an alias a separate label again."""
     name = name_of(label)
     return await written(request, lambda serving: Revision(serving.service.unalias(space, name)))
+
+
+@router.get(TAXONOMY, **route("read", Taxonomy))
+async def show_taxonomy(request: Request, space: str) -> Response:
+    """Every label that has a parent and every node above one, by name."""
+    return await read(request, lambda serving: serving.service.taxonomy(space))
+
+
+@router.put(TAXONOMY, **route("write", Revision, ParentsBody, JSON))
+async def set_parents(request: Request, space: str) -> Response:
+    """Put labels or nodes under nodes (null: under none), all or none of them; the others stay
+    where they are."""
+    received = await read_body(request, ParentsBody, JSON)
+
+    def work(serving: Serving) -> Revision:
+        return Revision(serving.service.set_parents(space, received.body.parents))
+
+    return await written(request, work, digest=received.digest)

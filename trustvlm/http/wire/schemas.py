@@ -111,9 +111,7 @@ class LabelBody(DescribedBody):
         Rows | None, says("(k, d) classifier embeddings of these images")
     ] = None
     prompt: Prompt | None = None
-    parent: Annotated[LabelName | None, says("the node of the taxonomy that it stands under")] = (
-        None
-    )
+    parent: Annotated[LabelName | None, says("the node that it stands under")] = None
 
 
 @dataclass(frozen=True, kw_only=True)
