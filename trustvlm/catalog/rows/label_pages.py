@@ -44,7 +44,13 @@ _PARENT = (
     .scalar_subquery()
 )
 _COLUMNS: Select[Any] = select(
-    Label.id, Label.name, Label.prompt, Label.support_count, Label.revision, _OTHER, of_label,
+    Label.id,
+    Label.name,
+    Label.prompt,
+    Label.support_count,
+    Label.revision,
+    _OTHER,
+    of_label,
     _PARENT,
 )
 
