@@ -180,9 +180,8 @@ EVIDENCE = [
     "--back-off",
     type=BackOffChoice(),
     metavar="X",
-    help="Answer with the finest node of the taxonomy whose probability reaches X. auto: the "
-    "threshold of the calibration in force, if it backs off, else 0.95. off: labels only.  "
-    "[default: as the calibration does]",
+    help="Answer with the finest node of the taxonomy from probability X on. auto: the threshold "
+    "of the calibration if it backs off, else 0.95. off: labels.  [default: as calibrated]",
 )
 @click.option(
     "--evidence",

@@ -27,14 +27,13 @@ from trustvlm.http.wire.schemas import (
     RegisterBody,
     SyncBody,
 )
-from trustvlm.http.wire.taxonomy_bodies import ParentsBody
 from trustvlm.http.work.process import Serving, refuse_unknown, serving_of
 from trustvlm.service.registration.sync import Contents
 from trustvlm.types import LabelInput, RegisterResult
 from trustvlm.types.answers import CheckedLabels, LabelCount, LabelDetails, LabelPage, Revision
 from trustvlm.types.registration import RemovedLabels
 from trustvlm.types.rows import LabelErrors
-from trustvlm.types.taxonomy import Taxonomy
+from trustvlm.types.taxonomy import ParentOptions, Taxonomy
 
 __all__ = ["as_inputs", "checked_result", "name_of", "router"]
 
@@ -305,11 +304,11 @@ async def show_taxonomy(request: Request, space: str) -> Response:
     return await read(request, lambda serving: serving.service.taxonomy(space))
 
 
-@router.put(TAXONOMY, **route("write", Revision, ParentsBody, JSON))
+@router.put(TAXONOMY, **route("write", Revision, ParentOptions, JSON))
 async def set_parents(request: Request, space: str) -> Response:
     """Put labels or nodes under nodes (null: under none), all or none of them; the others stay
     where they are."""
-    received = await read_body(request, ParentsBody, JSON)
+    received = await read_body(request, ParentOptions, JSON)
 
     def work(serving: Serving) -> Revision:
         return Revision(serving.service.set_parents(space, received.body.parents))

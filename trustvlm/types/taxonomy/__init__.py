@@ -24,6 +24,7 @@ class ParentOptions(Options):
             "label or node → the node that it is to stand under; null: under none",
             min_length=1,
             max_length=MOST_PARENTS,
+            examples=[{"airport": "transport", "transport": "built-up"}],
         ),
     ]
 
