@@ -111,10 +111,11 @@ def names_in_table(path: Path, text: str) -> list[Listed] | None:
             f"{path}: expected the column name and, optionally, prompt (or text), index, parent, "
             f"attributes and attr.KEY; got {', '.join(columns)}"
         )
-    places = names[0], *map(_only, others[:2])
+    prompt, index, parent = map(_only, others)
     layout = _Layout(
-        number, delimiter, len(columns), *places, attributes=described, parent=_only(others[2])
-    )
+        number, delimiter, len(columns), names[0], prompt, index, attributes=described,
+        parent=parent,
+    )  # fmt: skip
     entries = list(_entries(path, text, layout))
     if layout.key is None:
         return [one._replace(keys=(str(place),)) for place, one in enumerate(entries)]
