@@ -17,7 +17,7 @@ from trustvlm.cli.printing.progress import Bar, progress_bar
 from trustvlm.cli.printing.queue import report_waiting, waiting_in
 from trustvlm.cli.printing.safe_text import count, note
 from trustvlm.cli.printing.suggested import placed
-from trustvlm.cli.reading.bounds import BackOffChoice
+from trustvlm.cli.reading.bounds import back_off_option
 from trustvlm.cli.reading.claims import (
     ByPlace,
     Claimed,
@@ -176,13 +176,7 @@ EVIDENCE = [
     help="Only these labels take part; repeat it for several.",
 )
 @where(help="Only labels whose attributes fit take part: 'region = \"EU\" and size >= 3'.")
-@click.option(
-    "--back-off",
-    type=BackOffChoice(),
-    metavar="X",
-    help="Answer with the finest node of the taxonomy from probability X on. auto: the threshold "
-    "of the calibration if it backs off, else 0.95. off: labels.  [default: as calibrated]",
-)
+@back_off_option
 @click.option(
     "--evidence",
     type=click.IntRange(0, 1_000),

@@ -11,7 +11,7 @@ from trustvlm.errors import InvalidInput
 from trustvlm.types.bounds import NUMBERS, number, whole
 from trustvlm.types.messages.meant import did_you_mean
 
-__all__ = ["BackOffChoice", "Bounded", "Choice"]
+__all__ = ["Bounded", "Choice", "back_off_option"]
 
 
 class Bounded(click.ParamType[float]):
@@ -64,3 +64,12 @@ class Choice(click.Choice[str]):
             meant = did_you_mean(value, map(str, self.choices)).removeprefix("; d")
             vars(error)["message"] = f"{error.message} D{meant}" if meant else error.message
             raise
+
+
+back_off_option = click.option(
+    "--back-off",
+    type=BackOffChoice(),
+    metavar="X",
+    help="Answer with the finest node of the taxonomy from probability X on. auto: the threshold "
+    "of the calibration if it backs off, else 0.95. off: labels.  [default: as calibrated]",
+)
