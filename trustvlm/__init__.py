@@ -49,8 +49,9 @@ if TYPE_CHECKING:
         Verdicts,
     )
     from trustvlm.types.attributes.filters import Filter
+    from trustvlm.types.backups import Reembedding
     from trustvlm.types.calibration import Calibration, FeedbackResult, MonitorReport
-    from trustvlm.types.evaluation import Evaluation, Reembedding
+    from trustvlm.types.evaluation import Evaluation
     from trustvlm.types.verification import VerifyReport
 
 __version__ = "0.1.0"
@@ -106,7 +107,8 @@ _FROM = {
     "trustvlm.reading.tables": ("read_parents",),
     "trustvlm.types.attributes.filters": ("Filter",),
     "trustvlm.types.verification": ("VerifyReport",),
-    "trustvlm.types.evaluation": ("Evaluation", "Reembedding"),
+    "trustvlm.types.backups": ("Reembedding",),
+    "trustvlm.types.evaluation": ("Evaluation",),
     "trustvlm.types.calibration": ("Calibration", "FeedbackResult", "MonitorReport"),
     "trustvlm.scoring.external": ("ExternalClassifier",),
     "trustvlm.scoring.rules": ("DEFAULT_RULE", "RULES"),

@@ -103,9 +103,10 @@ def evaluate_options(
     """The options of an evaluation.
 
     Raises:
-        InvalidInput: rules that are no list of names, or `items` that is neither True nor False.
+        InvalidInput: rules that are no list of names, or `items` or `peers` that is neither True
+            nor False.
     """
-    flags(items=others["items"])
+    flags(items=others["items"], peers=others["peers"])
     return {"rules": rule_names(rules), "params": params} | others
 
 

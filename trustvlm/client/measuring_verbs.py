@@ -44,6 +44,7 @@ class MeasuringVerbs(Connected):
         params: Mapping[str, Mapping[str, float | None]] | None = None,
         items: bool = False,
         confidence: float = 0.9,
+        peers: bool = False,
         hold_out: float | None = None,
         seed: int = 0,
         on_error: str = "raise",
@@ -58,7 +59,7 @@ class MeasuringVerbs(Connected):
         """
         options = measure.evaluate_options(
             rules, params, risk=risk, coverage=coverage, draws=draws, items=items,
-            confidence=confidence,
+            confidence=confidence, peers=peers,
         )  # fmt: skip
         part = measure.held_out(queries, truth, sources, hold_out, seed)
         result = measure.measured(
@@ -77,12 +78,13 @@ class MeasuringVerbs(Connected):
         params: Mapping[str, Mapping[str, float | None]] | None = None,
         items: bool = False,
         confidence: float = 0.9,
+        peers: bool = False,
         progress: Progress | None = None,
     ) -> Evaluation:
         """:meth:`evaluate` on the images that :meth:`recalibrate` uses. Raises as that."""
         options = measure.evaluate_options(
             rules, params, risk=risk, coverage=coverage, draws=draws, items=items,
-            confidence=confidence,
+            confidence=confidence, peers=peers,
         )  # fmt: skip
         return read(Evaluation, measure.stored(self._wire, "evaluate", space, options, progress))
 

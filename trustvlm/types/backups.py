@@ -1,4 +1,5 @@
-"""What a backup holds, and what backing up, restoring, upgrading and scrubbing a home did."""
+"""What a backup holds, and what backing up, restoring, upgrading and scrubbing a home
+did; and how far a re-embedding is."""
 
 from __future__ import annotations
 
@@ -6,7 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-__all__ = ["Backup", "CatalogFacts", "Exported", "Restored", "Scrubbed", "SpaceFacts", "Upgrade"]
+from trustvlm.types.json_form import Answer
+
+__all__ = [
+    "Backup", "CatalogFacts", "Exported", "MissingOriginal", "Reembedding", "Restored", "Scrubbed",
+    "SpaceFacts", "Upgrade",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -111,3 +117,46 @@ class Upgrade:
     before: str | None
     now: str
     backup: Path | None
+
+
+@dataclass(frozen=True)
+class MissingOriginal(Answer):
+    """A support image that cannot be re-embedded: neither its original nor a vector for it is
+    available."""
+
+    id: int
+    label: str
+    source: str | None
+
+
+@dataclass(frozen=True)
+class Reembedding(Answer):
+    """How far a space is with being re-embedded; see :meth:`TrustService.reembed_space`.
+
+    Attributes:
+        space: its name.
+        state: "none", "staged" (under way) or "kept" (done; the old embeddings are still stored).
+        classifier, verifier: the specs of the new encoders.
+        labels, supports: how many have their new embeddings.
+        missing: support images without new embeddings; after the cut-over, those left behind.
+        missing_labels: labels whose text is a vector of the old classifier, without a vector of
+            the new one.
+        behind: whether the space was changed since the new embeddings were brought up to date.
+        calibrations: how many were copied, all of them stale.
+        observations, observations_left: number of images of known label that were carried over,
+            and that stay with the old embeddings.
+        cut_over_s: seconds for which the cut-over locked the catalog; None before it."""
+
+    space: str
+    state: str
+    classifier: str
+    verifier: str
+    labels: int = 0
+    supports: int = 0
+    missing: tuple[MissingOriginal, ...] = ()
+    missing_labels: tuple[str, ...] = ()
+    behind: bool = False
+    calibrations: int = 0
+    observations: int = 0
+    observations_left: int = 0
+    cut_over_s: float | None = None

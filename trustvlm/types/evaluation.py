@@ -16,9 +16,20 @@ from trustvlm.types.tables.glance import HTML_ROWS, Glance, Share
 from trustvlm.types.tables.tabular import Tabular
 
 __all__ = [
-    "Advised", "Confusion", "Estimate", "EvaluatedImage", "Evaluation", "ImageOutcome",
-    "LabelAdvice", "LabelOutcome", "LabelState", "MissingOriginal", "Reembedding", "RuleOutcome",
-    "ShotOutcome", "ThresholdOutcome", "WrongImage",
+    "Advised",
+    "Confusion",
+    "Estimate",
+    "EvaluatedImage",
+    "Evaluation",
+    "ImageOutcome",
+    "LabelAdvice",
+    "LabelOutcome",
+    "LabelState",
+    "PeerOutcome",
+    "RuleOutcome",
+    "ShotOutcome",
+    "ThresholdOutcome",
+    "WrongImage",
 ]  # fmt: skip
 
 
@@ -37,6 +48,19 @@ class Estimate(Answer):
     low: Number
     high: Number
     reason: str | None = None
+
+
+@dataclass(frozen=True)
+class PeerOutcome(Answer):
+    """How well another system tells right from wrong on the images of an evaluation.
+
+    Attributes:
+        system: its name. source: its paper. ours: what differs from the paper here."""
+
+    system: str
+    aurc: Estimate
+    source: str
+    ours: str
 
 
 @dataclass(frozen=True)
@@ -257,7 +281,8 @@ class Evaluation(Tabular, Answer):
         notes: a sentence for each kind of change that made images readable for the encoders.
         failures: (source, reason) of each image that could not be read and was left out.
         claims: everything is about claimed labels: right is a claim that equals the truth.
-        unclaimed: number of images left out, since they have no claim, or one that is no label."""
+        unclaimed: number of images left out, since they have no claim, or one that is no label.
+        peers: other systems, best AURC first; empty without the option `peers`."""
 
     space: str
     revision: int
@@ -285,6 +310,7 @@ class Evaluation(Tabular, Answer):
     failures: tuple[Annotated[UnreadImage, Object()], ...] = ()
     claims: bool = False
     unclaimed: int = 0
+    peers: tuple[PeerOutcome, ...] = ()
 
     def __getitem__(self, rule: str) -> RuleOutcome:
         """The outcome of a rule by its name. Raises KeyError."""
@@ -342,46 +368,3 @@ class Evaluation(Tabular, Answer):
             unread = f"{count(len(self.failures), 'image')} that could not be read"
             lines += (f"left out: {unread}",)
         return Glance(lines, columns, rows, len(self))
-
-
-@dataclass(frozen=True)
-class MissingOriginal(Answer):
-    """A support image that cannot be re-embedded: neither its original nor a vector for it is
-    available."""
-
-    id: int
-    label: str
-    source: str | None
-
-
-@dataclass(frozen=True)
-class Reembedding(Answer):
-    """How far a space is with being re-embedded; see :meth:`TrustService.reembed_space`.
-
-    Attributes:
-        space: its name.
-        state: "none", "staged" (under way) or "kept" (done; the old embeddings are still stored).
-        classifier, verifier: the specs of the new encoders.
-        labels, supports: how many have their new embeddings.
-        missing: support images without new embeddings; after the cut-over, those left behind.
-        missing_labels: labels whose text is a vector of the old classifier, without a vector of
-            the new one.
-        behind: whether the space was changed since the new embeddings were brought up to date.
-        calibrations: how many were copied, all of them stale.
-        observations, observations_left: number of images of known label that were carried over,
-            and that stay with the old embeddings.
-        cut_over_s: seconds for which the cut-over locked the catalog; None before it."""
-
-    space: str
-    state: str
-    classifier: str
-    verifier: str
-    labels: int = 0
-    supports: int = 0
-    missing: tuple[MissingOriginal, ...] = ()
-    missing_labels: tuple[str, ...] = ()
-    behind: bool = False
-    calibrations: int = 0
-    observations: int = 0
-    observations_left: int = 0
-    cut_over_s: float | None = None

@@ -231,6 +231,7 @@ class EvaluateOptions(Options):
     confidence: Annotated[
         Confidence, says("of the bounds of the risk that come with the thresholds")
     ] = 0.9
+    peers: Annotated[bool, says("compare other systems, too: see docs/comparison.md")] = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trustvlm.cli.commands.options import SPACE, file, json_flag, number, text
+from trustvlm.cli.commands.options import SPACE, file, flag, json_flag, number, text
 from trustvlm.cli.printing.formats import Column, as_json, details, row_writer, say
 from trustvlm.cli.printing.safe_text import count, note
 from trustvlm.cli.printing.suggested import completed
@@ -81,6 +81,12 @@ def _standing(row: Mapping[str, Any]) -> str:
     return STANDINGS.get(row["standing"], str(row["standing"]))
 
 
+PEERS = [
+    Column("system", "system", "bold"),
+    Column("AURC ×1000", lambda row: _interval(row["aurc"]), right=True),
+    Column("source", "source", narrow="words"),
+    Column("what differs here", "ours", narrow="words", rank=1),
+]
 FIXES = [
     Column("label", "label", "bold"),
     Column("error share", lambda row: percent(row["error_share"]), right=True),
@@ -117,6 +123,7 @@ LABELS = [
     default=5,
     help="Random parts of the support images, for the curve over their number; 0: no curve.",
 )
+@flag("--peers", help="Compare other systems, too: trust score, Tip-Adapter, a trained head …")
 @file("--report", metavar="FILE.html", help="Write a page with answers, plots and pictures.")
 @text(
     "--page",
@@ -203,6 +210,9 @@ def _print(evaluation: Evaluation) -> None:
     )
     if evaluation.left_out:
         click.echo(f"not compared: {left_out_in_words(evaluation.left_out)}")
+    if evaluation.peers:
+        click.echo("\nOther systems, in small implementations after their papers:")
+        row_writer("table", PEERS).write(values["peers"])
     worst = [row for row in values["per_label"] if row["right"] < row["predicted"]][:_LABELS]
     if worst:
         click.echo(

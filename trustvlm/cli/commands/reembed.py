@@ -16,7 +16,7 @@ from trustvlm.types.messages.commands import suggested
 
 if TYPE_CHECKING:
     from trustvlm.service import TrustService
-    from trustvlm.types.evaluation import Reembedding
+    from trustvlm.types.backups import Reembedding
 
 __all__ = ["reembed"]
 

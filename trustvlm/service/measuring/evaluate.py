@@ -31,6 +31,7 @@ from trustvlm.service.measuring.outcome import (
     rule_outcome,
     with_range,
 )
+from trustvlm.service.measuring.peers import compare_peers
 from trustvlm.service.measuring.shot_curve import shot_curve
 from trustvlm.service.measuring.usable import (
     UsableImages,
@@ -91,7 +92,7 @@ def _check_options(options: EvaluateOptions) -> None:
             f"params: expected a mapping of rules to their parameters, got {options.params!r:.60}"
         )
     whole("draws", options.draws)
-    flags(items=options.items)
+    flags(items=options.items, peers=options.peers)
     for name in ("risk", "coverage", "confidence"):
         number(name, getattr(options, name))
 
@@ -200,6 +201,7 @@ def _evaluation(
         failures=observed.failures,
         claims=claims,
         unclaimed=images.unclaimed,
+        peers=compare_peers(context, observed.unit, truth, claims=claims) if options.peers else (),
     )
 
 

@@ -21,7 +21,7 @@ from trustvlm.system.stopping import may_stop
 from trustvlm.types.arrays import Float64s, Int64s
 from trustvlm.types.evaluation import ShotOutcome
 
-__all__ = ["MAX_LABELS", "SHOTS", "shot_curve"]
+__all__ = ["MAX_LABELS", "SHOTS", "SpaceLabels", "shot_curve", "space_labels"]
 
 SHOTS = (0, 1, 2, 4, 8, 16)
 
@@ -34,7 +34,7 @@ Rules = Mapping[str, tuple[Rule, Mapping[str, float | None]]]
 
 
 @dataclass(frozen=True, eq=False)
-class _Labels:
+class SpaceLabels:
     """The N labels of a space, without aliases, and their M support images.
 
     Attributes:
@@ -82,7 +82,7 @@ def shot_curve(
     }  # fmt: skip
     if not rules or context.subset.labels > MAX_LABELS:
         return ()
-    labels = _labels(context)
+    labels = space_labels(context)
     typical = np.median([int((labels.owners == label).sum()) for label in labels.ids])
     outcomes = []
     for shots in SHOTS:
@@ -102,16 +102,17 @@ def shot_curve(
     return tuple(outcomes)
 
 
-def _labels(context: Context) -> _Labels:
+def space_labels(context: Context) -> SpaceLabels:
+    """The labels of a space, without aliases, and their support images."""
     view, aliases = context.view, context.view.aliases.canonical
     live = np.flatnonzero(view.text.alive)
     slots = live[[int(label) not in aliases for label in view.text.ids[live]]]
     ids, text = view.text.ids[slots], view.text.take(slots).astype(np.float64)
     owners, _, raw = supports.embeddings(context.connection, ids.tolist(), view.space.verifier_dim)
-    return _Labels(ids, text, view.space.logit_scale, owners, raw.astype(np.float64))
+    return SpaceLabels(ids, text, view.space.logit_scale, owners, raw.astype(np.float64))
 
 
-def _draw(labels: _Labels, shots: int, rng: np.random.Generator) -> _Draw:
+def _draw(labels: SpaceLabels, shots: int, rng: np.random.Generator) -> _Draw:
     """Up to `shots` support images of each label, at random."""
     ids, owners, raw = labels.ids, labels.owners, labels.images
     rows = [np.sort(rng.permutation(np.flatnonzero(owners == label))[:shots]) for label in ids]
@@ -130,7 +131,11 @@ def _draw(labels: _Labels, shots: int, rng: np.random.Generator) -> _Draw:
 
 
 def _areas(
-    labels: _Labels, part: _Draw, queries: tuple[Float64s, Float64s], truth: Int64s, rules: Rules
+    labels: SpaceLabels,
+    part: _Draw,
+    queries: tuple[Float64s, Float64s],
+    truth: Int64s,
+    rules: Rules,
 ) -> dict[str, float]:
     """AURC of each rule; every label is a candidate."""
     trust: dict[str, list[Float64s]] = {name: [] for name in rules}

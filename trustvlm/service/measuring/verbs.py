@@ -50,6 +50,7 @@ class MeasuringVerbs(OpenHome):
         params: Mapping[str, Mapping[str, float | None]] | None = None,
         items: bool = False,
         confidence: float = 0.9,
+        peers: bool = False,
         hold_out: float | None = None,
         seed: int = 0,
         on_error: str = "raise",
@@ -72,6 +73,8 @@ class MeasuringVerbs(OpenHome):
             items: add the value of each rule for each image, and what each threshold would have
                 accepted; for at most 100,000 pairs of a rule and an image. confidence: of the
                 bounds of the risk that come with the thresholds.
+            peers: compare other systems, too, in a space of at most 2,000 labels and 20,000
+                support images; some are trained on these, for seconds (docs/comparison.md).
             hold_out, seed: measure only on the images that :meth:`register` leaves out with the
                 same two arguments.
             on_error: as for :meth:`score`.
@@ -82,7 +85,7 @@ class MeasuringVerbs(OpenHome):
         """
         options = EvaluateOptions(
             rules=rule_names(rules), params=params, risk=risk, coverage=coverage, draws=draws,
-            items=items, confidence=confidence,
+            items=items, confidence=confidence, peers=peers,
         )  # fmt: skip
         home = self._ready()
         given = given_labelled(queries, truth, sources, home.calls.images)
@@ -102,6 +105,7 @@ class MeasuringVerbs(OpenHome):
         params: Mapping[str, Mapping[str, float | None]] | None = None,
         items: bool = False,
         confidence: float = 0.9,
+        peers: bool = False,
     ) -> Evaluation:
         """:meth:`evaluate` on the images that :meth:`recalibrate` uses: of the last calibration,
         and randomly drawn feedback.
@@ -111,7 +115,7 @@ class MeasuringVerbs(OpenHome):
         """
         options = EvaluateOptions(
             rules=rule_names(rules), params=params, risk=risk, coverage=coverage, draws=draws,
-            items=items, confidence=confidence,
+            items=items, confidence=confidence, peers=peers,
         )  # fmt: skip
         return evaluate_stored(self._ready(), space, options)
 

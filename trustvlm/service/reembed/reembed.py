@@ -29,7 +29,7 @@ from trustvlm.service.memory.support_fit import refit
 from trustvlm.service.reembed.sources import Sources
 from trustvlm.service.reembed.stage import Progress, stage_changes, stage_observations
 from trustvlm.service.registration.spaces import check_scale, pinned
-from trustvlm.types.evaluation import MissingOriginal, Reembedding
+from trustvlm.types.backups import MissingOriginal, Reembedding
 from trustvlm.types.messages.commands import suggested
 
 __all__ = ["begin", "cut_over", "exclusive", "reembed_status", "remove_beside", "restore_space"]

@@ -20,7 +20,7 @@ from trustvlm.service.reembed.reembed import (
 from trustvlm.service.reembed.sources import GivenVectors, Originals, Sources
 from trustvlm.service.registration.repoint import repoint
 from trustvlm.types import SpaceRow
-from trustvlm.types.evaluation import Reembedding
+from trustvlm.types.backups import Reembedding
 
 __all__ = ["ReembedVerbs"]
 
