@@ -72,7 +72,7 @@ def restore_to(
     """
     if not isinstance(location, FileLocation):
         return restore_catalog(archive, home, location, replace=replace, progress=progress)
-    if location.path != home.absolute() / CATALOG_NAME:
+    if location.path.absolute() != home.absolute() / CATALOG_NAME:
         raise InvalidInput(
             f"database_url: a backup is restored to a home, with its catalog in it, or to a "
             f"PostgreSQL database; got {location}"

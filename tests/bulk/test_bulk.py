@@ -136,7 +136,7 @@ def test_a_calibration_is_part_of_the_settings(home: Path, given: Path, tmp_path
         calibration = service.calibrate("space", batch(90, 400), truth, rule="posterior")
     assert calibration.threshold is not None
     assert names
-    with pytest.raises(Conflict, match="calibration is None, now 1"):
+    with pytest.raises(Conflict, match="calibration is none, now 1"):
         trustvlm.bulk.score(home, "space", given, out)
     report = trustvlm.bulk.score(home, "space", given, out, redo=True)
     assert report.verdicts is not None

@@ -183,6 +183,16 @@ def files(folder: Path) -> dict[str, str]:
     }
 
 
+def test_a_relative_home_is_made(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert str(tmp_path / "home") in Cli(Path("home"))("restore", archive)
+    assert "--replace" in Cli(Path("home"))("restore", archive, code=4)
+    Cli(Path("home"))("restore", archive, "--replace")
+    assert files(tmp_path / "home").keys() == {CATALOG}
+
+
 def test_a_home_is_replaced_only_when_asked_and_stays_beside(archive: Path, tmp_path: Path) -> None:
     home = tmp_path / "home"
     cli = Cli(home)

@@ -89,5 +89,9 @@ def difference(stored: dict[str, Any], wanted: dict[str, Any]) -> str | None:
         if stored.get(name) != wanted.get(name):
             if name in _WORDS:
                 return f"{_WORDS[name]} differ{'s' if name in ('epoch', 'version') else ''}"
-            return f"its {name} is {stored.get(name)!r:.80}, now {wanted.get(name)!r:.80}"
+            return f"its {name} is {_shown(stored.get(name))}, now {_shown(wanted.get(name))}"
     return None
+
+
+def _shown(value: Any) -> str:
+    return "none" if value is None else f"{value!r:.80}"

@@ -77,7 +77,7 @@ def list_(session: Session, space: str, where: str | None, form: str) -> None:
 @where()
 @click.pass_obj
 def count(session: Session, space: str, where: str | None) -> None:
-    """Print how many labels SPACE has, or fit."""
+    """Print how many labels SPACE has, or how many fit --where."""
     with session.reading() as service:
         click.echo(service.count_labels(space, filter=where))
 
@@ -135,10 +135,6 @@ def set_(
     """Set single attributes of a label; its others stay.
 
     A VALUE is a number, true, false or JSON where it reads as such, else text.
-
-    \b
-    trustvlm label set birds robin region=EU 'habitats=["garden", "forest"]'
-    trustvlm label set birds robin --unset region
     """
     changes = pairs_of(pairs, unset)
     with session.writing() as service:
@@ -154,7 +150,7 @@ def set_(
 @flag("--purge", help="Delete its vectors and thumbnails now, for good.")
 @click.pass_obj
 def remove(session: Session, space: str, name: str | None, where: str | None, purge: bool) -> None:
-    """Remove a label, or those that fit, with their support images.
+    """Remove a label, or all that fit --where, with their support images.
 
     'trustvlm label restore' undoes it until it is purged.
     """

@@ -58,7 +58,7 @@ IDS_IF_ANY = click.argument("ids", metavar="[ID...]", nargs=-1, type=click.IntRa
 
 @click.group()
 def support() -> None:
-    """List, add, remove and restore support images."""
+    """List, add, update, remove and restore support images."""
 
 
 @support.command("list")

@@ -51,7 +51,7 @@ def _mark(row: Any) -> str:
 @SPACE
 @labelled_options
 @flag("--all", "all_", help="List every judged image, not only the flagged ones.")
-@number("--limit", help="List so many at most.  [default: all]")
+@number("--limit", help="List at most this number of images.  [default: all]")
 @IDS
 @flag("--flagged", help="Change every flagged support image.")
 @flag("--move", help="Give them to the label that they look like, or that --to names.")
