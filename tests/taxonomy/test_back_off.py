@@ -241,6 +241,9 @@ def test_calibrated_back_off(service: Any) -> None:
     ]
     assert (report.items, report.errors) == (int(taken.sum()), sum(wrong))
 
+    drawn = service.project("s")  # it judges the stored images, so it needs the tree as well
+    assert len({point.label for point in drawn.points if point.error is False}) == len(parents)
+
     again = service.recalibrate("s")
     assert again.back_off
     service.set_parents("s", {"a1": "b"})

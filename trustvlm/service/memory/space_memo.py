@@ -64,12 +64,12 @@ class SpaceMemo:
     fitting: threading.Lock = field(default_factory=threading.Lock)
     attribute_files: AttributeFiles | None = None
     newest: dict[str, tuple[Hashable, Any]] = field(default_factory=dict)
-    _making: threading.Lock = field(default_factory=threading.Lock)
+    _making: dict[str, threading.RLock] = field(default_factory=dict)
 
     def once(self, kind: str, key: Hashable, make: Callable[[], T]) -> T:
         """The value of `make()` for this key; the last one of its kind is kept. Calls that need one
-        at the same time wait for the first of them."""
-        with self._making:
+        at the same time wait for the first of them. `make` may need values of other kinds."""
+        with self._making.setdefault(kind, threading.RLock()):
             kept = self.newest.get(kind)
             if kept is None or kept[0] != key:
                 kept = self.newest[kind] = key, make()
