@@ -103,7 +103,7 @@ export async function show(root, context) {
       " of all, chosen at random: each with its embeddings, a small picture if it comes as an image, its file name and its verdict. You can delete them at any time.");
     if (!collecting) return empty("New images are not saved for review.", stored, h("p", {}, button), h("p", { class: "quiet" }, "Or add images on the command line: ", h("code", {}, commandOf("score", [space.name], "IMAGES --review"))));
     const others = view.tray !== null && view.status.trays.some((one) => one.open);
-    return empty(others ? "Nothing to review in this group." : "Nothing to review. Well done.", h("p", {}, others ? "There are images in the other group." : "New images come as they are scored."),
+    return empty(others ? "Nothing to review in this group." : "Nothing to review. Well done.", h("p", {}, others ? "There are images in another group." : "New images come as they are scored."),
       last() && h("p", {}, h("button", { type: "button", on: { click: () => undo() } }, "Undo the last answer")));
   }
 

@@ -54,7 +54,7 @@ const differs = ({ decision, reason_code: code, unverified, unknown, nearest_pro
 export function headline(verdict) {
   const [kind, sign] = stateOf(verdict);
   const [first, rest] = inWords(verdict);
-  const long = verdict.label.length > 24 || (verdict.nearest_prototype ?? "").length > 24;
+  const long = [verdict.label, verdict.nearest_prototype, verdict.node].some((shown) => (shown ?? "").length > 24);
   return h("h2", { class: `answer ${kind} ${long ? "long" : ""}`, tabindex: "-1" },
     h("span", { class: "sign", "aria-hidden": "true" }, sign), h("span", {}, h("span", { class: "word" }, first), rest));
 }
