@@ -37,7 +37,7 @@ LABELS = [
     Column("id", "id", right=True, rank=2),
     Column("support images", _supports, _colour, right=True),
     Column("prompt", "prompt", rank=1, narrow="words"),
-    Column("attributes", shown_attributes, rank=4, narrow="words"),
+    Column("attributes", shown_attributes, rank=4, narrow="words", optional=True),
     Column("revision", "revision", right=True, rank=3),
 ]
 NODES = [

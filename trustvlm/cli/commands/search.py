@@ -33,7 +33,7 @@ HITS = [
     Column("label", "label", "bold"),
     Column("id", "id", right=True, rank=1),
     Column("source", "source", narrow="end"),
-    Column("attributes", shown_attributes, rank=2, narrow="words"),
+    Column("attributes", shown_attributes, rank=2, narrow="words", optional=True),
 ]
 POINTS = [
     Column("kind", "kind"),

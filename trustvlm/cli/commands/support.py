@@ -46,7 +46,7 @@ SUPPORTS = [
     Column("label", "label"),
     Column("registered as", "registered_as", rank=2),
     Column("source", "source", narrow="end"),
-    Column("attributes", shown_attributes, rank=3, narrow="words"),
+    Column("attributes", shown_attributes, rank=3, narrow="words", optional=True),
     Column("revision", "revision", right=True, rank=1),
 ]
 IDS = click.argument(

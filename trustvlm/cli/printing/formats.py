@@ -36,6 +36,7 @@ class Column:
         style: rich style, or row → style, used on a terminal. right: align to the right.
         rank, narrow: what a terminal that is too narrow does to it, see
             :class:`trustvlm.system.terminal_table.Shape`.
+        optional: left out where none of the first rows has it.
     """
 
     title: str
@@ -45,6 +46,7 @@ class Column:
     rank: int = 0
     narrow: Literal["whole", "end", "words"] = "whole"
     form: str = ""
+    optional: bool = False
 
     def text(self, row: Row) -> str:
         """The text of its cell in a row."""
@@ -161,28 +163,40 @@ class _Table:
     def __init__(self, columns: Sequence[Column]) -> None:
         self._columns = columns
         self._width = terminal_width()
-        shapes = [
-            Shape(column.title, column.right, column.rank, column.narrow) for column in columns
-        ]
-        self._table = Table(shapes, self._width)
+        self._table: Table | None = None
         self._unsaid: set[str] = {column.title for column in columns}
 
     def write(self, rows: Iterable[Row]) -> None:
         for block in blocks(rows):
-            lines = self._table.lines(
+            self._table = table = self._table or self._begun(block)
+            lines = table.lines(
                 [[shown(column.text(row)) for column in self._columns] for row in block]
             )
             if self._width is None:
                 click.echo("\n".join(map(str, lines)))
             else:
                 self._coloured(lines, block)
-        missing = [title for title in self._table.left_out if title in self._unsaid]
+        left_out = () if self._table is None else self._table.left_out
+        missing = [title for title in left_out if title in self._unsaid]
         if missing:
             self._unsaid -= set(missing)
             note(
                 f"left out at {self._width} columns: {', '.join(missing)} (in a pipe nothing is "
                 f"left out or cut)"
             )
+
+    def _begun(self, block: Sequence[Row]) -> Table:
+        """The table of the columns that the first rows have something for."""
+        self._columns = [
+            column
+            for column in self._columns
+            if not column.optional or any(column.text(row) for row in block)
+        ]
+        shapes = [
+            Shape(column.title, column.right, column.rank, column.narrow)
+            for column in self._columns
+        ]
+        return Table(shapes, self._width)
 
     def _coloured(self, lines: Iterable[Line], rows: Sequence[Row]) -> None:
         from rich.console import Console
