@@ -148,7 +148,7 @@ def test_evidence_in_every_format(space: Cli, queries: Path) -> None:
     rows = space.rows("score", "s", "--vectors", queries, "--evidence", "1")
     assert [len(row["evidence"]["label"]) for row in rows] == [1, 1, 0]
     near = rows[0]["evidence"]["label"][0]
-    assert set(near) == {"id", "source", "similarity"}
+    assert set(near) == {"id", "source", "similarity", "attributes"}
     listed = list(
         csv.DictReader(
             io.StringIO(

@@ -7,7 +7,7 @@ Undefined numbers are NaN in Python and null in JSON; times are ISO 8601; tuples
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, TypeVar, cast, get_type_hints
@@ -16,9 +16,28 @@ from pydantic import BeforeValidator, PlainSerializer, TypeAdapter, WithJsonSche
 from pydantic_core import core_schema
 from typing_extensions import TypedDict
 
-__all__ = ["Answer", "Number", "Object", "Time", "adapter", "brief_repr", "from_plain", "to_plain"]
+from trustvlm.types.attributes.values import MAX_KEYS
+
+__all__ = [
+    "Answer", "Attributes", "Number", "Object", "Time", "adapter", "brief_repr", "from_plain",
+    "to_plain",
+]  # fmt: skip
 
 T = TypeVar("T")
+
+Attributes = Annotated[
+    Mapping[str, Any],
+    WithJsonSchema(
+        {
+            "type": "object",
+            "description": "attributes: a JSON object with text, numbers, true, false, lists of "
+            "these, and objects",
+            "maxProperties": MAX_KEYS,
+            "additionalProperties": True,
+        }
+    ),
+]
+"""The attributes of a row, see :mod:`trustvlm.types.attributes.values`."""
 
 
 def _finite(value: float) -> float | None:

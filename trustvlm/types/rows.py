@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
-from trustvlm.types.attributes.values import Attributes
-from trustvlm.types.json_form import Answer, Time
+from trustvlm.types.json_form import Answer, Attributes, Time
 
 __all__ = [
     "ChangePage", "ChangeRow", "HistoryPage", "HistoryRow",

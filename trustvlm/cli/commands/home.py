@@ -190,7 +190,7 @@ def _label_count(folder: Path) -> int:
 
 @click.group()
 def db() -> None:
-    """Create, copy, check and upgrade the catalog, the database with all data."""
+    """Create, copy, check and upgrade the database with all data."""
 
 
 @db.command()
@@ -249,7 +249,7 @@ def doctor(session: Session) -> None:
 @db.command("new-epoch")
 @pass_local
 def new_epoch(session: Session) -> None:
-    """Begin a new history of the catalog, after it was put back to an earlier time.
+    """Begin a new history of a catalog that was put back in time.
 
     A database that others put back (point-in-time recovery, copied files) goes through the same
     revisions again, with other rows. Stop all services first. Afterwards every cache and snapshot

@@ -247,7 +247,7 @@ def parent(
 @FORMAT
 @click.pass_obj
 def tree(session: Session, space: str, form: str) -> None:
-    """List SPACE's taxonomy: labels that have a parent, and the nodes above them."""
+    """List the labels that have a parent, and the nodes above them."""
     with session.reading() as service:
         nodes = service.taxonomy(space).nodes
     if form != "table":

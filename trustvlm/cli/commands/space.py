@@ -61,7 +61,7 @@ SINCE = click.option(
 
 @click.group()
 def space() -> None:
-    """Create, list, show, remove, restore, re-embed and repoint spaces; say what changed.
+    """Create, list, change and remove spaces; say what changed in them.
 
     A label space is a named set of labels with its templates and its two encoders.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from trustvlm.types.attributes.values import Attributes
+from trustvlm.types.json_form import Attributes
 from trustvlm.types.options import Options, says
 
 __all__ = ["CountBody", "DescribedBody", "FilterBody", "Replacing", "SupportPatchBody"]

@@ -27,7 +27,7 @@ from trustvlm.http.wire.texts import (
 )
 from trustvlm.index.recipe import list_recipes
 from trustvlm.scoring.rules import RULES
-from trustvlm.types.attributes.values import Attributes
+from trustvlm.types.json_form import Attributes
 from trustvlm.types.options import (
     WHICH_RULE,
     CalibrateOptions,

@@ -6,16 +6,14 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
-from typing import Annotated, Any
-
-from pydantic import WithJsonSchema
+from typing import Any
 
 from trustvlm.errors import InvalidInput
 from trustvlm.types.bounds import got
 
 __all__ = [
     "MAX_BYTES", "MAX_DEPTH", "MAX_ITEMS", "MAX_KEY", "MAX_KEYS", "MAX_TEXT", "MOST_WHOLE",
-    "RESERVED", "Attributes", "attributes_of", "attributes_text", "check_key", "check_scalar",
+    "RESERVED", "attributes_of", "attributes_text", "check_key", "check_scalar",
     "each_text", "is_column", "parse_attributes", "parse_json", "parse_value", "plain_attributes",
     "row_attributes",
 ]  # fmt: skip
@@ -42,19 +40,6 @@ COLUMN, PREFIX = "attributes", "attr."
 
 _JSON_STARTS = ("-", '"', "[", "{", "t", "f", *"0123456789")
 _KINDS = "text, a number, true, false, a list of these, or an object"
-
-Attributes = Annotated[
-    Mapping[str, Any],
-    WithJsonSchema(
-        {
-            "type": "object",
-            "description": "attributes: a JSON object with text, numbers, true, false, lists of "
-            "these, and objects",
-            "maxProperties": MAX_KEYS,
-            "additionalProperties": True,
-        }
-    ),
-]
 
 
 def attributes_text(value: object, what: str) -> str | None:

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from trustvlm.types.arrays import Int64s
-from trustvlm.types.attributes.values import Attributes
-from trustvlm.types.json_form import Answer
+from trustvlm.types.json_form import Answer, Attributes
 
 __all__ = ["Evidence", "EvidenceOfRows", "Neighbour", "ThumbnailsOfRows"]
 

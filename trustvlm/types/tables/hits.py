@@ -12,7 +12,7 @@ from typing import Any, SupportsIndex, get_type_hints
 import numpy as np
 
 from trustvlm.types.arrays import Float64s, Int64s, Objects
-from trustvlm.types.attributes.values import Attributes
+from trustvlm.types.json_form import Attributes
 from trustvlm.types.registration import UnreadImage
 from trustvlm.types.tables.columns import Column
 from trustvlm.types.tables.glance import HTML_ROWS, Glance, Place
