@@ -55,6 +55,7 @@ def cli(tmp_path_factory: pytest.TempPathFactory) -> Cli:
         ("score s FOLDER/set --rule x", 2, "Error: --rule: expected one of msp"),
         ("score s FOLDER/set --rule msp --tau 1", 2, "Error: rule 'msp' has no parameter 'tau'"),
         ("score s FOLDER/set --only x", 3, "Error: --only: no label 'x'"),
+        ("score s FOLDER/set --where a=1", 2, "Error: --where: no label of space 's' fits"),
         ("score v FOLDER/set", 2, "pass embeddings of 6 values instead (--vectors)"),
         ("score v --vectors FOLDER/verifier.npz", 2, "Error: classifier embeddings: scoring needs"),
         ("search v --text x", 2, "Error: --text: the classifier of space 'v'"),

@@ -251,7 +251,7 @@ def doctor(session: Session) -> None:
 def new_epoch(session: Session) -> None:
     """Begin a new history of a catalog that was put back in time.
 
-    A database that others put back (point-in-time recovery, copied files) goes through the same
+    A database that was put back (point-in-time recovery, copied files) goes through the same
     revisions again, with other rows. Stop all services first. Afterwards every cache and snapshot
     from before is void, and is made again. 'trustvlm restore' and 'db copy' do this themselves.
     """

@@ -43,6 +43,7 @@ _PHRASES = (
     (r"\baccept_truncated\b", "--accept-truncated"),
     (r"\bimage_range\b", "--range"),
     (r"\bredo=True\b", "--redo"),
+    (r"^labels: (no label of space .* fits )", r"--where: \1"),
 )
 _ARGUMENT = re.compile(r"([a-z_]+): ")
 _ELSEWHERE = {"labels": "only", "truth": "label", "use_as_support": "support"}
