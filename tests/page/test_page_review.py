@@ -189,3 +189,33 @@ def downloaded(seen: Browsing, button: str, folder: Path) -> Path:
     path = folder / download.value.suggested_filename
     download.value.save_as(path)
     return path
+
+
+@pytest.mark.parametrize("phone", [False, True])
+def test_proposals_become_support_images(demo_home: Path, tmp_path: Path, phone: bool) -> None:
+    home = copied(demo_home, tmp_path / "home")
+    images = sorted((home / "images" / "held-out").rglob("*.png"))
+    with trustvlm.open(home) as service:
+        proposed = len(service.propose("digits", images, review=True, few=100))
+        before = service.get_space("digits").support_count
+    assert proposed >= 2
+    with browsing(home, phone=phone) as seen:
+        seen.go("digits", "review")
+        page = seen.page
+        page.locator(".trays button", has_text="Proposed").click()
+        page.locator(".review-item", has_text="Proposed as a support image").wait_for()
+        page.locator(".review-item .image img").wait_for()
+        assert page.locator(".support-too").count() == 0
+        seen.accessible()
+        assert sideways(seen) == 0
+        picture(seen, f"review-proposed-{'390' if phone else '1280'}")
+        page.keyboard.press("y")
+        stored(seen, "added as support image")
+        page.keyboard.press("0")
+        stored(seen, "none of the labels")
+        seen.accessible()
+        assert sideways(seen) == 0
+    said = {(truth is None, tray, support) for truth, tray, support in answers(home)}
+    assert said == {(False, "proposal", True), (True, "proposal", False)}
+    with trustvlm.open(home, read_only=True) as service:
+        assert service.get_space("digits").support_count == before + 1
