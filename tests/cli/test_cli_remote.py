@@ -130,6 +130,11 @@ READING = [
     "evaluate i test --draws 0 --json",
     "calibration list v",
     "register i test --dry-run",
+    "audit v",
+    "label count v --where 'size >= 3'",
+    "label tree v",
+    "space history v --format jsonl",
+    "space changes v --since 1 --format csv",
 ]
 
 
@@ -187,6 +192,11 @@ def test_changes_are_made_in_the_service(both: Both, tmp_path: Path) -> None:
     both.change("support", "remove", "v", "1")
     both.change("support", "restore", "v", "1")
     both.change("label", "update", "i", "grey", "--new-name", "gray")
+    both.change("label", "set", "i", "gray", "size=3")
+    both.change("label", "parent", "i", "gray", "colour")
+    both.change("label", "parent", "i", "gray", "--none")
+    both.change("support", "update", "v", "1", "--attributes", '{"size": 3}')
+    both.change("propose", "i", both.folder / "test")
     both.change("label", "alias", "i", "gray", "red")
     both.change("label", "unalias", "i", "gray")
     both.change("label", "remove", "i", "gray")
@@ -224,7 +234,8 @@ ON_THE_HOME = (
     "verify --all", "purge", "serve", "demo", "key create --scope read", "key list",
     "key rotate K", "key revoke K", "index stats v", "index rebuild v", "index tune v",
     "index suggest v", "label synonyms v", "space repoint v --verifier same",
-    "space reembed v --status",
+    "space reembed v --status", "space index-attribute v size", "db new-epoch",
+    "bulk score v IN OUT", "bulk embed v IN OUT", "bulk status OUT",
 )  # fmt: skip
 ANYWHERE = ("index list", "index show flat", "completion bash")
 

@@ -57,7 +57,10 @@ def test_answering_and_taking_back(cli: Cli) -> None:
     item = str(first["id"])
     answered = cli.run("review", "answer", "s", item, "--right", "--support")
     assert "support image" in answered.stdout
-    assert answered.stderr == "5 items left; next: 'trustvlm review next s'\n"
+    taught, rest = answered.stderr.splitlines()
+    assert taught.startswith("this image: ")
+    assert taught.endswith(" of 5 waiting images get another answer")
+    assert rest == "5 items left; next: 'trustvlm review next s'"
     refused = cli.run("review", "answer", "s", item, "--none", code=4)
     assert "answered already" in refused.stderr
     assert "waits again" in cli("review", "undo", "s", item)

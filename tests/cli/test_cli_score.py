@@ -420,7 +420,8 @@ def test_search_by_vectors(space: Cli, tmp_path: Path, queries: Path) -> None:
     listed = list(
         csv.DictReader(io.StringIO(space("search", "s", "--vector", one, "--format", "csv")))
     )
-    assert list(listed[0]) == ["query", "rank", "id", "similarity", "label", "source"]
+    columns = ["query", "rank", "id", "similarity", "label", "source", "attributes"]
+    assert list(listed[0]) == columns
     texts = space.rows("search", "s", "--vector", queries, "--side", "classifier", "-k", "1")
     assert [hit["label"] for hit in texts] == ["airport", "beach", "sea [red]"]
     assert [hit["query"] for hit in texts] == [0, 1, 2]

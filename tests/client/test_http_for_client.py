@@ -48,7 +48,7 @@ def test_evidence_that_is_asked_for_later(http: Http, world: World) -> None:
     without = {name: value for name, value in body.items() if name != "verifier"}
     assert (
         http("POST", "/v1/spaces/s/evidence", json=without)["evidence"]
-        == [{"label": [], "rival": []}] * 6
+        == [{"label": [], "rival": [], "claimed": []}] * 6
     )
 
     def refused(change: dict[str, Any], status: int, space: str = "s") -> str:
@@ -88,7 +88,7 @@ def test_evidence_shows_nothing_of_another_space(http: Http, world: World) -> No
     found = http(
         "POST", "/v1/spaces/s/evidence", json=body | {"state": state, "label_ids": [of_t]}
     )["evidence"]
-    assert found == [{"label": [], "rival": []}]
+    assert found == [{"label": [], "rival": [], "claimed": []}]
     sneaky = state | {"aliases": {"1": [of_t]}}
     found = http("POST", "/v1/spaces/s/evidence", json=body | {"state": sneaky, "label_ids": [1]})[
         "evidence"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from trustvlm.cli.printing.safe_text import quoted
-from trustvlm.types.taxonomy import TreeNode
+
+if TYPE_CHECKING:
+    from trustvlm.types.taxonomy import TreeNode
 
 __all__ = ["indented"]
 
