@@ -12,15 +12,11 @@ down_revision = "0011"
 branch_labels = None
 depends_on = None
 
-ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-
 
 def upgrade() -> None:
     op.create_table(
         "revisions",
-        sa.Column(
-            "space_id", ID, sa.ForeignKey("spaces.id"), primary_key=True, autoincrement=False
-        ),
+        sa.Column("space_id", sa.BigInteger(), primary_key=True, autoincrement=False),
         sa.Column("revision", sa.BigInteger(), primary_key=True, autoincrement=False),
         sa.Column("at", sa.DateTime(), nullable=False),
         sa.Column("author", sa.String()),

@@ -20,9 +20,8 @@ class RevisionRow(Base):
 
     __tablename__ = "revisions"
 
-    space_id: Mapped[int] = mapped_column(
-        ForeignKey("spaces.id"), primary_key=True, autoincrement=False
-    )
+    space_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    """No foreign key: a log that outlives a damaged space's row harms nothing."""
     revision: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     at: Mapped[datetime] = mapped_column(UTCDateTime)
     author: Mapped[str | None]

@@ -110,7 +110,7 @@ def _describe(home: Home, space_name: str, name: str, attributes: str) -> int:
     with home.catalog.write("label.update") as connection:
         space = spaces.find(connection, space_name)
         label = labels.find(connection, space.id, name)
-        revision = spaces.advance(connection, space.id)
+        revision = spaces.advance(connection, space.id, labels=1)
         put_label(connection, space.id, revision, label.id, attributes)
     return revision
 

@@ -72,7 +72,7 @@ def remove_labels(home: Home, space_name: str, chosen: Filter) -> RemovedLabels:
             if not (some := labels.alive(connection, chunk)):
                 continue
             canonical = labels.canonical(connection, some)
-            revision = spaces.advance(connection, space.id)
+            revision = spaces.advance(connection, space.id, labels=len(some))
             for label_id in some:
                 supports.remove_of_label(connection, label_id, revision)
                 labels.remove(connection, label_id, revision)

@@ -49,7 +49,7 @@ def move_support(home: Home, space_name: str, ids: Sequence[int], label: str) ->
             )
         if not ids:
             return MovedSupports(space.revision, ())
-        revision = spaces.advance(connection, space.id)
+        revision = spaces.advance(connection, space.id, supports=len(ids))
         stored = images.copies(connection, ids, (space.classifier_dim, space.verifier_dim))
         supports.remove(connection, ids, revision)
         present = images.ids_of(connection, target.id)
