@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browsing import Browsing, browsing
+from page_homes import sideways
 from playwright.sync_api import expect
 
 import trustvlm
@@ -37,10 +38,11 @@ def flagged(home: Path) -> int:
         return service.audit("vectors").flagged
 
 
-def test_doubtful_images_are_moved_removed_and_kept(home: Path) -> None:
+@pytest.mark.parametrize("phone", [False, True])
+def test_doubtful_images_are_moved_removed_and_kept(home: Path, phone: bool) -> None:
     before = flagged(home)
     assert before == 3
-    with browsing(home) as seen:
+    with browsing(home, phone=phone) as seen:
         seen.go("vectors", "labels")
         page = seen.page
         page.get_by_role("link", name="Check images").click()
@@ -49,7 +51,8 @@ def test_doubtful_images_are_moved_removed_and_kept(home: Path) -> None:
         assert cards.count() == before
         assert "Looks like one" in cards.first.inner_text()
         seen.accessible()
-        seen.shot("labels-audit-1280")
+        seen.shot(f"labels-audit-{'390' if phone else '1280'}")
+        assert sideways(seen) == 0, "the page must not scroll sideways"
         act(seen, "Move it there", before - 1)
         assert flagged(home) == before - 1
         page.get_by_role("button", name="Undo").click()

@@ -219,3 +219,23 @@ def test_proposals_become_support_images(demo_home: Path, tmp_path: Path, phone:
     assert said == {(False, "proposal", True), (True, "proposal", False)}
     with trustvlm.open(home, read_only=True) as service:
         assert service.get_space("digits").support_count == before + 1
+
+
+def test_a_correction_teaches_in_one_click(home: Path) -> None:
+    """What was answered without a support image can become one, and the page says what it
+    changed."""
+    with browsing(home) as seen:
+        seen.go("digits", "review")
+        page = seen.page
+        page.locator(".trays button", has_text="Not accepted").click()
+        page.locator(".review-item .image img").wait_for()
+        choice = page.locator(".choice bdi").nth(1).inner_text()
+        page.keyboard.press("2")
+        stored(seen, "Stored")
+        assert [support for _, _, support in answers(home)] == [False]
+        page.get_by_role("button", name="Use it as a support image").click()
+        stored(seen, "This image: ")
+        page.locator(".review-said", has_text="waiting image").wait_for()
+        seen.accessible()
+        picture(seen, "review-taught")
+    assert answers(home) == [(choice, "review", True)]
