@@ -60,6 +60,13 @@ EXPECTED = {
         ("POST", "/v1/spaces/{space}/review/items/{item}/skip"),
         ("POST", "/v1/spaces/{space}/review/items/{item}/undo"),
         ("POST", "/v1/spaces/{space}/review/import"),
+        ("PATCH", "/v1/spaces/{space}/supports/{support}"),
+        ("POST", "/v1/spaces/{space}/move-supports"),
+        ("POST", "/v1/spaces/{space}/keep-supports"),
+        ("POST", "/v1/spaces/{space}/propose"),
+        ("DELETE", "/v1/spaces/{space}/proposed-supports"),
+        ("POST", "/v1/spaces/{space}/remove-labels"),
+        ("PUT", "/v1/spaces/{space}/taxonomy"),
     },
 }
 
@@ -137,6 +144,7 @@ def test_the_scopes_are_those_that_were_decided() -> None:
     for scope, expected in EXPECTED.items():
         assert {(method, path) for method, path, own in ROUTES if own == scope} == expected
     asking = ("/score", "/search", "/evaluate", "/embed", "/evidence", "/check-labels")
+    asking += ("/audit", "/count-labels")
     assert all(
         method == "GET" or path.endswith(asking) for method, path, own in ROUTES if own == "read"
     )

@@ -85,7 +85,7 @@ def require_same(rows: list[dict[str, Any]], expected: list[dict[str, Any]]) -> 
     for row, wanted in zip(rows, expected, strict=True):
         for name, value in wanted.items():
             if isinstance(value, float) or (
-                isinstance(value, list) and isinstance(value[0], float)
+                isinstance(value, list) and value and isinstance(value[0], float)
             ):
                 assert row[name] == pytest.approx(value, abs=1e-5), name
             else:

@@ -17,6 +17,7 @@ __all__ = ["router"]
 
 SPACE = "/v1/spaces/{space}"
 router = APIRouter(tags=["history"])
+CURSOR = r"^[0-9]{1,18}-(label|support)-[0-9]{1,18}$"
 Since = Annotated[int, Query(), Within("since")]
 Limit = Annotated[int, Query(), Within("changes")]
 
@@ -40,7 +41,7 @@ async def changes(
     space: str,
     since: Since = 0,
     limit: Limit = 1_000,
-    cursor: Annotated[str | None, Query(min_length=1, max_length=60)] = None,
+    cursor: Annotated[str | None, Query(json_schema_extra={"pattern": CURSOR})] = None,
 ) -> Response:
     """The labels and support images that changed after revision `since`, each once, as it is now.
 
