@@ -196,9 +196,10 @@ def test_hits_of_each_query(service: Any, world: World) -> None:
     assert hits[3][0].similarity == hits.similarity[3, 0]
     with pytest.raises(IndexError, match="query 10 of 10"):
         hits[10]
-    assert hits.to_arrow().to_pylist() == list(hits.rows())
+    rows = [row | {"attributes": json.dumps(row["attributes"])} for row in hits.rows()]
+    assert hits.to_arrow().to_pylist() == rows
     assert list(hits.to_pandas().columns) == [
-        "query", "rank", "id", "similarity", "label", "source",
+        "query", "rank", "id", "similarity", "label", "source", "attributes",
     ]  # fmt: skip
     assert repr(hits).startswith("100 hits of 10 queries among support images at revision")
     assert len(repr(hits)) <= 2_000

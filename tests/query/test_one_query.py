@@ -20,7 +20,7 @@ from trustvlm.index.faiss_store import Store
 
 PACKAGE = Path(trustvlm.__file__).parent
 
-MOST_FILES, MOST_FUNCTIONS, MOST_CALLS = 37, 105, 135
+MOST_FILES, MOST_FUNCTIONS, MOST_CALLS = 39, 112, 142
 """Of one warm query. It was 52 files, 182 functions and 307 calls."""
 
 

@@ -104,8 +104,8 @@ def test_encodings_that_a_file_names_itself(tmp_path: Path, encoding: str) -> No
         ("a.jpg cat\nb.jpg dog\n", "a list of image files"),
         ("train/cat/1.JPEG 0\ntrain/dog/2.JPEG 1\n", "a list of image files"),
         ("cat.png\ndog.png\n", "a list of image files"),
-        ("name,size\ncat,1\n", "expected the column name and, optionally, prompt (or text) and "
-                               "index; got name, size"),
+        ("name,size\ncat,1\n", "expected the column name and, optionally, prompt (or text), "
+                               "index, parent, attributes and attr.KEY; got name, size"),
         ("label,name\ncat,dog\n", "got label, name"),
         ("name,name\ncat,dog\n", "got name, name"),
         ("cat,animal\ndog,animal\n", "a table whose header is not recognized"),

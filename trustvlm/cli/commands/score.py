@@ -118,7 +118,7 @@ CLAIMS = [
     Column("better label", lambda row: row["better_label"] or "–"),
     Column("note", _notes, narrow="words"),
     Column("trust", lambda row: _number(row["claimed_trust"]), right=True, rank=1),
-    Column("label", "label", rank=2),
+    Column("space's label", "label", rank=2),
     Column("its probability", lambda row: chance(row["probability"]), right=True, rank=3),
 ]
 """The decision about the claimed label, how likely it is right, and what fits better; then the

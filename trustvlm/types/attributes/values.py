@@ -76,7 +76,10 @@ def each_text(given: Any, images: int, what: str) -> list[str | None]:
         return [attributes_text(given, what)] * images
     if isinstance(given, str | bytes) or not isinstance(given, Iterable):
         raise InvalidInput(f"{what}: expected a mapping, or a list of them, got {got(given)}")
-    each = list(given)
+    try:
+        each = list(given)
+    except TypeError as error:  # an array of no dimension says that it can be iterated
+        raise InvalidInput(f"{what}: expected a list of mappings, got {got(given)}") from error
     if len(each) != images:
         raise InvalidInput(f"{what}: expected one for each of {images} images, got {len(each)}")
     return [attributes_text(one, f"{what}[{place}]") for place, one in enumerate(each)]
