@@ -211,6 +211,7 @@ def test_changes_are_made_in_the_service(both: Both, tmp_path: Path) -> None:
     both.change("recalibrate", "v")
     both.check("calibration", "show", "v", "--json")
     both.check("monitor", "v")
+    both.check("bulk", "status", both.folder, code=3)  # it reads a folder, and needs no home
     both.change("calibration", "remove", "v", "1")
     both.change("register", "i", both.folder / "learn", "--sync")
 
@@ -235,7 +236,7 @@ ON_THE_HOME = (
     "key rotate K", "key revoke K", "index stats v", "index rebuild v", "index tune v",
     "index suggest v", "label synonyms v", "space repoint v --verifier same",
     "space reembed v --status", "space index-attribute v size", "db new-epoch",
-    "bulk score v IN OUT", "bulk embed v IN OUT", "bulk status OUT",
+    "bulk score v IN OUT", "bulk embed v IN OUT",
 )  # fmt: skip
 ANYWHERE = ("index list", "index show flat", "completion bash")
 
