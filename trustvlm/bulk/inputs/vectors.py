@@ -87,7 +87,7 @@ def _rows(
         sides[side] = _matrix(table.column(side), side, dim, failures)
     usable = np.ones(len(table), np.bool_)
     usable[list(failures)] = False
-    vectors = {side: rows[usable[there]] for side, (rows, there) in sides.items()}
+    vectors = {side: rows[usable[complete]] for side, (rows, complete) in sides.items()}
     digest.add(*sources, *[failures[place] for place in sorted(failures)])
     digest.add(*[part for rows in vectors.values() for part in (rows.dtype.str, rows.tobytes())])
     places = np.flatnonzero(usable).astype(np.int64)
@@ -111,16 +111,16 @@ def _matrix(
     import pyarrow.compute as pc
 
     lengths = pc.list_value_length(column).fill_null(-1).to_numpy()
-    there = lengths == dim
-    for place in np.flatnonzero(~there).tolist():
+    complete = lengths == dim
+    for place in np.flatnonzero(~complete).tolist():
         got = "none" if lengths[place] < 0 else f"{lengths[place]} values"
         failures.setdefault(place, f"{side}: expected a vector of {dim} values, got {got}")
-    rows = pc.list_flatten(column.filter(there)).to_numpy().reshape(-1, dim)
+    rows = pc.list_flatten(column.filter(complete)).to_numpy().reshape(-1, dim)
     with np.errstate(over="ignore"):
         lengths_squared = np.square(rows, dtype=np.float64).sum(axis=1)
-    places = np.flatnonzero(there)
+    places = np.flatnonzero(complete)
     for place in places[~np.isfinite(lengths_squared)].tolist():
         failures.setdefault(place, f"{side}: expected finite values, got NaN or infinity")
     for place in places[lengths_squared == 0].tolist():
         failures.setdefault(place, f"{side}: expected a vector, got one of length 0")
-    return rows, there
+    return rows, complete

@@ -328,8 +328,8 @@ def is_alive(connection: Connection, label_id: int) -> bool:
 def alive(connection: Connection, ids: Sequence[int]) -> list[int]:
     """Those of these ids that are live labels, in their order."""
     rows = rows_among(connection, select(Label.id).where(_LIVE), Label.id, ids)
-    there = {row.id for row in rows}
-    return [label_id for label_id in ids if label_id in there]
+    alive_ids = {row.id for row in rows}
+    return [label_id for label_id in ids if label_id in alive_ids]
 
 
 def more_than(connection: Connection, space_id: int, limit: int) -> bool:

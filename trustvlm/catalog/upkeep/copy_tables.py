@@ -115,14 +115,14 @@ def _columns(connection: Connection) -> dict[str, frozenset[str]]:
     Raises:
         Damaged: a table or a column that no catalog of this program or an earlier one has.
     """
-    known = {table.name: {column.name for column in table.columns} for table in _tables()}
+    columns_of = {table.name: {column.name for column in table.columns} for table in _tables()}
     found = {
         table: frozenset(column["name"] for column in inspect(connection).get_columns(table))
         for table in inspect(connection).get_table_names()
         if table != "alembic_version"
     }
     for table, columns in found.items():
-        if foreign := sorted(columns - known.get(table, set())):
+        if foreign := sorted(columns - columns_of.get(table, set())):
             raise Damaged(
                 f"the table {table} has the column {foreign[0]}, which is none of a catalog; take "
                 f"it away, or copy the catalog with the database's own tools"

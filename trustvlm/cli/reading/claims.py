@@ -3,6 +3,7 @@ array of the file of vectors, or a file of its own."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
@@ -37,14 +38,15 @@ claimed_option = click.option(
 )
 
 
-class Claimed:
+class Claimed(ABC):
     """What images are claimed to be."""
 
+    @abstractmethod
     def of(self, sources: Sequence[str], places: Sequence[int]) -> list[str | None]:
         """The claims of images by their names and by their places among all that came. Raises
         InvalidInput."""
-        raise NotImplementedError
 
+    @abstractmethod
     def end(self, came: int) -> None:
         """Say what is left over when all images have come. Raises InvalidInput."""
 

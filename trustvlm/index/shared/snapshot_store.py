@@ -93,8 +93,8 @@ class SnapshotStore:
         with file:
             key, _ = read_head(path, file)
             folder, name = self._folder(key.epoch), _name(path, key)
-            there = self._copies(path, key)
-            if there and there[0][0] >= key.revision:
+            earlier = self._copies(path, key)
+            if earlier and earlier[0][0] >= key.revision:
                 return False
             system.create_dir(str(folder), recursive=True)
             file.seek(0)
