@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -75,6 +76,16 @@ def test_a_child_that_hangs_or_dies_is_one_sentence(sandbox: Sandbox, do: str, r
         ask(sandbox, do, seconds=0.5)
     assert time.perf_counter() - begun < 3.0
     assert not sandbox.usable
+    with pytest.raises(Unreadable, match="ended"):
+        ask(sandbox, "print")
+
+
+def test_a_child_that_is_killed_while_it_waits_is_replaced(sandbox: Sandbox) -> None:
+    ask(sandbox, "print")
+    for _ in range(20):
+        os.kill(sandbox._child.pid, signal.SIGKILL)  # it may end now, or a little later
+        assert ask(sandbox, "repeat", b"abc", times=1) == [({"number": 0}, [b"abc"])]
+    sandbox.close()
     with pytest.raises(Unreadable, match="ended"):
         ask(sandbox, "print")
 

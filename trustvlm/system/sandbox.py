@@ -52,8 +52,15 @@ class Unreadable(Exception):
     """
 
 
+class _Ended(Unreadable):
+    """The child wrote no more."""
+
+
 class Sandbox:
     """A child process; close it. One thread at a time asks; any thread may close.
+
+    A child that was killed while it waited is no fault of the next input: the sandbox starts
+    another child and sends the request again.
 
     Args:
         target: "module:function" of an :data:`Answers`, importable where this process imports from.
@@ -64,8 +71,13 @@ class Sandbox:
     """
 
     def __init__(self, target: str, files: Sequence[int] = ()) -> None:
-        self._owner, self._ready, self._asked = os.getpid(), False, False
+        self._owner, self._asked, self._closed = os.getpid(), False, False
+        self._target, self._files = target, files
         self._pipes = threading.RLock()
+        self._start()
+
+    def _start(self) -> None:
+        self._ready = False
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path),
             # Arrow's own allocator reserves more address space than a child may have.
@@ -74,12 +86,12 @@ class Sandbox:
         }
         try:
             self._child = subprocess.Popen(
-                [sys.executable, "-P", "-c", _MAIN, target],
+                [sys.executable, "-P", "-c", _MAIN, self._target],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env=environment,
                 bufsize=0,
-                pass_fds=files,
+                pass_fds=self._files,
             )
         except OSError as error:
             raise Unavailable(f"no child process can be started ({error.strerror})") from error
@@ -101,15 +113,15 @@ class Sandbox:
             Unreadable: the input cannot be read; unless its function said so, the child is gone.
             Unavailable: the child did not start, or has a bug.
         """
-        self._await_start()
-        self._asked = True
-        # Of a child that is gone the reason is found where its answer should be.
-        with suppress(OSError, ValueError), self._pipes:
-            _send(
-                self._pipe(self._child.stdin),
-                {"request": request, "memory": memory, "seconds": seconds},
-                parts,
-            )
+        head = {"request": request, "memory": memory, "seconds": seconds}
+        waited = self._ready and not self._asked
+        try:
+            self._begin(head, parts)
+        except _Ended:
+            if self._closed or not waited:
+                raise
+            self._start()
+            self._begin(head, parts)
         while True:
             head, answered = self._receive(memory, seconds)
             if "answer" not in head:
@@ -121,6 +133,19 @@ class Sandbox:
         if "bug" in head:
             raise Unavailable(f"a child process failed: {head['bug']}")
 
+    def _begin(self, head: dict[str, Any], parts: Sequence[Any]) -> None:
+        """Send a request and wait until the child has read it.
+
+        Raises:
+            Unreadable: it has not: it ended, or takes too long.
+        """
+        self._await_start()
+        self._asked = True
+        # Of a child that is gone the reason is read where its answer should be.
+        with suppress(OSError, ValueError), self._pipes:
+            _send(self._pipe(self._child.stdin), head, parts)
+        self._receive(head["memory"], head["seconds"])
+
     @property
     def usable(self) -> bool:
         """Whether the child waits for a request of this process."""
@@ -130,6 +155,10 @@ class Sandbox:
         """End the child at once; an :meth:`ask` in another thread raises Unreadable."""
         if self._owner != os.getpid():  # the child of the process that this one is a fork of
             return
+        self._closed = True
+        self._end()
+
+    def _end(self) -> None:
         self._child.kill()
         with self._pipes:
             self._child.wait()
@@ -151,16 +180,16 @@ class Sandbox:
         with self._pipes:
             size = int.from_bytes(self._read(4, deadline, seconds))
             if size > memory:
-                self.close()
+                self._end()
                 raise Unreadable(_TOO_LARGE.format(memory >> 20))
             try:
                 head = json.loads(self._read(size, deadline, seconds))
                 sizes = [int(size) for size in head["sizes"]]
             except (ValueError, TypeError, KeyError, RecursionError) as error:
-                self.close()
+                self._end()
                 raise Unreadable("its reader sends what is no answer") from error
             if min(sizes, default=0) < 0 or sum(sizes) > memory:
-                self.close()
+                self._end()
                 raise Unreadable(_TOO_LARGE.format(memory >> 20))
             return head, [self._read(size, deadline, seconds) for size in sizes]
 
@@ -173,19 +202,19 @@ class Sandbox:
             waiting.register(stream, select.POLLIN)
             while left:
                 if not waiting.poll(max(0.0, 1_000 * (deadline - time.monotonic()))):
-                    self.close()
+                    self._end()
                     raise Unreadable(f"it could not be read within {seconds:g} s")
                 if not (count := stream.readinto(left)):  # type: ignore[attr-defined]
                     raise EOFError
                 left = left[count:]
         except (OSError, ValueError, EOFError) as error:  # it ended, or another thread closed it
-            raise Unreadable(self._last_words()) from error
+            raise _Ended(self._last_words()) from error
         return data
 
     def _last_words(self) -> str:
         """How the child ended that wrote no more."""
         code = self._child.wait()
-        self.close()
+        self._end()
         if code == -signal.SIGXCPU:
             return "it takes too much CPU time to be read"
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
@@ -219,6 +248,7 @@ def main() -> None:
         _send(output, {}, ())
         while True:
             head, parts = _receive_request(sys.stdin.buffer)
+            _send(output, {}, ())
             _send(output, _answer(answers, head, parts, output), ())
 
 
