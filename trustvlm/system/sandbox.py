@@ -113,15 +113,15 @@ class Sandbox:
             Unreadable: the input cannot be read; unless its function said so, the child is gone.
             Unavailable: the child did not start, or has a bug.
         """
-        head = {"request": request, "memory": memory, "seconds": seconds}
+        order = {"request": request, "memory": memory, "seconds": seconds}
         waited = self._ready and not self._asked
         try:
-            self._begin(head, parts)
+            self._begin(order, parts)
         except _Ended:
             if self._closed or not waited:
                 raise
             self._start()
-            self._begin(head, parts)
+            self._begin(order, parts)
         while True:
             head, answered = self._receive(memory, seconds)
             if "answer" not in head:
@@ -133,7 +133,7 @@ class Sandbox:
         if "bug" in head:
             raise Unavailable(f"a child process failed: {head['bug']}")
 
-    def _begin(self, head: dict[str, Any], parts: Sequence[Any]) -> None:
+    def _begin(self, order: dict[str, Any], parts: Sequence[Any]) -> None:
         """Send a request and wait until the child has read it.
 
         Raises:
@@ -143,8 +143,8 @@ class Sandbox:
         self._asked = True
         # Of a child that is gone the reason is read where its answer should be.
         with suppress(OSError, ValueError), self._pipes:
-            _send(self._pipe(self._child.stdin), head, parts)
-        self._receive(head["memory"], head["seconds"])
+            _send(self._pipe(self._child.stdin), order, parts)
+        self._receive(order["memory"], order["seconds"])
 
     @property
     def usable(self) -> bool:
