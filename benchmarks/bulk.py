@@ -1,6 +1,6 @@
 """What bulk work gains from two workers, beside one process over the same files, in one run.
 
-    python -m benchmarks.bulk [--labels 1e4] [--files 16] [--rows 1024] [--repeats 2] [--json FILE]
+    python -m benchmarks.bulk [--labels 1e4] [--files 64] [--rows 1024] [--repeats 2] [--json FILE]
 
 A space of labels with an image each (512-d), and Parquet files of vectors (512-d both), scored with
 the rule trustvlm: by this process, by two processes and, where Ray is installed, by two actors of a
@@ -98,7 +98,7 @@ def main() -> int:
     """Measure, print a table, store the figures; 1 where a bar is missed."""
     parser = arguments(__doc__, RESULTS)
     parser.add_argument("--labels", type=float, default=1e4)
-    parser.add_argument("--files", type=int, default=16)
+    parser.add_argument("--files", type=int, default=64)
     parser.add_argument("--rows", type=int, default=1024)
     parser.add_argument("--repeats", type=int, default=2)
     given = parser.parse_args()
