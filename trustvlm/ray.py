@@ -21,7 +21,7 @@ from trustvlm.bulk.inputs.columns import SIDES
 from trustvlm.bulk.tables import verdict_table
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.sets.columns import IMAGE_COLUMNS, folded
-from trustvlm.system.default_home import default_home
+from trustvlm.system.files.default_home import default_home
 from trustvlm.types import Queries, Verdicts
 
 if TYPE_CHECKING:

@@ -31,12 +31,12 @@ from trustvlm.service.home.limits import CallLimits, ReviewLimits
 from trustvlm.service.home.originals_place import OriginalsPlace
 from trustvlm.service.memory.background_fit import BackgroundFit
 from trustvlm.service.memory.cache_registry import CacheRegistry
-from trustvlm.service.memory.thresholds import Thresholds
 from trustvlm.system.author import check_author
-from trustvlm.system.durable import make_folder
+from trustvlm.system.files.durable import make_folder
+from trustvlm.system.files.toml_file import read_toml
 from trustvlm.system.masking import masked
-from trustvlm.system.toml_file import read_toml
 from trustvlm.types.messages.commands import word
+from trustvlm.types.thresholds import Thresholds
 
 __all__ = ["CATALOG_NAME", "Settings", "open_service"]
 

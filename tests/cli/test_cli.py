@@ -30,7 +30,7 @@ from click.testing import CliRunner
 
 import trustvlm
 from trustvlm.cli import main
-from trustvlm.system.default_home import default_home
+from trustvlm.system.files.default_home import default_home
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = {

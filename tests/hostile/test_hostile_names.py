@@ -26,7 +26,7 @@ from trustvlm import LabelInput, Queries
 from trustvlm.cli.printing.formats import as_json
 from trustvlm.cli.printing.safe_text import cell_text, shown
 from trustvlm.errors import Conflict, InvalidInput, NotFound
-from trustvlm.service.inputs.names import check_name
+from trustvlm.service.home.names import check_name
 from trustvlm.service.server.server_home import ServerHome
 
 UNSEEN = {

@@ -18,10 +18,10 @@ import trustvlm
 from trustvlm import LabelInput, Queries
 from trustvlm.errors import InvalidInput
 from trustvlm.service.home.limits import CallLimits
-from trustvlm.service.inputs.names import MAX_NAME, MAX_PROMPT
+from trustvlm.service.home.names import MAX_NAME, MAX_PROMPT
 from trustvlm.service.registration.spaces import MAX_TEMPLATES
 from trustvlm.settings import Settings
-from trustvlm.system.toml_file import MAX_TOML_BYTES
+from trustvlm.system.files.toml_file import MAX_TOML_BYTES
 
 
 def low(tmp_path: Path, **limits: int) -> trustvlm.TrustService:

@@ -28,7 +28,7 @@ from trustvlm.errors import InvalidInput
 from trustvlm.http.wire.bodies import schema_of
 from trustvlm.http.wire.schemas import LabelBody, SpaceBody
 from trustvlm.http.wire.texts import up_to
-from trustvlm.service.inputs.names import UNSEEN, check_name
+from trustvlm.service.home.names import UNSEEN, check_name
 
 TESTS = Path(__file__).parent
 

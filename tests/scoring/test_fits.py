@@ -18,7 +18,7 @@ from worlds import IMAGE_DIM, TEXT_DIM, World, assert_same_verdicts, make_space
 import trustvlm
 from trustvlm import LabelInput, Queries
 from trustvlm.service.memory import support_fit
-from trustvlm.service.memory.thresholds import Thresholds
+from trustvlm.types.thresholds import Thresholds
 
 pytestmark = pytest.mark.both_back_ends
 

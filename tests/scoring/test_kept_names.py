@@ -13,7 +13,7 @@ from worlds import World, make_space
 import trustvlm
 from trustvlm import LabelInput
 from trustvlm.service.memory.support_fit import SmallestNames, current_fit, smallest_names
-from trustvlm.service.memory.thresholds import Thresholds
+from trustvlm.types.thresholds import Thresholds
 
 
 class Changes:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trustvlm.errors import Conflict
-from trustvlm.system.durable import make_folder, sync
 from trustvlm.system.fault_points import reached
+from trustvlm.system.files.durable import make_folder, sync
 
 if TYPE_CHECKING:
     import pyarrow

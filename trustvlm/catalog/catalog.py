@@ -20,8 +20,8 @@ from trustvlm.catalog.store.models import CatalogState
 from trustvlm.catalog.upkeep.copy_catalog import facts_of, renew_epoch
 from trustvlm.errors import Busy, Damaged, Unavailable
 from trustvlm.system.author import current_author
-from trustvlm.system.durable import make_folder
 from trustvlm.system.fault_points import reached
+from trustvlm.system.files.durable import make_folder
 from trustvlm.system.signals import unbroken
 from trustvlm.types.backups import CatalogFacts, Scrubbed
 

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 import click
 
-from trustvlm.system.default_home import default_home
+from trustvlm.system.files.default_home import default_home
 
 __all__ = ["completion", "rules", "spaces"]
 
@@ -60,7 +60,7 @@ def _names(home: Path, database_url: str | None, beginning: str) -> list[str]:
     the catalog."""
     from trustvlm.catalog.store.space_names import names_in_file, names_on_server
     from trustvlm.errors import InvalidInput
-    from trustvlm.system.toml_file import read_toml
+    from trustvlm.system.files.toml_file import read_toml
 
     try:
         stored = read_toml(home / "trustvlm.toml")

@@ -33,7 +33,7 @@ from trustvlm.cli.printing.wording import in_options, options_of
 from trustvlm.cli.reading.bounds import Choice
 from trustvlm.cli.session import Session, refuse_password
 from trustvlm.errors import EXIT_CODES, TrustVLMError
-from trustvlm.system.default_home import default_home
+from trustvlm.system.files.default_home import default_home
 from trustvlm.system.signals import Terminated, leaving_on_sigterm
 
 __all__ = ["main"]

@@ -37,8 +37,8 @@ from trustvlm.index.snapshot_header import (
     read_head,
     room_for,
 )
-from trustvlm.system.durable import make_folder, sync
 from trustvlm.system.fault_points import reached
+from trustvlm.system.files.durable import make_folder, sync
 from trustvlm.types.arrays import Float32s
 
 __all__ = [

@@ -10,7 +10,11 @@ import numpy.typing as npt
 from trustvlm.errors import InvalidInput
 from trustvlm.types.arrays import Float32s, Float64s, real_array
 
-__all__ = ["as_matrix", "as_unit", "unit", "unit_rows"]
+__all__ = ["SAME_IMAGE", "as_matrix", "as_unit", "unit", "unit_rows"]
+
+SAME_IMAGE = 1.0 - 1e-6
+"""Cosine at and above which two embeddings count as the same picture: equal but for float32
+rounding."""
 
 _USUAL_SQUARES = 1e-30, 1e30  # squared norms that float32 sums without under- or overflow
 

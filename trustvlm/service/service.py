@@ -1,11 +1,7 @@
-"""The facade: every verb of an open home, each a line over the file that does it."""
+"""The facade: the verbs of an open home, gathered from the rooms that do them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import timedelta
-
-from trustvlm.service.home.purge import purge_removed
 from trustvlm.service.indexes.verbs import IndexVerbs
 from trustvlm.service.measuring.verbs import MeasuringVerbs
 from trustvlm.service.query.verbs import QueryVerbs
@@ -14,9 +10,7 @@ from trustvlm.service.registration.history.verbs import HistoryVerbs
 from trustvlm.service.registration.verbs import RegistrationVerbs
 from trustvlm.service.support.verbs import SupportVerbs
 from trustvlm.service.transfer.verbs import TransferVerbs
-from trustvlm.service.verify.verify import verify
-from trustvlm.types.backups import Scrubbed
-from trustvlm.types.verification import VerifyReport
+from trustvlm.service.verify.verbs import UpkeepVerbs
 
 __all__ = ["TrustService"]
 
@@ -30,6 +24,7 @@ class TrustService(
     IndexVerbs,
     ReembedVerbs,
     TransferVerbs,
+    UpkeepVerbs,
 ):
     """An open home. Made by :func:`trustvlm.open`; a context manager; safe to use from several
     threads.
@@ -37,42 +32,3 @@ class TrustService(
     A forked child cannot use it (it says so) and opens the home again. Other processes may use the
     home at the same time; each sees at its next call what the others committed.
     """
-
-    def purge(self, *, older_than: timedelta | None = None) -> int:
-        """Delete for good the rows that were removed, or put into quarantine, before the undo
-        window (or `older_than`); their number. Earlier backups keep them."""
-        return purge_removed(self._writable(), older_than)
-
-    def scrub(self) -> Scrubbed | None:
-        """Write the files of a catalog in PostgreSQL again, so that they keep nothing of what was
-        purged; what that did. None for a catalog in a file, which keeps nothing of it anyway.
-
-        For a maintenance window: a table is locked, for readers too, while it is written, and
-        needs its room twice. What purged bytes it does not reach: docs/scale-out.md.
-
-        Raises:
-            Busy: a table was in use for too long, or a transaction still sees purged rows.
-        """
-        return self._writable().catalog.reclaim(rewrite=True)
-
-    def verify(
-        self,
-        space: str | None = None,
-        *,
-        repair: bool = False,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> VerifyReport:
-        """Check that every row and snapshot of a space, or of the home, is as it was written, and
-        that they agree.
-
-        Args:
-            repair: build again what is derived, and put damaged rows into quarantine; nothing is
-                deleted. The report then lists the repairs and the remaining damage.
-            progress: called with (rows checked, rows in all).
-
-        Raises:
-            NotFound. ReadOnly: a repair of a home that cannot be written.
-        """
-        return verify(
-            self._writable() if repair else self._ready(), space, mend=repair, progress=progress
-        )

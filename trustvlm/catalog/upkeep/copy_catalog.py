@@ -29,7 +29,7 @@ from trustvlm.catalog.store.location import Location
 from trustvlm.catalog.store.models import CatalogState, Label, Space, Support
 from trustvlm.catalog.store.sqlite import make_engine, translated
 from trustvlm.errors import Busy, Damaged, Unavailable
-from trustvlm.system.durable import sync
+from trustvlm.system.files.durable import sync
 from trustvlm.types.backups import CatalogFacts, SpaceFacts
 
 __all__ = [

@@ -26,8 +26,8 @@ from trustvlm.catalog.store.location import FileLocation, Location, ServerLocati
 from trustvlm.catalog.store.models import Base
 from trustvlm.catalog.upkeep.copy_catalog import disown_originals, renew_epoch
 from trustvlm.errors import Conflict, Damaged
-from trustvlm.system.durable import make_folder
 from trustvlm.system.fault_points import reached
+from trustvlm.system.files.durable import make_folder
 from trustvlm.system.signals import unbroken
 
 __all__ = ["copy_as_it_is", "copy_tables", "replace_tables"]

@@ -206,7 +206,7 @@ class _Source:
     def read(self, *, empty: bool) -> list[LabelInput]:
         """The labels; with `empty`, those of folders without images, too."""
         from trustvlm.cli.reading.arrays import label_inputs
-        from trustvlm.service.inputs.names import check_name
+        from trustvlm.service.home.names import check_name
         from trustvlm.types import LabelInput
 
         if self.vectors is not None:
@@ -256,7 +256,7 @@ class _Source:
 def listed_names(path: Path) -> list[Listed]:
     """The names of a list, each of them one that a label may have; what is odd about the file is
     said."""
-    from trustvlm.service.inputs.names import check_name
+    from trustvlm.service.home.names import check_name
 
     listed = read_names(path)
     for one in listed.names:

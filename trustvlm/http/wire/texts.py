@@ -1,7 +1,7 @@
 """What texts in requests may be, as patterns of the OpenAPI document: so that a client can know
 what the service will refuse.
 
-The service checks them itself (:mod:`trustvlm.service.inputs.names`,
+The service checks them itself (:mod:`trustvlm.service.home.names`,
 :mod:`trustvlm.encoders.specs.parse`), with sentences that say more than a pattern could.
 """
 
@@ -13,7 +13,7 @@ from pydantic import Field
 
 from trustvlm.encoders.specs.names import FAMILIES, NAMES
 from trustvlm.encoders.specs.parse import MAX_DIM
-from trustvlm.service.inputs.names import JOINERS, MAX_NAME, MAX_PROMPT, UNSEEN
+from trustvlm.service.home.names import JOINERS, MAX_NAME, MAX_PROMPT, UNSEEN
 
 __all__ = [
     "ClassifierSpec", "LabelName", "Prompt", "SpaceName", "Template", "VerifierSpec", "up_to",

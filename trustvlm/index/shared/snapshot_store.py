@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from trustvlm.errors import Conflict, Damaged, InvalidInput, NotFound, Unavailable
 from trustvlm.index.snapshot import map_snapshot, sweep
 from trustvlm.index.snapshot_header import SnapshotKey, read_head
-from trustvlm.system.durable import make_folder, sync
+from trustvlm.system.files.durable import make_folder, sync
 from trustvlm.system.masking import masked
 
 if TYPE_CHECKING:

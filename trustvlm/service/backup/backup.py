@@ -21,9 +21,9 @@ from trustvlm.catalog.upkeep.copy_tables import copy_as_it_is
 from trustvlm.errors import Conflict, InvalidInput, NotFound, ReadOnly, Unavailable
 from trustvlm.service.backup.archive import CATALOG, ORIGINALS, SETTINGS, write_archive
 from trustvlm.service.backup.carried_settings import carried
-from trustvlm.service.home.work_folder import put, unwritable, work_folder
-from trustvlm.system.durable import make_folder
 from trustvlm.system.fault_points import reached
+from trustvlm.system.files.durable import make_folder
+from trustvlm.system.files.work_folder import put, unwritable, work_folder
 from trustvlm.types.backups import Backup, Upgrade
 
 __all__ = ["back_up", "upgrade_home"]

@@ -30,9 +30,9 @@ from trustvlm.service.backup.archive import (
     open_archive,
 )
 from trustvlm.service.backup.carried_settings import without_places
-from trustvlm.service.home.work_folder import exchange, put, unwritable, work_folder
-from trustvlm.system.durable import make_folder, sync
 from trustvlm.system.fault_points import reached
+from trustvlm.system.files.durable import make_folder, sync
+from trustvlm.system.files.work_folder import exchange, put, unwritable, work_folder
 from trustvlm.types.backups import CatalogFacts, Restored
 
 __all__ = ["check_backup", "restore_catalog", "restore_home"]

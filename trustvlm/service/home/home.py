@@ -24,9 +24,9 @@ from trustvlm.service.home.pictures import RecentPictures
 from trustvlm.service.memory.background_fit import BackgroundFit
 from trustvlm.service.memory.cache_registry import CacheRegistry
 from trustvlm.service.memory.reading import Reading
-from trustvlm.service.memory.thresholds import Thresholds
+from trustvlm.types.thresholds import Thresholds
 
-__all__ = ["EncoderPool", "Home"]
+__all__ = ["EncoderPool", "Home", "Reading"]
 
 T = TypeVar("T")
 

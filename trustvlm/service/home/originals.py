@@ -22,7 +22,7 @@ from trustvlm.catalog.rows import originals
 from trustvlm.encoders import ImageLimits, UnreadableImage, is_original, original_of
 from trustvlm.errors import Unavailable
 from trustvlm.service.home.home import Home
-from trustvlm.system.durable import sync
+from trustvlm.system.files.durable import sync
 
 if TYPE_CHECKING:
     from trustvlm.types.inputs import ImageSource

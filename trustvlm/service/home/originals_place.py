@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 from trustvlm.catalog import Catalog
 from trustvlm.catalog.rows import originals
 from trustvlm.errors import Conflict, InvalidInput, Unavailable
-from trustvlm.system.durable import make_folder, sync
+from trustvlm.system.files.durable import make_folder, sync
 
 __all__ = ["ID_FILE", "IN_HOME", "OriginalsPlace"]
 

@@ -16,8 +16,7 @@ from trustvlm.index.live import IndexView, LiveIndex
 from trustvlm.index.recall import Block, Nearest, shares_found, take_out
 from trustvlm.index.rows import RowView
 from trustvlm.selective.intervals import mean_interval
-from trustvlm.service.home.home import Home
-from trustvlm.service.memory.reading import Reading
+from trustvlm.service.home.home import Home, Reading
 from trustvlm.service.memory.support_index import support_blocks
 from trustvlm.system.stopping import may_stop
 from trustvlm.types.arrays import Float32s, Float64s, Int64s

@@ -26,8 +26,8 @@ from trustvlm.reading.given import ImageStream
 from trustvlm.scoring.vectors import as_matrix, as_unit, unit_rows
 from trustvlm.service.home.home import Home
 from trustvlm.service.home.limits import at_most, too_many
+from trustvlm.service.home.names import MAX_PROMPT, check_characters
 from trustvlm.service.home.pictures import Picture
-from trustvlm.service.inputs.names import MAX_PROMPT, check_characters
 from trustvlm.service.inputs.space_encoders import (
     cut_message,
     encoder_of,

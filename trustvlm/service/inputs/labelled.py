@@ -19,12 +19,10 @@ from trustvlm.catalog.store.vectors import pack
 from trustvlm.encoders import UnreadableImage, decode_image
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.reading.claims import claimed_names
-from trustvlm.scoring.vectors import unit_rows
-from trustvlm.service.home.home import Home
+from trustvlm.scoring.vectors import SAME_IMAGE, unit_rows
+from trustvlm.service.home.home import Home, Reading
+from trustvlm.service.home.names import source_text
 from trustvlm.service.inputs.encode import check_queries, encoded, raw_queries
-from trustvlm.service.inputs.names import source_text
-from trustvlm.service.memory.reading import Reading
-from trustvlm.service.memory.support_prints import SAME_IMAGE
 from trustvlm.types import Queries
 from trustvlm.types.arrays import Bools, Float64s, Int64s, Objects, optional_texts
 from trustvlm.types.arrays import sources as image_list

@@ -18,10 +18,9 @@ from trustvlm.reading.claims import no_claims
 from trustvlm.selective import monitoring
 from trustvlm.selective.monitoring import Monitoring
 from trustvlm.service.home.calibrations import in_force
-from trustvlm.service.home.home import Home
+from trustvlm.service.home.home import Home, Reading
 from trustvlm.service.inputs.labelled import Observed, are_supports, as_rows, observe, truth_ids
 from trustvlm.service.measuring.usable import as_stored
-from trustvlm.service.memory.reading import Reading
 from trustvlm.service.memory.taxonomy.space_tree import space_tree
 from trustvlm.service.query.back_off.nodes import stands_under
 from trustvlm.service.query.score import verdicts_of

@@ -13,9 +13,8 @@ from sqlalchemy import Connection
 from trustvlm.catalog.rows import observations
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.errors import InvalidInput
-from trustvlm.scoring.vectors import unit_rows
+from trustvlm.scoring.vectors import SAME_IMAGE, unit_rows
 from trustvlm.service.inputs.labelled import Observed
-from trustvlm.service.memory.support_prints import SAME_IMAGE
 from trustvlm.service.query.claims.resolve import claims_of
 from trustvlm.service.query.context import Context
 from trustvlm.service.query.judge import Columns

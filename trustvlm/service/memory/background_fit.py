@@ -12,8 +12,8 @@ from trustvlm.catalog.catalog import Catalog
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.errors import Damaged, TrustVLMError
 from trustvlm.service.memory.support_fit import refit, renew
-from trustvlm.service.memory.thresholds import Thresholds
 from trustvlm.system.background import Failures
+from trustvlm.types.thresholds import Thresholds
 
 __all__ = ["BackgroundFit"]
 
@@ -60,6 +60,10 @@ class BackgroundFit:
                 self._thread.start()
             self._changed.notify()
 
+    def refit(self, space: str) -> None:
+        """Refit the space `space` now, in the caller's thread."""
+        refit(self._catalog, space, self._thresholds)
+
     def close(self) -> None:
         """Do what is waiting, then end."""
         with self._changed:
@@ -72,7 +76,7 @@ class BackgroundFit:
         while (space := self._next()) is not None:
             with self._failures.logged():
                 try:
-                    refit(self._catalog, space, self._thresholds)
+                    self.refit(space)
                 except TrustVLMError as error:
                     log.warning(_FAILED, space, error)
 

@@ -25,7 +25,7 @@ from trustvlm.index.snapshot import sweep
 from trustvlm.service.memory.attributes.files import AttributeFiles
 from trustvlm.service.memory.discriminant.discriminants import Discriminants
 from trustvlm.service.memory.discriminant.space_discriminant import SpaceDiscriminant
-from trustvlm.service.memory.reading import Reading, SpaceState
+from trustvlm.service.memory.reading import Reading
 from trustvlm.service.memory.shared.shared_snapshots import SharedSnapshots
 from trustvlm.service.memory.snapshots import (
     Content,
@@ -36,12 +36,12 @@ from trustvlm.service.memory.snapshots import (
     snapshot_key,
     write,
 )
-from trustvlm.service.memory.space_cache import SpaceCache, SpaceView
+from trustvlm.service.memory.space_cache import KeptState, SpaceCache, SpaceView
 from trustvlm.service.memory.space_memo import SpaceMemo
 from trustvlm.service.memory.support_index import SupportIndexes
-from trustvlm.service.memory.thresholds import Thresholds
 from trustvlm.system.background import Failures
 from trustvlm.system.fault_points import reached
+from trustvlm.types.thresholds import Thresholds
 
 __all__ = ["CacheRegistry"]
 
@@ -109,7 +109,7 @@ class CacheRegistry:
                     f"{path} may hold what was purged, and cannot be deleted: {error.strerror}"
                 ) from error
 
-    def kept(self, name: str) -> SpaceState | None:
+    def kept(self, name: str) -> KeptState | None:
         """The space `name` as a call left it in memory, if nothing was committed since."""
         version, cache = self._catalog.version(), self._by_name.get(normal(name))
         state = None if version is None or cache is None else cache.state
@@ -117,7 +117,7 @@ class CacheRegistry:
             return None
         return state
 
-    def state(self, connection: Connection, epoch: str, name: str, version: Hashable) -> SpaceState:
+    def state(self, connection: Connection, epoch: str, name: str, version: Hashable) -> KeptState:
         """The space `name` at the transaction's revision. The caller holds :meth:`lock`, and took
         the catalog's version before the transaction began."""
         space = spaces.find(connection, name)
@@ -132,7 +132,7 @@ class CacheRegistry:
         view = cache.view(space)
         state = self.kept(name)
         if state is None or state.version != version:  # else nothing was committed in between
-            state = cache.state = SpaceState(name, version, view, self.memo(view))
+            state = cache.state = KeptState(name, version, view, self.memo(view))
         if not self._catalog.read_only and self._due(cache, view):
             cache.state = None  # the next call looks whether it was written
             self._write_soon(view)

@@ -3,36 +3,16 @@ needed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from trustvlm.service.memory.space_cache import SpaceView
-from trustvlm.service.memory.space_memo import SpaceMemo
+from trustvlm.service.memory.space_cache import KeptState
 
-__all__ = ["Reading", "SpaceState"]
+__all__ = ["Reading"]
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, eq=False)
-class SpaceState:
-    """A space at one state of the catalog.
-
-    Attributes:
-        name: the space's name as the call spelled it. version: of the catalog, see
-            :meth:`Catalog.version`; None where it is not comparable.
-        view: the space. memo: what was computed of it, at any revision.
-        values: what was computed from this state, by the name of the value.
-    """
-
-    name: str
-    version: Hashable
-    view: SpaceView
-    memo: SpaceMemo
-    values: dict[str, Any] = field(default_factory=dict)
 
 
 class Reading:
@@ -42,7 +22,7 @@ class Reading:
         state: the space. begin: gives a transaction at exactly that state.
     """
 
-    def __init__(self, state: SpaceState, begin: Callable[[], Connection]) -> None:
+    def __init__(self, state: KeptState, begin: Callable[[], Connection]) -> None:
         self.view, self.memo = state.view, state.memo
         self._values, self._begin = state.values, begin
         self._connection: Connection | None = None

@@ -8,8 +8,9 @@ from a snapshot file and the rows since.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection
@@ -24,13 +25,11 @@ from trustvlm.index.string_table import NameTable
 from trustvlm.service.memory.aliases import Aliases
 from trustvlm.service.memory.pass_device import pass_device
 from trustvlm.service.memory.snapshots import Loaded
+from trustvlm.service.memory.space_memo import SpaceMemo
 from trustvlm.system.fault_points import reached
 from trustvlm.types.arrays import Int64s
 
-if TYPE_CHECKING:
-    from trustvlm.service.memory.reading import SpaceState
-
-__all__ = ["SpaceCache", "SpaceView"]
+__all__ = ["KeptState", "SpaceCache", "SpaceView"]
 
 COMPACT_SHARE, COMPACT_ROWS = 0.25, 1024
 """Dead rows are dropped when they exceed both."""
@@ -63,6 +62,24 @@ class SpaceView:
     aliases: Aliases
 
 
+@dataclass(frozen=True, eq=False)
+class KeptState:
+    """A space at one state of the catalog.
+
+    Attributes:
+        name: the space's name as the call spelled it. version: of the catalog, see
+            :meth:`Catalog.version`; None where it is not comparable.
+        view: the space. memo: what was computed of it, at any revision.
+        values: what was computed from this state, by the name of the value.
+    """
+
+    name: str
+    version: Hashable
+    view: SpaceView
+    memo: SpaceMemo
+    values: dict[str, Any] = field(default_factory=dict)
+
+
 class SpaceCache:
     """The derived state of one space: text prototypes, prototypes, their index, and the labels'
     names.
@@ -81,7 +98,7 @@ class SpaceCache:
         self.mapped = loaded is not None and loaded.mapped
         self._device = pass_device(device)
         self._view: SpaceView | None = None
-        self.state: SpaceState | None = None
+        self.state: KeptState | None = None
         if loaded is None:
             dim = space.verifier_dim
             needed = not self.recipe.exact or device != "cpu"

@@ -27,8 +27,8 @@ from trustvlm.scoring.prototypes import leave_one_out
 from trustvlm.scoring.vectors import unit_rows
 from trustvlm.service.memory.discriminant.support_text import support_logits
 from trustvlm.service.memory.space_cache import SpaceView
-from trustvlm.service.memory.thresholds import Thresholds
 from trustvlm.types.arrays import Float32s, Int64s
+from trustvlm.types.thresholds import Thresholds
 
 __all__ = [
     "FitMemo",

@@ -13,15 +13,11 @@ from sqlalchemy import Connection
 from trustvlm.catalog.rows import counts, supports
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.upkeep import purge
-from trustvlm.scoring.vectors import unit_rows
+from trustvlm.scoring.vectors import SAME_IMAGE, unit_rows
 from trustvlm.service.memory.reading import Reading
 from trustvlm.types.arrays import Float32s, Float64s, Floats, Int64s
 
-__all__ = ["MOST_COMPARED", "SAME_IMAGE", "SupportPrints", "equal_others"]
-
-SAME_IMAGE = 1.0 - 1e-6
-"""Cosine at and above which two embeddings count as the same picture: equal but for float32
-rounding."""
+__all__ = ["MOST_COMPARED", "SupportPrints", "equal_others"]
 
 MOST_COMPARED = 50_000
 """In a space with more support images none is compared, because reading all of them would make a

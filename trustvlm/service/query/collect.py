@@ -17,9 +17,9 @@ from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.store.bulk import slices
 from trustvlm.errors import InvalidInput
 from trustvlm.service.home.home import Home
+from trustvlm.service.home.names import source_text
 from trustvlm.service.home.pictures import Picture
 from trustvlm.service.inputs.encode import raw_queries
-from trustvlm.service.inputs.names import source_text
 from trustvlm.types import Queries
 from trustvlm.types.arrays import Float32s
 

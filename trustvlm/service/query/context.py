@@ -13,11 +13,10 @@ from sqlalchemy import Connection
 from trustvlm.catalog.rows.labels import competitors, name_hash
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.scoring.image_evidence import BACKGROUND
-from trustvlm.service.home.home import Home
+from trustvlm.service.home.home import Home, Reading
 from trustvlm.service.memory.attributes.columns import memo_of
 from trustvlm.service.memory.discriminant.space_discriminant import SpaceDiscriminant
 from trustvlm.service.memory.label_subset import LabelChoice, Subset, subset_of
-from trustvlm.service.memory.reading import Reading
 from trustvlm.service.memory.space_cache import SpaceView
 from trustvlm.service.memory.support_fit import FitMemo, SupportFit, current_fit
 from trustvlm.types.arrays import Bools, Float32s, Int64s

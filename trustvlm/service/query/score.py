@@ -15,11 +15,10 @@ from trustvlm.errors import InvalidInput
 from trustvlm.reading.claims import claimed_names
 from trustvlm.scoring.rules import Rule, require_images, resolve_parameters
 from trustvlm.service.home.calibrations import in_force
-from trustvlm.service.home.home import Home
+from trustvlm.service.home.home import Home, Reading
 from trustvlm.service.inputs.encode import ImageQueries, encoded, unit_queries
 from trustvlm.service.memory.label_subset import LabelChoice, subset_of
 from trustvlm.service.memory.passes import ROUNDED_ERROR
-from trustvlm.service.memory.reading import Reading
 from trustvlm.service.memory.space_cache import SpaceView
 from trustvlm.service.memory.support_prints import equal_others
 from trustvlm.service.memory.taxonomy.space_tree import SpaceTree

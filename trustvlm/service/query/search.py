@@ -14,13 +14,12 @@ from trustvlm.index.faiss_store import EXACT_ERROR
 from trustvlm.index.live import IndexView
 from trustvlm.index.rows import RowView
 from trustvlm.reading.claims import no_claims
-from trustvlm.service.home.home import Home
+from trustvlm.service.home.home import Home, Reading
 from trustvlm.service.inputs.encode import ImageQueries, encoded, unit_queries
 from trustvlm.service.memory.attributes.columns import described
 from trustvlm.service.memory.attributes.masks import prototypes_among, supports_among
 from trustvlm.service.memory.label_subset import Subset, subset_of
 from trustvlm.service.memory.passes import nearest_rows
-from trustvlm.service.memory.reading import Reading
 from trustvlm.service.memory.space_cache import SpaceView
 from trustvlm.types import Hits, Queries
 from trustvlm.types.arrays import Bools, Float32s, Floats, Int64s

@@ -10,9 +10,8 @@ from trustvlm.catalog.rows import observations
 from trustvlm.catalog.rows.observations import Pool
 from trustvlm.scoring.vectors import unit_rows
 from trustvlm.service.home.calibrations import in_force
-from trustvlm.service.home.home import Home
+from trustvlm.service.home.home import Home, Reading
 from trustvlm.service.inputs.labelled import are_supports
-from trustvlm.service.memory.reading import Reading
 from trustvlm.service.query.score import verdicts_of
 from trustvlm.types import Queries
 from trustvlm.types.arrays import Float64s, Int64s

@@ -25,7 +25,6 @@ from trustvlm.errors import Busy, Conflict, InvalidInput, NotFound
 from trustvlm.service.home.home import Home
 from trustvlm.service.home.only_one import only_one
 from trustvlm.service.inputs.space_encoders import encodes_texts
-from trustvlm.service.memory.support_fit import refit
 from trustvlm.service.reembed.sources import Sources
 from trustvlm.service.reembed.stage import Progress, stage_changes, stage_observations
 from trustvlm.service.registration.spaces import check_scale, pinned
@@ -165,7 +164,7 @@ def cut_over(
             continue
         with home.catalog.read() as connection:
             missing = _require_complete(connection, name, job, drop_missing)
-        refit(home.catalog, name + spaces.STAGED, home.thresholds)
+        home.background_fit.refit(name + spaces.STAGED)
         if (result := _replace(home, name, job, missing)) is not None:
             home.caches.forget(name)
             return result

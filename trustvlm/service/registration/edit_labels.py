@@ -20,8 +20,8 @@ from trustvlm.errors import Conflict, InvalidInput, NotFound
 from trustvlm.scoring.prototypes import text_prototype
 from trustvlm.scoring.vectors import as_matrix
 from trustvlm.service.home.home import Home
+from trustvlm.service.home.names import check_name
 from trustvlm.service.home.purge import purge_label
-from trustvlm.service.inputs.names import check_name
 from trustvlm.service.inputs.space_encoders import (
     cut_message,
     encode_prompts,

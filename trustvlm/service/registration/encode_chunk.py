@@ -24,8 +24,8 @@ from trustvlm.encoders import (
 from trustvlm.reading.sets.rows import with_place
 from trustvlm.service.home import originals
 from trustvlm.service.home.home import Home
+from trustvlm.service.home.names import source_text
 from trustvlm.service.inputs.encode import encode_for
-from trustvlm.service.inputs.names import source_text
 from trustvlm.service.inputs.space_encoders import encode_prompts, encoder_of, prompts_of
 from trustvlm.service.registration.plan import PlannedLabel, text_prototypes
 from trustvlm.types.arrays import Float32s

@@ -16,7 +16,7 @@ from trustvlm.encoders import preset as preset_named
 from trustvlm.errors import InvalidInput
 from trustvlm.index.recipe import load_recipe
 from trustvlm.service.home.home import Home
-from trustvlm.service.inputs.names import MAX_PROMPT, check_characters, check_space_name
+from trustvlm.service.home.names import MAX_PROMPT, check_characters, check_space_name
 from trustvlm.service.inputs.space_encoders import encodes_images, encodes_texts
 from trustvlm.types import SpaceRow
 from trustvlm.types.arrays import texts

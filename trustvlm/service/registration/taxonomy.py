@@ -12,7 +12,7 @@ from trustvlm.catalog.rows.taxonomy import edges
 from trustvlm.catalog.store.names import brief
 from trustvlm.errors import Conflict, InvalidInput, NotFound
 from trustvlm.service.home.home import Home
-from trustvlm.service.inputs.names import check_name
+from trustvlm.service.home.names import check_name
 from trustvlm.types.messages.commands import suggested
 from trustvlm.types.messages.meant import likest
 from trustvlm.types.taxonomy import Taxonomy, TreeNode

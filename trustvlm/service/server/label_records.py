@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from trustvlm.catalog.rows import label_pages, labels
-from trustvlm.service.home.home import Home
-from trustvlm.service.memory.reading import Reading
+from trustvlm.service.home.home import Home, Reading
 from trustvlm.service.query.stored import (
     PredictedImages,
     label_predictions,

@@ -15,9 +15,8 @@ from trustvlm.catalog.rows.support import images as support_images
 from trustvlm.catalog.rows.support.images import Shown
 from trustvlm.errors import InvalidInput
 from trustvlm.scoring.discriminant.suspicion import FLAG, noise_share, wrong_probability
-from trustvlm.service.home.home import Home
+from trustvlm.service.home.home import Home, Reading
 from trustvlm.service.inputs.labelled import Observed, observe, truth_ids
-from trustvlm.service.memory.reading import Reading
 from trustvlm.service.support.pool import GivenImages, Pool
 from trustvlm.service.support.suspects import Judged, judged
 from trustvlm.types import Queries

@@ -19,10 +19,10 @@ from trustvlm.scoring.proposals import chosen_images, same_neighbours
 from trustvlm.scoring.rules import DEFAULT_RULE, resolve_parameters
 from trustvlm.scoring.vectors import unit_rows
 from trustvlm.service.home.home import Home
+from trustvlm.service.home.names import source_text
 from trustvlm.service.home.pictures import Picture
 from trustvlm.service.inputs.encode import encoded, raw_queries
 from trustvlm.service.inputs.labelled import are_supports
-from trustvlm.service.inputs.names import source_text
 from trustvlm.service.query.context import Context, context_of
 from trustvlm.service.query.decide import UNKNOWN_RATE, is_unknown
 from trustvlm.service.query.judge import judge_all

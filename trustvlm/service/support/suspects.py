@@ -25,9 +25,9 @@ from trustvlm.scoring.discriminant.whitening import (
     whitening,
 )
 from trustvlm.scoring.vectors import unit_rows
-from trustvlm.service.memory.thresholds import Thresholds
 from trustvlm.service.support.pool import Block, Pool
 from trustvlm.types.arrays import Bools, Float32s, Float64s, Int64s
+from trustvlm.types.thresholds import Thresholds
 
 __all__ = ["Judged", "judged"]
 

@@ -21,7 +21,6 @@ from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.rows.taxonomy.edges import edges, latest
 from trustvlm.errors import Conflict
 from trustvlm.service.home.home import Home
-from trustvlm.service.home.work_folder import unwritable, work_folder
 from trustvlm.service.transfer.export_format import (
     LABELS,
     MANIFEST,
@@ -34,8 +33,9 @@ from trustvlm.service.transfer.export_format import (
     support_schema,
     taxonomy_schema,
 )
-from trustvlm.system.durable import sync
 from trustvlm.system.fault_points import reached
+from trustvlm.system.files.durable import sync
+from trustvlm.system.files.work_folder import unwritable, work_folder
 from trustvlm.types.backups import Exported
 
 if TYPE_CHECKING:

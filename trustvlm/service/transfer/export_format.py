@@ -18,7 +18,7 @@ from pydantic.dataclasses import dataclass
 from trustvlm.encoders import parse_spec
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.index.recipe import load_recipe
-from trustvlm.service.inputs.names import check_space_name
+from trustvlm.service.home.names import check_space_name
 from trustvlm.service.registration.spaces import check_scale, check_templates
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from trustvlm.catalog.store.vectors import pack
 from trustvlm.catalog.upkeep import copy_catalog, purge
 from trustvlm.errors import InvalidInput
 from trustvlm.service.home.home import Home
-from trustvlm.service.inputs.names import check_space_name
+from trustvlm.service.home.names import check_space_name
 from trustvlm.service.registration.plan import CHUNK_BYTES, chunked
 from trustvlm.service.registration.prototypes import prototype_of, renew_prototypes
 from trustvlm.service.registration.taxonomy import check_acyclic

@@ -18,7 +18,7 @@ from trustvlm.catalog.rows.supports import NewSupport
 from trustvlm.errors import InvalidInput, NotFound, Unavailable
 from trustvlm.reading.parquet import ParquetFacts, read_batches
 from trustvlm.scoring.vectors import as_matrix
-from trustvlm.service.inputs.names import MAX_PROMPT, check_name
+from trustvlm.service.home.names import MAX_PROMPT, check_name
 from trustvlm.service.transfer.export import digest_of
 from trustvlm.service.transfer.export_format import (
     LABELS,

@@ -190,7 +190,7 @@ class Source:
     ) -> list[LabelInput]:
         """Labels with their support images, and `others` without. Raises InvalidInput: a name that
         no label may have."""
-        from trustvlm.service.inputs.names import check_name
+        from trustvlm.service.home.names import check_name
         from trustvlm.types import LabelInput
 
         labels = {label.name: label for label in images}

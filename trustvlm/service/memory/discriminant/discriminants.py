@@ -24,8 +24,8 @@ from trustvlm.service.memory.shared.shared_snapshots import SharedSnapshots
 from trustvlm.service.memory.snapshots import snapshot_key
 from trustvlm.service.memory.space_cache import SpaceView
 from trustvlm.service.memory.space_memo import SpaceMemo
-from trustvlm.service.memory.thresholds import Thresholds
 from trustvlm.system.background import Failures
+from trustvlm.types.thresholds import Thresholds
 
 __all__ = ["Discriminants"]
 

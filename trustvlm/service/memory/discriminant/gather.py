@@ -18,8 +18,8 @@ from trustvlm.scoring.discriminant.whitening import LeftOutImages, Scatter
 from trustvlm.scoring.vectors import unit_rows
 from trustvlm.service.memory.discriminant.support_text import seen_images
 from trustvlm.service.memory.support_fit import Sample, sample_of
-from trustvlm.service.memory.thresholds import Thresholds
 from trustvlm.types.arrays import Float32s, Float64s, Int64s
+from trustvlm.types.thresholds import Thresholds
 
 __all__ = ["DiscriminantSample", "classifier_tower", "discriminant_sample", "text_of", "tower_of"]
 

@@ -21,8 +21,8 @@ from trustvlm.service.memory.discriminant.gather import (
     text_of,
     tower_of,
 )
-from trustvlm.service.memory.thresholds import Thresholds
 from trustvlm.types.arrays import Float32s, Int64s
+from trustvlm.types.thresholds import Thresholds
 
 __all__ = ["SpaceDiscriminant", "up_to_date"]
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from trustvlm.scoring.rules import RULES, Rule
 from trustvlm.service.home.calibrations import in_force
-from trustvlm.service.memory.reading import Reading
+from trustvlm.service.home.home import Reading
 from trustvlm.service.memory.support_prints import equal_others
 from trustvlm.service.query.claims.judge_claims import about_claims
 from trustvlm.service.query.claims.resolve import Claims

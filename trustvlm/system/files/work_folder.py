@@ -18,8 +18,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from trustvlm.errors import Conflict, InvalidInput, NotFound, ReadOnly, Unavailable
-from trustvlm.system.durable import sync
 from trustvlm.system.fault_points import reached
+from trustvlm.system.files.durable import sync
 
 __all__ = ["exchange", "put", "unwritable", "work_folder"]
 

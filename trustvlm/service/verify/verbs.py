@@ -1,0 +1,57 @@
+"""The verbs that keep a home in order, each a line over the file that does it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from trustvlm.service.home.open_home import OpenHome
+from trustvlm.service.home.purge import purge_removed
+from trustvlm.service.verify.verify import verify
+from trustvlm.types.backups import Scrubbed
+from trustvlm.types.verification import VerifyReport
+
+__all__ = ["UpkeepVerbs"]
+
+
+class UpkeepVerbs(OpenHome):
+    """Purge what was removed, and check and repair what is stored."""
+
+    def purge(self, *, older_than: timedelta | None = None) -> int:
+        """Delete for good the rows that were removed, or put into quarantine, before the undo
+        window (or `older_than`); their number. Earlier backups keep them."""
+        return purge_removed(self._writable(), older_than)
+
+    def scrub(self) -> Scrubbed | None:
+        """Write the files of a catalog in PostgreSQL again, so that they keep nothing of what was
+        purged; what that did. None for a catalog in a file, which keeps nothing of it anyway.
+
+        For a maintenance window: a table is locked, for readers too, while it is written, and
+        needs its room twice. What purged bytes it does not reach: docs/scale-out.md.
+
+        Raises:
+            Busy: a table was in use for too long, or a transaction still sees purged rows.
+        """
+        return self._writable().catalog.reclaim(rewrite=True)
+
+    def verify(
+        self,
+        space: str | None = None,
+        *,
+        repair: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> VerifyReport:
+        """Check that every row and snapshot of a space, or of the home, is as it was written, and
+        that they agree.
+
+        Args:
+            repair: build again what is derived, and put damaged rows into quarantine; nothing is
+                deleted. The report then lists the repairs and the remaining damage.
+            progress: called with (rows checked, rows in all).
+
+        Raises:
+            NotFound. ReadOnly: a repair of a home that cannot be written.
+        """
+        return verify(
+            self._writable() if repair else self._ready(), space, mend=repair, progress=progress
+        )

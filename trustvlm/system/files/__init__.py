@@ -1,0 +1,1 @@
+"""Files and folders of this machine: durable, complete or not at all, and where they are."""
