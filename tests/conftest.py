@@ -12,6 +12,7 @@ import back_ends
 import hypothesis
 import postgres
 import pytest
+import quick_homes
 from cli_runner import Cli
 from numbered import create, label
 from worlds import World
@@ -47,6 +48,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     both = ["sqlite", pytest.param("postgresql", marks=marks)]
     shared = "shared_back_end" in metafunc.fixturenames
     metafunc.parametrize("shared_back_end" if shared else "back_end", both, indirect=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_new_homes() -> Iterator[None]:
+    """Tables of new homes from a script, see tests/support/quick_homes.py."""
+    with pytest.MonkeyPatch.context() as patch:
+        quick_homes.install(patch)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
 import pytest
 from crash_child import backup_of, furnished, restored_of, tour_of
@@ -43,6 +42,7 @@ from crash_state import (
     require_whole,
     states_after,
 )
+from forked import Child
 
 import trustvlm
 from trustvlm.service.backup.restore import check_backup
@@ -56,16 +56,11 @@ WORKERS = int(os.environ.get("TRUSTVLM_TEST_WORKERS", "2"))
 
 
 def start(
-    *arguments: object, fault: str = "", stderr: IO[str] | int = subprocess.PIPE, **environment: str
-) -> subprocess.Popen[str]:
+    *arguments: object, fault: str = "", stderr: int | None = None, **environment: str
+) -> Child:
+    """Begin the child; `stderr`: a descriptor, as a rule kept for `communicate`."""
     given = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TRUSTVLM_FAULT": fault}
-    return subprocess.Popen(
-        [sys.executable, str(CHILD), *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=stderr,
-        text=True,
-        env=os.environ | given | environment,
-    )
+    return Child([str(CHILD), *map(str, arguments)], os.environ | given | environment, stderr)
 
 
 @dataclass
@@ -426,10 +421,9 @@ class Life:
             "random",
             self.chance.getrandbits(32),
             self.first,
-            stderr=errors,
+            stderr=errors.fileno(),
             **environment,
         )
-        assert child.stdout is not None
         for _ in range(self.chance.choice((1, 2, 3, 5, 8, 13, 21, 34))):
             told.hear(child.stdout.readline())
         time.sleep(self.chance.random() * self.chance.choice((0.005, 0.05)))  # anywhere in a change
@@ -439,7 +433,7 @@ class Life:
         ):  # not communicate(): it forgets what readline() read ahead
             told.hear(line)
         assert child.wait(TIMEOUT_S) == -9, self.home.with_name("stderr").read_text()
-        child.stdout.close()
+        child.close()
         errors.close()
         self.state = told.require(self.home)
         self.struck[what_of(told.op)] += 1
@@ -556,7 +550,6 @@ def kill_in_turns(place: Path, what: str, kills: int, seed: int) -> list[Path]:
         if what == "upgrade":
             shutil.copy(place / "old.sqlite3", work)
         child = start(work, what)
-        assert child.stdout is not None
         for _ in range(2 * chance.randint(1, 3)):  # R, B, D, B, …: stop after a B
             line = child.stdout.readline()
         assert line.startswith("B")

@@ -12,9 +12,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TextIO
@@ -39,16 +40,23 @@ def _zygote(_: int) -> socket.socket:
 
 
 class Child:
-    """A running child; `command`: a file of Python and its arguments."""
+    """A running child; `command`: a file of Python, or "-m" and a module, and its arguments.
+    `stderr`: a descriptor; None: it is kept, for :meth:`communicate`."""
 
-    def __init__(self, command: Sequence[str], environment: dict[str, str]) -> None:
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str], stderr: int | None = 2
+    ) -> None:
+        self._errors = tempfile.TemporaryFile("w+") if stderr is None else None  # noqa: SIM115
         stdin, to_child = os.pipe()
         from_child, stdout = os.pipe()
-        status, told = os.pipe()
-        request = {"command": [*command], "environment": environment, "folder": str(Path.cwd())}
-        given = [stdin, stdout, told]
-        socket.send_fds(_zygote(os.getpid()), [json.dumps(request).encode()], given)
-        for descriptor in given:
+        status, to_status = os.pipe()
+        request = {
+            "command": [*command], "environment": {**environment}, "folder": str(Path.cwd()),
+        }  # fmt: skip
+        message = json.dumps(request).encode()
+        errors = self._errors.fileno() if stderr is None else stderr
+        socket.send_fds(_zygote(os.getpid()), [message], [stdin, stdout, errors, to_status])
+        for descriptor in (stdin, stdout, to_status):
             os.close(descriptor)
         self.stdin: TextIO = os.fdopen(to_child, "w")
         self.stdout: TextIO = os.fdopen(from_child)
@@ -72,15 +80,23 @@ class Child:
             raise subprocess.TimeoutExpired("a child", timeout or 0)
         return code
 
-    def communicate(self, text: str = "", timeout: float | None = None) -> tuple[str, None]:
-        """Write `text`, close stdin, and read to the end. Raises subprocess.TimeoutExpired."""
+    def communicate(self, text: str = "", timeout: float | None = None) -> tuple[str, str]:
+        """Write `text`, close stdin, and read stdout and what was kept of stderr to the end. Raises
+        subprocess.TimeoutExpired."""
         deadline = time.monotonic() + (timeout or 3_600)
         with contextlib.suppress(BrokenPipeError):
             self.stdin.write(text)
             self.stdin.close()
         output = self._drained(deadline)
         self.wait(max(0.0, deadline - time.monotonic()))
-        return output, None
+        return output, self._said()
+
+    def _said(self) -> str:
+        if self._errors is None:
+            return ""
+        with self._errors:
+            self._errors.seek(0)
+            return self._errors.read()
 
     def _drained(self, deadline: float) -> str:
         read: list[str] = []
@@ -105,12 +121,17 @@ class Child:
         """Ask it to end."""
         self.send_signal(signal.SIGTERM)
 
+    def close(self) -> None:
+        """Close the pipes to it."""
+        for stream in (self.stdout, self.stdin, self._errors):
+            if stream is not None:
+                stream.close()
+
     def __enter__(self) -> Child:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: object, trace: TracebackType | None
     ) -> None:
-        for stream in (self.stdout, self.stdin):
-            stream.close()
+        self.close()
         self.wait()

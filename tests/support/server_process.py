@@ -12,25 +12,23 @@ from pathlib import Path
 
 import httpx
 from cli_runner import COMMAND, without_home_variables
+from forked import Child
 
 
 @contextmanager
 def server(
     home: Path, *options: str, log: Path | None = None, fault: str = ""
-) -> Iterator[tuple[subprocess.Popen[str], str]]:
+) -> Iterator[tuple[Child, str]]:
     """A server process, and its address; `fault`: see :mod:`trustvlm.system.fault_points`."""
-    command = [*COMMAND, "--home", str(home), "serve", "--port", "0", *options]
+    command = [*COMMAND[1:], "--home", str(home), "serve", "--port", "0", *options]
     errors = (log or home.with_suffix(".log")).open("w")
     environment = without_home_variables() | ({"TRUSTVLM_FAULT": fault} if fault else {})
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
-    )
+    process = Child(command, environment, errors.fileno())
     try:
-        assert process.stdout is not None
         greeting = process.stdout.readline()
-        found = re.search(r"http://127\.0\.0\.1:\d+", greeting)
-        assert found, greeting
-        yield process, found[0]
+        address = re.search(r"http://127\.0\.0\.1:\d+", greeting)
+        assert address, greeting
+        yield process, address[0]
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
@@ -39,8 +37,7 @@ def server(
             except subprocess.TimeoutExpired:
                 process.kill()
         process.wait(30)
-        assert process.stdout is not None
-        process.stdout.close()
+        process.close()
         errors.close()
 
 

@@ -1,12 +1,13 @@
 """A process that has imported what children import, and forks them: a child begins in milliseconds.
 
 `python zygote.py SOCKET`: each message on the socket is JSON (the words of the command, environment
-and folder) with three descriptors: the child's stdin and stdout, and a pipe for its process id and,
-later, its exit code.
+and folder) with four descriptors: the child's stdin, stdout and stderr, and a pipe for its process
+id and, later, its exit code. The command is a file of Python or "-m" and a module, with arguments.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import runpy
@@ -18,14 +19,17 @@ from pathlib import Path
 import numpy as np  # noqa: F401
 import pytest  # noqa: F401
 
-import trustvlm.service  # noqa: F401
+import trustvlm.cli.root
+import trustvlm.http.app
+import trustvlm.http.run  # noqa: F401
 from trustvlm.service.service import TrustService  # noqa: F401
+from trustvlm.system import fault_points
 
 
 def serve(requests: socket.socket) -> None:
     """Fork a child for each message, until the other end is closed."""
     while True:
-        message, descriptors, _, _ = socket.recv_fds(requests, 1 << 20, 3)
+        message, descriptors, _, _ = socket.recv_fds(requests, 1 << 20, 4)
         if not message:
             return
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # attendants need no burial
@@ -39,33 +43,41 @@ def serve(requests: socket.socket) -> None:
             os.close(descriptor)
 
 
-def attend(request: dict[str, object], stdin: int, stdout: int, status: int) -> None:
+def attend(request: dict[str, object], *descriptors: int) -> None:
     """Fork the child, say its process id, wait for it, and say its exit code."""
+    *streams, status = descriptors
     child = os.fork()
     if not child:
         os.close(status)
-        become(request, stdin, stdout)
+        become(request, *streams)
         return
-    os.close(stdin)
-    os.close(stdout)
+    for stream in streams:
+        os.close(stream)
     os.write(status, f"{child}\n".encode())
     _, code = os.waitpid(child, 0)
     os.write(status, f"{os.waitstatus_to_exitcode(code)}\n".encode())
     os._exit(0)
 
 
-def become(request: dict[str, object], stdin: int, stdout: int) -> None:
-    """Run a file as Python runs a script."""
-    for given, own in ((stdin, 0), (stdout, 1)):
-        os.dup2(given, own)
-        os.close(given)
-    sys.stdin, sys.stdout = os.fdopen(0), os.fdopen(1, "w")
+def become(request: dict[str, object], *streams: int) -> None:
+    """Run a file as Python runs a script, or a module as `python -m` does."""
+    for descriptor, standard in zip(streams, (0, 1, 2), strict=True):
+        os.dup2(descriptor, standard)
+        os.close(descriptor)
+    sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w")
     os.environ.clear()
     os.environ.update(request["environment"])  # type: ignore[call-overload]
     os.chdir(str(request["folder"]))
-    sys.argv = list(request["command"])  # type: ignore[call-overload]
-    sys.path[0] = str(Path(sys.argv[0]).parent)
-    runpy.run_path(sys.argv[0], run_name="__main__")
+    importlib.reload(fault_points)  # it reads the environment at import
+    first, *others = list(request["command"])  # type: ignore[call-overload]
+    if first == "-m":
+        sys.argv = others
+        sys.path[0] = str(Path.cwd())
+        runpy.run_module(others[0], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = [first, *others]
+        sys.path[0] = str(Path(first).parent)
+        runpy.run_path(first, run_name="__main__")
 
 
 if __name__ == "__main__":
