@@ -4,17 +4,22 @@ images."""
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import back_ends
 import hypothesis
 import postgres
 import pytest
-import quick_homes
+import quick_catalogs
 from cli_runner import Cli
 from numbered import create, label
+from served_client import application, client_of
 from worlds import World
 
 import trustvlm
@@ -25,16 +30,28 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
     [str(SUPPORT), str(SUPPORT.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
 )
 
+MEMORY = Path("/dev/shm")
+if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 << 30:
+    # Homes in memory: tests make thousands, and each write to one waits for the disk.
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
 # An example's time is the machine's business: on a busy one 0.2 s go by in any of them.
 hypothesis.settings.register_profile("trustvlm", deadline=None)
 hypothesis.settings.load_profile("trustvlm")
 
+_NO_PARAMETERS = SimpleNamespace(params={})
 LONGEST = ("test_pages.py", "test_demo.py", "test_reproduction.py")
 """Files that take a minute begin first, so that no worker ends with one of them."""
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name not in LONGEST)
+    for item in items:
+        # A client sends what the library would do: over PostgreSQL that is shown once, without it.
+        values = [*getattr(item, "callspec", _NO_PARAMETERS).params.values()]
+        if "postgresql" in values and "client" in values:
+            item.add_marker(pytest.mark.slow)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -51,10 +68,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def quick_new_homes() -> Iterator[None]:
-    """Tables of new homes from a script, see tests/support/quick_homes.py."""
+def quickly_opened_catalogs() -> Iterator[None]:
+    """See tests/support/quick_catalogs.py."""
     with pytest.MonkeyPatch.context() as patch:
-        quick_homes.install(patch)
+        quick_catalogs.install(patch)
         yield
 
 
@@ -136,6 +153,19 @@ def cli(tmp_path: Path) -> Cli:
 def service(tmp_path: Path) -> Iterator[trustvlm.TrustService]:
     with trustvlm.open(tmp_path / "home", create=True) as opened:
         yield opened
+
+
+@pytest.fixture(params=["library", "client"])
+def verbs(
+    request: pytest.FixtureRequest, back_end: back_ends.BackEnd, tmp_path: Path
+) -> Iterator[Any]:
+    """The verbs of a service on a fresh home, and of a client of one."""
+    with ExitStack() as stack:
+        if request.param == "library":
+            yield stack.enter_context(trustvlm.open(tmp_path / "home", create=True))
+        else:
+            app = stack.enter_context(application(tmp_path / "home"))
+            yield stack.enter_context(client_of(app))
 
 
 @pytest.fixture

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from cli_runner import Cli
-from served_client import application, client_of
 
 import trustvlm
 from trustvlm import Filter, LabelInput, Queries
@@ -40,15 +38,10 @@ def filled(service: Any) -> Any:
     return service
 
 
-@pytest.fixture(params=["library", "client"])
-def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
+@pytest.fixture
+def service(verbs: Any) -> Any:
     """A home with 30 labels, or a client of one."""
-    if request.param == "library":
-        with trustvlm.open(tmp_path / "home", create=True) as home:
-            yield filled(home)
-    else:
-        with application(tmp_path / "home") as app, client_of(app) as client:
-            yield filled(client)
+    return filled(verbs)
 
 
 def queries(n: int = 5, seed: int = 1) -> Queries:
@@ -114,52 +107,53 @@ def supports(service: Any) -> dict[int, tuple[dict[str, Any], str, int]]:
     return rows
 
 
-def exact(service: Any, fits: Any, asked: Any, k: int) -> list[list[int]]:
+def exact(
+    rows: dict[int, tuple[dict[str, Any], str, int]], fits: Any, given: Any, k: int
+) -> list[list[int]]:
     """Ids of the nearest support images by hand."""
-    rows = supports(service)
     vectors = {}
     for of in {name for _, name, _ in rows.values()}:
         ids = sorted(key for key, (_, name, _) in rows.items() if name == of)
-        given = np.asarray(label(int(of[1:])).image_vectors)
-        vectors |= dict(zip(ids, given / np.linalg.norm(given, axis=1)[:, None], strict=True))
+        images = np.asarray(label(int(of[1:])).image_vectors)
+        vectors |= dict(zip(ids, images / np.linalg.norm(images, axis=1)[:, None], strict=True))
     ids = [key for key, (attributes, _, _) in rows.items() if fits(attributes)]
-    found = []
-    for query in asked:
+    nearest = []
+    for query in given:
         ranked = sorted(ids, key=lambda key: (-float(vectors[key] @ query), key))[:k]
-        found.append([*ranked, *[-1] * (k - len(ranked))])
-    return found
+        nearest.append([*ranked, *[-1] * (k - len(ranked))])
+    return nearest
 
 
-@pytest.mark.parametrize(
-    ("chosen", "fits"),
-    [
-        ({"region": "EU"}, lambda a: a.get("region") == "EU"),
-        ({"region": "sea"}, lambda a: a.get("region") == "sea"),
-        ({"season": "winter", "size": {"lt": 2}}, lambda a: "season" in a and a.get("size", 9) < 2),
-        ({"season": {"exists": False}}, lambda a: "season" not in a),
-        ({"region": "moon"}, lambda a: False),
-    ],
-)
-def test_search_returns_exactly_k_where_k_exist(service: Any, chosen: Any, fits: Any) -> None:
-    asked = queries()
-    for k in (1, 4, 200):
-        hits = service.search("s", Queries(verifier=asked.verifier), k=k, filter=chosen)
-        assert hits.ids.tolist() == exact(service, fits, np.asarray(asked.verifier), k)
-    names = names_in(service, fits)
-    if "season" not in chosen:
-        for kind in ("prototype", "text"):
-            hits = service.search("s", asked, kind=kind, k=40, filter=chosen)
-            assert all({one.label for one in of} == set(names) for of in hits)
+FILTERS: list[tuple[dict[str, Any], Any]] = [
+    ({"region": "EU"}, lambda a: a.get("region") == "EU"),
+    ({"region": "sea"}, lambda a: a.get("region") == "sea"),
+    ({"season": "winter", "size": {"lt": 2}}, lambda a: "season" in a and a.get("size", 9) < 2),
+    ({"season": {"exists": False}}, lambda a: "season" not in a),
+    ({"region": "moon"}, lambda a: False),
+]
+
+
+def test_search_returns_exactly_k_where_k_exist(service: Any) -> None:
+    given, rows = queries(), supports(service)
+    for chosen, fits in FILTERS:
+        for k in (1, 4, 200):
+            hits = service.search("s", Queries(verifier=given.verifier), k=k, filter=chosen)
+            assert hits.ids.tolist() == exact(rows, fits, np.asarray(given.verifier), k), chosen
+        if "season" not in chosen:
+            names = names_in(service, fits)
+            for kind in ("prototype", "text"):
+                hits = service.search("s", given, kind=kind, k=40, filter=chosen)
+                assert all({one.label for one in of} == set(names) for of in hits), chosen
 
 
 def test_search_follows_changes(service: Any) -> None:
-    chosen, asked = {"region": "EU"}, queries(1)
-    service.search("s", Queries(verifier=asked.verifier), k=3, filter=chosen)
+    chosen, given = {"region": "EU"}, queries(1)
+    service.search("s", Queries(verifier=given.verifier), k=3, filter=chosen)
     service.update_label("s", "l01", attributes={"region": "EU"})
     row = service.list_supports("s", "l02")[0]
     service.update_support("s", row.id, attributes={"region": "EU"})
     service.remove_support("s", [service.list_supports("s", "l03")[0].id])
-    hits = service.search("s", Queries(verifier=asked.verifier), k=200, filter=chosen)
+    hits = service.search("s", Queries(verifier=given.verifier), k=200, filter=chosen)
     rows = supports(service)
     expected = {key for key, (attributes, _, _) in rows.items() if attributes.get("region") == "EU"}
     assert set(hits.ids[hits.ids >= 0].tolist()) == expected

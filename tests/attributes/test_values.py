@@ -4,7 +4,7 @@ them; and what they may not hold."""
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from cli_runner import Cli
 from raw_sql import run_sql
-from served_client import application, client_of
 
 import trustvlm
 from trustvlm import LabelInput, Queries
@@ -43,15 +42,10 @@ def filled(service: Any) -> Any:
     return service
 
 
-@pytest.fixture(params=["library", "client"])
-def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
+@pytest.fixture
+def service(verbs: Any) -> Any:
     """A home with two labels, or a client of one."""
-    if request.param == "library":
-        with trustvlm.open(tmp_path / "home", create=True) as home:
-            yield filled(home)
-    else:
-        with application(tmp_path / "home") as app, client_of(app) as client:
-            yield filled(client)
+    return filled(verbs)
 
 
 def of_labels(service: Any) -> dict[str, Any]:

@@ -7,7 +7,6 @@ import json
 import pickle
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from served_client import application, client_of
 from worlds import World, make_space
 
 import trustvlm
@@ -30,14 +28,9 @@ def world() -> World:
     return World(["airport", "beach", "bridge", "desert", LONG])
 
 
-@pytest.fixture(params=["library", "client"])
-def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
-    if request.param == "library":
-        with trustvlm.open(tmp_path / "home", create=True) as opened:
-            yield opened
-        return
-    with application(tmp_path / "home") as app, client_of(app) as client:
-        yield client
+@pytest.fixture
+def service(verbs: Any) -> Any:
+    return verbs
 
 
 def scored(service: Any, world: World, per_label: int = 4, rule: str | None = None) -> Any:

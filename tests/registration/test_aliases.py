@@ -3,16 +3,13 @@ verdicts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from cli_runner import Cli
-from served_client import application, client_of
 
-import trustvlm
 from trustvlm import LabelInput, Queries
 
 pytestmark = pytest.mark.both_back_ends
@@ -25,8 +22,8 @@ TEXT = {
 }
 
 
-@pytest.fixture(params=["library", "client"])
-def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
+@pytest.fixture
+def service(verbs: Any) -> Any:
     """An open home, or a client of one: couch and settee are further names of sofa, each with two
     support images."""
 
@@ -43,12 +40,7 @@ def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
         one.alias("s", "settee", "sofa")
         return one
 
-    if request.param == "library":
-        with trustvlm.open(tmp_path / "home", create=True) as home:
-            yield filled(home)
-    else:
-        with application(tmp_path / "home") as app, client_of(app) as client:
-            yield filled(client)
+    return filled(verbs)
 
 
 def test_one_name_everywhere(service: Any) -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +28,8 @@ def label(name: str, vectors: Any) -> LabelInput:
     return LabelInput(name, text_vector=TEXT[name], image_vectors=vectors)
 
 
-@pytest.fixture(params=["library", "client"])
-def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
+@pytest.fixture
+def service(verbs: Any) -> Any:
     """An open home, or a client of one, with the space "s": a, b, c with three support images each,
     and "text" with none."""
 
@@ -45,12 +44,7 @@ def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
         )
         return one
 
-    if request.param == "library":
-        with trustvlm.open(tmp_path / "home", create=True) as home:
-            yield filled(home)
-    else:
-        with application(tmp_path / "home") as app, client_of(app) as client:
-            yield filled(client)
+    return filled(verbs)
 
 
 def counts(service: Any) -> dict[str, int]:

@@ -4,7 +4,6 @@ threshold that a calibration promises, and what becomes of it."""
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import numpy as np
 import pytest
 from cli_runner import Cli
 from scipy.special import softmax
-from served_client import application, client_of
 from thresholds import set_thresholds
 from worlds import World, make_space
 
@@ -180,14 +178,9 @@ def confusable(seed: int = 0) -> tuple[World, dict[str, str]]:
     return world, {name: name[0] for name in world.names}
 
 
-@pytest.fixture(params=["library", "client"])
-def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
-    if request.param == "library":
-        with trustvlm.open(tmp_path / "home", create=True) as home:
-            yield home
-    else:
-        with application(tmp_path / "home") as app, client_of(app) as client:
-            yield client
+@pytest.fixture
+def service(verbs: Any) -> Any:
+    return verbs
 
 
 def test_calibrated_back_off(service: Any) -> None:

@@ -4,7 +4,6 @@ space."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 from cli_runner import Cli
-from served_client import application, client_of
 
 import trustvlm
 from trustvlm import LabelInput
@@ -21,16 +19,11 @@ from trustvlm.errors import Conflict, InvalidInput, NotFound
 LEAVES = {"taxi": "car", "van": "car", "oak": "plant"}
 
 
-@pytest.fixture(params=["library", "client"])
-def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
+@pytest.fixture
+def service(verbs: Any) -> Any:
     """An open home, or a client of one, with the labels of LEAVES and "rock", which has no
     parent."""
-    if request.param == "library":
-        with trustvlm.open(tmp_path / "home", create=True) as home:
-            yield filled(home)
-    else:
-        with application(tmp_path / "home") as app, client_of(app) as client:
-            yield filled(client)
+    return filled(verbs)
 
 
 def filled(service: Any) -> Any:
