@@ -100,6 +100,24 @@ def update_label(service: TrustService, op: Op) -> None:
     service.update_label(op["space"], op["label"], text_vector=text, new_name=op.get("new"))
 
 
+def describe(service: TrustService, op: Op) -> None:
+    """Change what no vector depends on: attributes, an indexed key, a mark, a parent."""
+    (support_id,) = ids_of(service, op, "IS NULL")
+    name, key = op["what"], {"season": "summer"}
+    if name == "support":
+        service.update_support(op["space"], support_id, attributes=key)
+    elif name == "key":
+        service.index_attribute(op["space"], "season")
+    elif name == "mark":
+        service.keep_support(op["space"], [support_id])
+    else:
+        service.set_parents(op["space"], {op["label"]: "node"})
+
+
+def move_support(service: TrustService, op: Op) -> None:
+    service.move_support(op["space"], ids_of(service, op, "IS NULL"), op["to"])
+
+
 def remove_label(service: TrustService, op: Op) -> None:
     service.remove_label(op["space"], op["label"])
 
@@ -344,6 +362,11 @@ def tour_of() -> list[Op]:
         {"op": "add_support", **main, "label": "m1", "supports": [300, 301]},
         {"op": "remove_support", **main, "label": "m1", "supports": [300]},
         {"op": "restore_support", **main, "label": "m1", "supports": [300]},
+        *(
+            {"op": "describe", **main, "label": "m1", "supports": [301], "what": what}
+            for what in ("support", "key", "mark", "parent")
+        ),
+        {"op": "move_support", **main, "label": "m1", "supports": [301], "to": "m6"},
         {"op": "update_label", **main, "label": "m2", "new": "renamed", "text": 500},
         {"op": "alias", **main, "label": "m3", "of": "m4"},
         {"op": "unalias", **main, "label": "m3"},

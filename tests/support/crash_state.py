@@ -220,7 +220,7 @@ def _spaces_after(space: Space, op: Op) -> Iterator[Space]:
         yield replace(space, calibrations=space.calibrations - 1)
     elif kind == "rebuild":
         yield replace(space, recipe=op.get("recipe", space.recipe))
-    elif kind in ("repoint", "tune"):
+    elif kind in ("repoint", "tune", "describe"):
         yield space
     else:
         changed = list(_labels_after(labels, op))
@@ -239,6 +239,12 @@ def _labels_after(labels: dict[str, Label], op: Op) -> Iterator[dict[str, Label]
         }
     elif kind == "repair":
         yield others | {name: replace(label, supports=label.supports - some)}
+    elif kind == "move_support":
+        target = others[op["to"]]
+        yield others | {
+            name: replace(label, supports=label.supports - some, hidden=label.hidden | some),
+            op["to"]: replace(target, supports=target.supports | some),
+        }
     elif kind == "restore_support":
         yield others | {
             name: replace(label, supports=label.supports | some, hidden=label.hidden - some)

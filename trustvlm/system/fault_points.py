@@ -18,9 +18,10 @@ from dataclasses import dataclass, field
 __all__ = ["CHANGES", "POINTS", "reached"]
 
 _CHANGES = """
-space.create space.remove space.restore space.recipe space.repoint space.search
+space.create space.remove space.restore space.recipe space.repoint space.search space.attribute
 label.update label.remove label.restore label.alias label.unalias label.parent
-register support.remove support.restore support.move support.keep purge fit
+register support.remove support.restore support.move support.keep support.update
+purge fit
 calibrate calibration.remove feedback promote originals
 reembed.begin reembed.stage reembed.carry reembed.follow reembed.cut_over reembed.drop
 import.begin import.chunk import.reveal import.discard repair repair.whole

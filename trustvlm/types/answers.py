@@ -323,9 +323,8 @@ class HitList(Answer):
 
 @dataclass(frozen=True, kw_only=True)
 class StoredCalibration(Calibration):
-    """A calibration of a space: whether the space has changed since, and whether it decides."""
+    """A calibration of a space, and whether it decides."""
 
-    stale: bool
     in_force: bool
 
 

@@ -29,7 +29,9 @@ class Calibration(Tabular, Answer):
 
     Attributes:
         id, space, created_at: its number in the catalog, the space's name, when it was made.
-        revision: of the space, when it was made; later changes make it stale.
+        revision: of the space, when it was made.
+        stale: it does not cover the space as it is: labels, support images or encoders changed
+            since or, with `back_off`, the taxonomy. Attributes change no verdict.
         rule, params: what is scored with when no rule is named.
         threshold: accept when trust ≥ this; None: the attempt failed, since no threshold could be
             shown to keep the promise. It is never in force.
@@ -109,6 +111,7 @@ class Calibration(Tabular, Answer):
     asked_params: Mapping[str, float | None] | None
     left_out: tuple[RuleLeftOut, ...] = ()
     other_encoders: bool = False
+    stale: bool = False
     may_correct: bool = False
     correcting_rule: str | None = None
     corrected: int = 0

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, bindparam, case, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, case, func, insert, or_, select, update
 
 from trustvlm.catalog.rows.counts import Counts
 from trustvlm.catalog.rows.history import revisions as history
@@ -24,6 +24,7 @@ from trustvlm.types.messages.meant import likest
 __all__ = [
     "BEFORE",
     "STAGED",
+    "Effect",
     "SpaceRecord",
     "advance",
     "advance_to",
@@ -48,7 +49,12 @@ __all__ = [
 
 @dataclass(frozen=True)
 class SpaceRecord:
-    """A space's row, without its counts."""
+    """A space's row, without its counts.
+
+    Attributes:
+        verdicts_revision: the last revision that can have altered a verdict: an older calibration
+            is stale. nodes_revision: likewise, for calibrations that back off.
+    """
 
     id: int
     name: str
@@ -67,6 +73,8 @@ class SpaceRecord:
     recipe: str
     search: Mapping[str, Mapping[str, float]]
     revision: int
+    verdicts_revision: int
+    nodes_revision: int
     log_start: int
     created_at: datetime
 
@@ -79,13 +87,26 @@ _FIND = select(*_COLUMNS).where(Space.name.in_(bindparam("wanted", expanding=Tru
 _IDS = select(Space.id, Space.name).where(
     Space.name.in_(bindparam("wanted", expanding=True)), _LIVE
 )
-_ADVANCE = (
-    update(Space)
+Effect = Literal["verdicts", "nodes", "none"]
+"""What a change can alter: verdicts; only the nodes of the taxonomy that they answer with; or
+neither, as attributes do."""
+
+_MARKS: dict[Effect, dict[str, Any]] = {
+    "none": {
+        "verdicts_revision": func.coalesce(Space.verdicts_revision, Space.revision),
+        "nodes_revision": func.coalesce(Space.nodes_revision, Space.revision),
+    },
+    "verdicts": {"verdicts_revision": None, "nodes_revision": None},
+}
+_MARKS["nodes"] = _MARKS["none"] | {"nodes_revision": None}
+_ADVANCE = {
+    effect: update(Space)
     .where(Space.id == bindparam("space"))
-    .values(revision=Space.revision + 1)
+    .values(revision=Space.revision + 1, **marks)
     .returning(Space.revision)
     .execution_options(synchronize_session=False)
-)
+    for effect, marks in _MARKS.items()
+}
 
 _NAMED = 10  # spaces that an error lists
 STAGED, BEFORE = "/reembed", "/before"
@@ -97,9 +118,10 @@ _CALLED = ~(Space.name.endswith(STAGED) | Space.name.endswith(BEFORE))
 
 def _record(row: Any) -> SpaceRecord:
     values = row._asdict()
-    return SpaceRecord(
-        **values | {"templates": tuple(values["templates"]), "search": values["search"] or {}}
-    )
+    values |= {"templates": tuple(values["templates"]), "search": values["search"] or {}}
+    for name in _MARKS["verdicts"]:
+        values[name] = values["revision"] if values[name] is None else values[name]
+    return SpaceRecord(**values)
 
 
 def find(connection: Connection, name: str) -> SpaceRecord:
@@ -207,23 +229,36 @@ def create(connection: Connection, values: dict[str, Any]) -> int:
     return connection.execute(inserted).scalar_one()
 
 
-def advance(connection: Connection, space_id: int, *, labels: int = 0, supports: int = 0) -> int:
+def advance(
+    connection: Connection,
+    space_id: int,
+    *,
+    labels: int = 0,
+    supports: int = 0,
+    effect: Effect = "verdicts",
+) -> int:
     """Raise the space's revision by one and return it. The caller's transaction is the commit point
-    of the change, which adds, changes or removes this number of `labels` and `supports`."""
-    revision: int = connection.execute(_ADVANCE, {"space": space_id}).scalar_one()
+    of the change, which adds, changes or removes this number of `labels` and `supports`, and whose
+    `effect` says which calibrations it makes stale."""
+    revision: int = connection.execute(_ADVANCE[effect], {"space": space_id}).scalar_one()
     history.record(connection, space_id, revision, labels, supports)
     return revision
 
 
 def advance_to(
-    connection: Connection, space_id: int, revision: int, *, labels: int = 0, supports: int = 0
+    connection: Connection,
+    space_id: int,
+    revision: int,
+    *,
+    labels: int = 0,
+    supports: int = 0,
+    effect: Effect = "verdicts",
 ) -> None:
     """Set the space to a revision above those of all its rows, and its change log within: a repair
     does, of this number of `labels` and `supports`."""
     within = case((Space.log_start < revision, Space.log_start), else_=revision)
-    connection.execute(
-        update(Space).where(Space.id == space_id).values(revision=revision, log_start=within)
-    )
+    values = {"revision": revision, "log_start": within} | _MARKS[effect]
+    connection.execute(update(Space).where(Space.id == space_id).values(**values))
     history.record(connection, space_id, revision, labels, supports)
 
 

@@ -151,6 +151,10 @@ class Space(Base):
     """What 'trustvlm index tune' found: "prototype" and "support" → faiss search parameters of the
     recipe."""
     revision: Mapped[int] = mapped_column(BigInteger)
+    verdicts_revision: Mapped[int | None] = mapped_column(BigInteger)
+    """The last revision that can have altered a verdict; NULL: the last one of all."""
+    nodes_revision: Mapped[int | None] = mapped_column(BigInteger)
+    """Likewise, a verdict or the node of the taxonomy that it answers with."""
     log_start: Mapped[int] = mapped_column(BigInteger)
     """The change log is complete for revisions above this one; an older cache rebuilds."""
     created_at: Mapped[datetime] = mapped_column(UTCDateTime)

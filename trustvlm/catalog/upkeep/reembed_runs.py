@@ -85,7 +85,7 @@ def swap(connection: Connection, job: ReembedRecord, name: str, revision: int) -
     one beside it."""
     _follow(connection, job.space_id, job.other_id, revision)
     _set_space(connection, job.space_id, name=name + BEFORE)
-    _set_space(connection, job.other_id, name=name, revision=revision)
+    _set_space(connection, job.other_id, name=name)
     values = {"space_id": job.other_id, "other_id": job.space_id, "state": "kept"}
     connection.execute(update(Reembed).where(Reembed.id == job.id).values(**values))
 
@@ -95,7 +95,7 @@ def put_back(connection: Connection, job: ReembedRecord, name: str, revision: in
     the new one."""
     _follow(connection, job.space_id, job.other_id, revision)
     _set_space(connection, job.space_id, name=name + STAGED)
-    _set_space(connection, job.other_id, name=name, revision=revision)
+    _set_space(connection, job.other_id, name=name)
     forget(connection, job, clock.stamp(connection), job.space_id)
     _set_space(connection, job.space_id, name=name)
 
@@ -146,7 +146,7 @@ def _follow(connection: Connection, old_id: int, new_id: int, revision: int) -> 
     """Hand the history of a space to the one that replaces it at `revision`, in place of that of
     its staging."""
     history.move(connection, old_id, new_id)
-    history.record(connection, new_id, revision, 0, 0)
+    spaces.advance_to(connection, new_id, revision)
 
 
 def _set_space(connection: Connection, space_id: int, **values: Any) -> None:

@@ -232,10 +232,10 @@ def calibration() -> None:
 def list_(session: Session, space: str, form: str) -> None:
     """List SPACE's calibrations, newest first."""
     with session.reading() as service:
-        items, revision = service.list_calibrations(space), service.get_space(space).revision
+        items = service.list_calibrations(space)
     current = [_in_force(items, claims) for claims in (False, True)]
     rows = [
-        item.to_dict() | {"state": _state(item, any(item is one for one in current), revision)}
+        item.to_dict() | {"state": _state(item, any(item is one for one in current))}
         for item in items
     ]
     for row in rows:
@@ -252,7 +252,7 @@ def list_(session: Session, space: str, form: str) -> None:
 def show(session: Session, space: str, number: int | None, json_: bool) -> None:
     """Show calibration NUMBER of SPACE, or the one in force."""
     with session.reading() as service:
-        items, revision = service.list_calibrations(space), service.get_space(space).revision
+        items = service.list_calibrations(space)
     chosen = _in_force(items) or _in_force(items, claims=True)
     if number is not None:
         chosen = next((item for item in items if item.id == number), None)
@@ -261,7 +261,7 @@ def show(session: Session, space: str, number: int | None, json_: bool) -> None:
         make = suggested("calibrate", space, files="FOLDER")
         raise NotFound(f"space {space!r} has {what}; {make} makes one")
     current = _in_force(items, chosen.claims)
-    _print(chosen, json_, _state(chosen, chosen is current, revision))
+    _print(chosen, json_, _state(chosen, chosen is current))
 
 
 @calibration.command()
@@ -284,11 +284,11 @@ def _in_force(items: list[Calibration], claims: bool = False) -> Calibration | N
     return decides(items, claims)
 
 
-def _state(item: Calibration, in_force: bool, revision: int) -> str:
+def _state(item: Calibration, in_force: bool) -> str:
     """ "in force", "in force, stale", "failed", or "earlier": another one took its place."""
     if item.failed or not in_force:
         return "failed" if item.failed else "earlier"
-    return "in force, stale" if item.other_encoders or item.revision < revision else "in force"
+    return "in force, stale" if item.stale else "in force"
 
 
 def _print_made(service: TrustService, made: Calibration, json_: bool) -> None:

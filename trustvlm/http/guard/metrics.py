@@ -31,7 +31,7 @@ SPACE_GAUGES = (
     ("snapshot_bytes", "snapshot_bytes", "Size of the space's snapshot; 0: there is none."),
     ("snapshot_lag", "replayed", "Labels read since the last snapshot."),
     ("calibrated", "calibrated", "Whether a calibration is in force."),
-    ("calibration_stale", "stale", "Whether it is of an earlier revision."),
+    ("calibration_stale", "stale", "Whether the space has changed since in what it is about."),
 )
 """(metric, attribute of SpaceState, description)."""
 

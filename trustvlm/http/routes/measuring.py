@@ -200,12 +200,7 @@ async def list_calibrations(request: Request, space: str) -> Response:
         calibrations = serving.service.list_calibrations(space)
         revision = serving.home.get_label_space(space).revision
         current = {one.id for claims in (False, True) if (one := decides(calibrations, claims))}
-        rows = (
-            StoredCalibration(
-                **vars(one), stale=one.revision < revision, in_force=one.id in current
-            )
-            for one in calibrations
-        )
+        rows = (StoredCalibration(**vars(one), in_force=one.id in current) for one in calibrations)
         return CalibrationList(revision, tuple(rows))
 
     return await read(request, work)

@@ -21,7 +21,8 @@ from trustvlm.types.messages.commands import suggested
 __all__ = ["in_force", "list_calibrations", "loaded", "newest", "remove_calibration", "store"]
 
 _OF_ROW = (
-    "id", "space", "created_at", "revision", "author", "other_encoders", "notes", "failures",
+    "id", "space", "created_at", "revision", "author", "other_encoders", "stale", "notes",
+    "failures",
 )  # fmt: skip
 _CONTENT = tuple(field.name for field in fields(Calibration) if field.name not in _OF_ROW)
 
@@ -30,7 +31,8 @@ def in_force(
     connection: Connection, space: SpaceRecord, *, claims: bool = False
 ) -> Calibration | None:
     """The newest calibration of the space that proved a threshold, of predicted labels or, with
-    `claims`, of claimed ones; it says whether the space has other encoders by now."""
+    `claims`, of claimed ones; it says whether it is stale, and whether the space has other encoders
+    by now."""
     record = calibrations.current(connection, space.id, claims=claims)
     return None if record is None else _loaded(record, space)
 
@@ -74,8 +76,15 @@ def store(connection: Connection, space: SpaceRecord, calibration: Calibration) 
     return _loaded(record, space)
 
 
-def loaded(record: CalibrationRecord, space_name: str, *, other_encoders: bool) -> Calibration:
-    """A stored calibration as it is handed out; `other_encoders`: the space has others by now."""
+def loaded(
+    record: CalibrationRecord, space_name: str, *, other_encoders: bool, changed: int
+) -> Calibration:
+    """A stored calibration as it is handed out.
+
+    Args:
+        other_encoders: the space has others by now. changed: the last revision of the space that
+            altered what the calibration is about.
+    """
     content: dict[str, Any] = record.content | {
         "knots": tuple((float(x), float(y)) for x, y in record.content["knots"]),
         "candidates": tuple(record.content["candidates"]),
@@ -92,13 +101,20 @@ def loaded(record: CalibrationRecord, space_name: str, *, other_encoders: bool) 
     content.setdefault("may_correct", RULES[content["rule"]].relabels)
     return Calibration(
         id=record.id, space=space_name, created_at=record.created_at, revision=record.revision,
-        author=record.author, other_encoders=other_encoders, **content,
+        author=record.author, other_encoders=other_encoders,
+        stale=other_encoders or record.revision < changed, **content,
     )  # fmt: skip
 
 
 def _loaded(record: CalibrationRecord, space: SpaceRecord) -> Calibration:
     made_with = record.classifier_identity, record.verifier_identity
-    return loaded(record, space.name, other_encoders=made_with != _identities(space))
+    back_off = record.content.get("back_off", False)
+    return loaded(
+        record,
+        space.name,
+        other_encoders=made_with != _identities(space),
+        changed=space.nodes_revision if back_off else space.verdicts_revision,
+    )
 
 
 def _identities(space: SpaceRecord) -> tuple[str, str]:

@@ -17,7 +17,7 @@ MOST_INDEXED = 64
 def index_attribute(home: Home, space_name: str, key: str, *, remove: bool) -> list[str]:
     """See :meth:`TrustService.index_attribute`."""
     key_path(key, "key")
-    with home.catalog.write("space.search") as connection:
+    with home.catalog.write("space.attribute") as connection:
         space = spaces.find(connection, space_name)
         keys = rows.indexed_keys(connection, space.id)
         if remove and not rows.remove_indexed_key(connection, space.id, key):

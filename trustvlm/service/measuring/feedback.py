@@ -230,7 +230,7 @@ def monitor(home: Home, space_name: str, alpha: float) -> MonitorReport:
         broken=seen.broken,
         broken_after=seen.broken_after,
         alpha=alpha,
-        message=_message(calibration, seen, stale=calibration.revision < view.revision),
+        message=_message(calibration, seen, stale=calibration.stale),
     )
 
 

@@ -70,7 +70,7 @@ class _Staleness:
     """Why a calibration does not cover the space as it is.
 
     Attributes:
-        since: the first revision that it does not cover. abstain: nothing is to be accepted.
+        since: the first revision after its own. abstain: nothing is to be accepted.
         words: for people.
         unseen: ids of the labels that it never saw.
     """
@@ -331,9 +331,9 @@ def _objects(values: npt.NDArray[Any]) -> Objects:
 
 
 def _staleness(context: Context, calibration: Calibration) -> _Staleness | None:
-    """None while nothing changed since the calibration was made."""
+    """None while the calibration covers the space."""
     view = context.view
-    if view.revision == calibration.revision:
+    if not calibration.stale:
         return None
     since, remedy = calibration.revision + 1, f"run {suggested('recalibrate', view.space.name)}"
     title = f"calibration {calibration.id} is stale"

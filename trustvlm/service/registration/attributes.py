@@ -48,10 +48,10 @@ def update_support(
     if attributes is None:
         raise InvalidInput("attributes: expected a mapping, {} for none, got None")
     text = attributes_text(attributes, "attributes")
-    with home.catalog.write("label.update") as connection:
+    with home.catalog.write("support.update") as connection:
         space = spaces.find(connection, space_name)
         if not supports.find_alive(connection, space.id, [support_id]):
             raise NotFound(f"no support image {support_id} in space {space_name!r}")
-        revision = spaces.advance(connection, space.id, supports=1)
+        revision = spaces.advance(connection, space.id, supports=1, effect="none")
         rows.put(connection, rows.SUPPORTS, space.id, revision, {support_id: text})
     return revision

@@ -11,10 +11,10 @@ from sqlalchemy.exc import IntegrityError
 
 from trustvlm.catalog.rows import labels, spaces, supports
 from trustvlm.catalog.rows.likeness import likest_removed
-from trustvlm.catalog.rows.spaces import SpaceRecord
+from trustvlm.catalog.rows.spaces import Effect, SpaceRecord
 from trustvlm.catalog.rows.taxonomy import edges
 from trustvlm.catalog.store.names import brief
-from trustvlm.catalog.store.vectors import unpack
+from trustvlm.catalog.store.vectors import pack, unpack
 from trustvlm.catalog.upkeep import purge
 from trustvlm.errors import Conflict, InvalidInput, NotFound
 from trustvlm.scoring.prototypes import text_prototype
@@ -92,16 +92,23 @@ def update_label(
         if target != before.name and labels.find_many(connection, space.id, [target]):
             raise Conflict(f"label {target!r} exists already in space {space.name!r}")
         check_node_name(connection, space.id, before.name, target)
-        revision = spaces.advance(connection, space.id, labels=1)
+        alike = (target, pack(text)) == (before.name, before.text_prototype)
+        kept = alike and (new_prompt, source) == (before.prompt, before.text_source)
+        if kept and described is None:
+            return spaces.find(connection, space.name).revision
+        effect: Effect = "none" if alike else "verdicts"
+        revision = spaces.advance(connection, space.id, labels=1, effect=effect)
         if target != before.name:
             edges.rename(connection, space.id, before.name, target, revision)
-        labels.set_text(
-            connection, before.id, revision, name=target, prompt=new_prompt, text_source=source,
-            text_prototype=text,
-        )  # fmt: skip
+        if not kept:
+            labels.set_text(
+                connection, before.id, revision, name=target, prompt=new_prompt,
+                text_source=source, text_prototype=text,
+            )  # fmt: skip
         if described is not None:
             put_label(connection, space.id, revision, before.id, described)
-        home.background_fit.supports_changed(connection, space, revision)  # samples go by name
+        if not alike:
+            home.background_fit.supports_changed(connection, space, revision)  # of names, too
     return revision
 
 
@@ -110,7 +117,7 @@ def _describe(home: Home, space_name: str, name: str, attributes: str) -> int:
     with home.catalog.write("label.update") as connection:
         space = spaces.find(connection, space_name)
         label = labels.find(connection, space.id, name)
-        revision = spaces.advance(connection, space.id, labels=1)
+        revision = spaces.advance(connection, space.id, labels=1, effect="none")
         put_label(connection, space.id, revision, label.id, attributes)
     return revision
 

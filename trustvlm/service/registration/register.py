@@ -243,11 +243,12 @@ def _write(
     added: list[int] = []
     kept = [label for label in chunk if label.name in existing or label in new]
     placed = new_edges(connection, space.id, _parents(kept))
-    if new or placed or any(fresh.values()):
-        images = sum(map(len, fresh.values()))
+    images = sum(map(len, fresh.values()))
+    if new or placed or images:
         revision = spaces.advance(
-            connection, space.id, labels=max(len(new), len(placed)), supports=images
-        )
+            connection, space.id, labels=max(len(new), len(placed)), supports=images,
+            effect="verdicts" if new or images else "nodes",
+        )  # fmt: skip
         edges.store(connection, space.id, revision, placed)
         rows = [_new_label(label, encoded, fresh[label.name]) for label in new]
         inserted = labels.insert_many(connection, space.id, revision, rows)

@@ -34,7 +34,7 @@ def set_parents(home: Home, space_name: str, parents: Mapping[str, str | None]) 
         if not changed:
             return space.revision
         check_acyclic(connection, space.id, changed)
-        revision = spaces.advance(connection, space.id, labels=len(changed))
+        revision = spaces.advance(connection, space.id, labels=len(changed), effect="nodes")
         edges.store(connection, space.id, revision, changed)
     return revision
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trustvlm.catalog.rows import calibrations, spaces
+from trustvlm.catalog.rows import spaces
+from trustvlm.service.home.calibrations import in_force
 from trustvlm.service.home.home import Home
 
 __all__ = ["SpaceState", "space_states"]
@@ -19,8 +20,8 @@ class SpaceState:
             where it has no cache.
         labels, prototypes: in the cache. replayed: labels read since the last snapshot.
             snapshot_bytes: 0 without one.
-        calibrated, stale: whether a calibration is in force, and whether it is of an earlier
-            revision.
+        calibrated, stale: whether a calibration is in force, and whether the space has changed
+            since in what it is about.
     """
 
     space: str
@@ -38,10 +39,11 @@ def space_states(home: Home) -> list[SpaceState]:
     """See :meth:`ServerHome.space_states`."""
     states = []
     with home.catalog.read() as connection:
-        for name, space_id, revision in spaces.revisions(connection):
+        for space in spaces.list_records(connection):
+            name, space_id, revision = space.name, space.id, space.revision
             cache = home.caches.peek(name)
             labels, prototypes = (0, 0) if cache is None else cache.sizes
-            calibration = calibrations.current(connection, space_id)
+            calibration = in_force(connection, space)
             path = home.caches.path(space_id)
             state = SpaceState(
                 space=name,
@@ -52,7 +54,7 @@ def space_states(home: Home) -> list[SpaceState]:
                 replayed=0 if cache is None else cache.replayed,
                 snapshot_bytes=path.stat().st_size if path.is_file() else 0,
                 calibrated=calibration is not None,
-                stale=calibration is not None and calibration.revision < revision,
+                stale=calibration is not None and calibration.stale,
             )
             states.append(state)
     return states

@@ -226,7 +226,8 @@ def _insert_tree(home: Home, space: SpaceRecord, folder: Path, manifest: SpaceMa
     with home.catalog.write("import.chunk") as connection:
         export.find(connection, space.id)
         check_acyclic(connection, space.id, tree)
-        edges.store(connection, space.id, spaces.advance(connection, space.id), tree)
+        revision = spaces.advance(connection, space.id, effect="nodes")
+        edges.store(connection, space.id, revision, tree)
 
 
 def _packed(vector: Float32s | None) -> bytes | None:

@@ -44,7 +44,7 @@ def _calibration_problem(facts: SpaceFacts, row: Row) -> str | None:
     record = CalibrationRecord(
         row["id"], row["created_at"], row["revision"], "", "", row["content"]
     )
-    made = loaded(record, facts.name, other_encoders=False)
+    made = loaded(record, facts.name, other_encoders=False, changed=0)
     numbers = [made.max_risk, made.confidence, made.coverage, made.risk_bound]
     numbers += [made.threshold or 0.0, *(value for knot in made.knots for value in knot)]
     if made.rule not in RULES:

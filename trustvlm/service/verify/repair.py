@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from trustvlm.catalog.rows import labels, spaces
+from trustvlm.catalog.rows.spaces import Effect
 from trustvlm.catalog.store import schema
 from trustvlm.catalog.store.backends.database import database_of
 from trustvlm.catalog.upkeep import copy_catalog, quarantine, stored_rows
@@ -36,6 +37,8 @@ ROUNDS = 20
 image, the next one repairs."""
 
 _SUPPORTS_AT_A_TIME = 200
+_JUDGED_BY = ("space", "label", "support", "fit")
+"""The kinds of rows that verdicts depend on: their repair makes calibrations stale."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +175,8 @@ def _apply(home: Home, damage: Damage, space_id: int, remedy: Callable[[RowRepai
             return False
         count = {"label": "labels", "support": "supports"}.get(damage.kind)
         changed = {count: 1} if count else {}
-        spaces.advance_to(connection, space_id, step.revision, **changed)
+        effect: Effect = "verdicts" if damage.kind in _JUDGED_BY else "none"
+        spaces.advance_to(connection, space_id, step.revision, effect=effect, **changed)
         copy_catalog.renew_epoch(connection)
     return True
 

@@ -86,6 +86,10 @@ def check_space(connection: Connection, space_id: int) -> tuple[SpaceFacts | Non
     if log_start > highest:
         problem = f"its change log begins at revision {log_start}, but it is at {revision}"
         damages.append(damage(problem, "space"))
+    marks = [row["verdicts_revision"], row["nodes_revision"]]
+    if any(mark is not None and not 0 <= mark <= highest for mark in marks):
+        problem = f"it is at revision {revision}, but its verdicts changed at {marks}"
+        damages.append(damage(problem, "space"))
     removed = row["removed_at"]
     purging = removed == PURGING.replace(tzinfo=None)
     numbers[0] = highest

@@ -164,7 +164,7 @@ def _calibration(service: TrustService, space: SpaceRow, images: Labelled) -> Ca
     """
     made = [one for one in service.list_calibrations(space.name) if not one.claims]
     newest, in_force = next(iter(made), None), next((one for one in made if not one.failed), None)
-    fits = newest is not None and newest.revision == space.revision and not newest.other_encoders
+    fits = newest is not None and not newest.stale
     if newest is not None and fits and newest.images == len(images.truth):
         note(f"nothing is new: calibration {newest.id} stays as it is")
         return newest
