@@ -75,3 +75,34 @@ def test_a_purge_deletes_the_file_and_the_next_filter_writes_it_again(tmp_path: 
     file.write_bytes(before[:-9])
     assert counted(home) == 3  # a damaged file costs time only
     assert len(list(home.glob("**/*.attributes"))) == 1
+
+
+def test_after_a_new_epoch_the_file_is_written_again_in_silence(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    filled(home)
+    cli = Cli(home)
+    cli("space", "index-attribute", "s", "region")
+    cli("space", "index-attribute", "s", "taxon.rank")
+    (file,) = home.glob("**/*.attributes")
+    before = file.read_bytes()
+    cli("db", "new-epoch")
+    with trustvlm.open(home, read_only=True) as service:  # writes nothing, and says nothing
+        assert service.count_labels("s", filter=EU) == 3
+    assert file.read_bytes() == before
+    again = cli.run("label", "count", "s", "--where", 'region = "EU"')
+    assert again.stderr == ""
+    assert file.read_bytes() != before
+    run_sql(home, "UPDATE label_attributes SET content = '{}' WHERE label_id < 12")
+    assert counted(home) == 3  # the new file serves
+
+
+def test_a_damaged_file_is_reported_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    home = tmp_path / "home"
+    filled(home)
+    with trustvlm.open(home) as service:
+        service.index_attribute("s", "region")
+    (file,) = home.glob("**/*.attributes")
+    file.write_bytes(b"no snapshot" * 100)
+    for warnings in (1, 1):
+        assert counted(home) == 3
+        assert len(caplog.records) == warnings

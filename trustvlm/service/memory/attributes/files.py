@@ -14,7 +14,7 @@ from trustvlm.catalog.catalog import Catalog
 from trustvlm.catalog.rows import spaces
 from trustvlm.catalog.rows.attributes import rows
 from trustvlm.catalog.rows.spaces import SpaceRecord
-from trustvlm.errors import NotFound, TrustVLMError
+from trustvlm.errors import Conflict, NotFound, TrustVLMError
 from trustvlm.index.snapshot import read_snapshot, write_snapshot
 from trustvlm.service.memory.attributes.columns import AttributeColumns
 from trustvlm.service.memory.snapshots import snapshot_key
@@ -42,6 +42,8 @@ class AttributeFiles:
         self._catalog, self._folder, self.check = catalog, folder, keep_nothing_purged
         self._guard = threading.Lock()
         self._renewal: threading.Thread | None = None
+        self._void: set[int] = set()
+        """Spaces whose file is of no use: of an earlier epoch or recipe, or damaged."""
 
     def path(self, space_id: int) -> Path:
         """Where the file of a space lies."""
@@ -54,20 +56,26 @@ class AttributeFiles:
         try:
             stored = read_snapshot(self.path(view.space.id), key)
             if not view.space.log_start <= stored.key.revision <= view.revision:
+                self._void.add(view.space.id)
                 return None
             return AttributeColumns.from_arrays(stored.arrays, stored.key.revision)
         except NotFound:
             return None
+        except Conflict as error:  # after a restore, a repair or 'trustvlm db new-epoch'
+            log.info("reading attributes from the catalog: %s", error)
         except TrustVLMError as error:
             log.warning("reading attributes from the catalog: %s", error)
-            return None
+        self._void.add(view.space.id)
+        return None
 
     def due(self, connection: Connection, view: SpaceView, columns: AttributeColumns) -> bool:
-        """Whether a file is worth its time: keys are indexed, and it is missing or outgrown."""
+        """Whether a file is to be written: keys are indexed, and it is missing, void or
+        outgrown."""
         if self._catalog.read_only or not rows.indexed_keys(connection, view.space.id):
             return False
-        enough = max(RENEWED_ROWS, columns.rows().live // 10)
-        return columns.followed >= enough or not self.path(view.space.id).exists()
+        enough, space_id = max(RENEWED_ROWS, columns.rows().live // 10), view.space.id
+        missing = space_id in self._void or not self.path(space_id).exists()
+        return missing or columns.followed >= enough
 
     def renew_soon(self, space_name: str) -> None:
         """Write the file of a space in the background, unless one is being written."""
@@ -96,6 +104,7 @@ class AttributeFiles:
             ReadOnly, Unavailable: it cannot be written.
         """
         keys = rows.indexed_keys(connection, space.id)
+        self._void.discard(space.id)
         if not keys:
             self.path(space.id).unlink(missing_ok=True)
             return
