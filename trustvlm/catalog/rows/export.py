@@ -64,7 +64,9 @@ class StoredSupport:
     embedding: bytes
     classifier_embedding: bytes | None
     thumbnail: bytes | None
-    attributes: str | None = None
+    attributes: str | None
+    kept: bool | None
+    proposed: bool | None
 
 
 def label_rows(
@@ -108,7 +110,8 @@ def support_rows(
     """
     columns = (
         Support.id, Support.label_id, Support.content_hash, Support.source, Support.embedding,
-        Support.classifier_embedding, Thumbnail.jpeg, of_support, Support.checksum,
+        Support.classifier_embedding, Thumbnail.jpeg, of_support, Support.kept, Support.proposed,
+        Support.checksum,
     )  # fmt: skip
     query = select(*columns).outerjoin(Thumbnail, Thumbnail.support_id == Support.id)
     query = query.where(Support.label_id.in_(label_ids), Support.removed_revision.is_(None))

@@ -90,6 +90,7 @@ class NewSupport:
     thumbnail: bytes | None
     proposed: bool = False
     attributes: str | None = None
+    kept: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,8 @@ def insert_many(
                 "created_revision": revision, "revision": revision, "removed_revision": None,
                 "removed_at": None,
                 "checksum": checksum(image, other), "embedding": image,
-                "classifier_embedding": other, "proposed": support.proposed or None,
+                "classifier_embedding": other, "kept": support.kept or None,
+                "proposed": support.proposed or None,
             }
         )  # fmt: skip
     ids = inserted_ids(connection, Support, rows)

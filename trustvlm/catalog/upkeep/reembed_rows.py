@@ -29,6 +29,7 @@ from trustvlm.catalog.upkeep.reembed_runs import ReembedRecord
 __all__ = [
     "changed_groups",
     "copy_calibrations",
+    "copy_marks",
     "copy_observations",
     "counterparts",
     "drop",
@@ -208,6 +209,19 @@ def observation_count(connection: Connection, space_id: int) -> int:
     """How many observations a space has."""
     query = select(func.count()).where(Observation.space_id == space_id)
     return connection.execute(query).scalar_one()
+
+
+def copy_marks(connection: Connection, job: ReembedRecord) -> None:
+    """Mark the counterparts of support images that are marked as kept or proposed."""
+    source = aliased(Support)
+    for name in ("kept", "proposed"):
+        marked = (
+            select(ReembedRow.staged_id)
+            .join(source, source.id == ReembedRow.source_id)
+            .where(*_of(job, "support"), getattr(source, name).is_not(None))
+        )
+        of_marked = update(Support).where(Support.space_id == job.other_id, Support.id.in_(marked))
+        connection.execute(of_marked.values({name: True}))
 
 
 def copy_calibrations(connection: Connection, job: ReembedRecord) -> int:

@@ -231,6 +231,7 @@ def _replace(
         revision = max(old.revision, new.revision) + 1
         copy_attributes(connection, now.id, job.space_id, job.other_id, revision)
         edges.copy(connection, job.space_id, job.other_id, revision)
+        reembed_rows.copy_marks(connection, job)
         reembed_runs.swap(connection, now, name, revision)
     return Reembedding(
         name, "kept", new.classifier, new.verifier, label_count, support_count, missing,

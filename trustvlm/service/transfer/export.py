@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 from trustvlm.catalog.rows import export, spaces
 from trustvlm.catalog.rows.attributes import rows as attributes
 from trustvlm.catalog.rows.spaces import SpaceRecord
+from trustvlm.catalog.rows.support.images import marks_in
 from trustvlm.catalog.rows.taxonomy.edges import edges, latest
 from trustvlm.errors import Conflict
 from trustvlm.service.home.home import Home
@@ -64,10 +65,9 @@ def export_space(
             labels = _label_rows(connection, space, at_once)
             most = home.thresholds.transaction_labels
             supports = _support_rows(connection, space, at_once, most, progress)
-            with_labels = attributes.any_in(connection, attributes.LABELS, space.id)
-            with_supports = attributes.any_in(connection, attributes.SUPPORTS, space.id)
-            of_labels = label_schema(manifest, attributes=with_labels)
-            of_supports = support_schema(manifest, attributes=with_supports)
+            of_labels = label_schema(manifest, _optional(connection, space.id, attributes.LABELS))
+            columns = _optional(connection, space.id, attributes.SUPPORTS)
+            of_supports = support_schema(manifest, [*columns, *marks_in(connection, space.id)])
             files = {
                 LABELS: _write(made / LABELS, of_labels, labels, at_once),
                 SUPPORTS: _write(made / SUPPORTS, of_supports, supports, at_once),
@@ -87,6 +87,11 @@ def export_space(
             reached("export.renamed")
             sync(target.parent)
     return Exported(target, space.name, space.revision, files[LABELS].rows, files[SUPPORTS].rows)
+
+
+def _optional(connection: Connection, space_id: int, kind: attributes.Kind) -> list[str]:
+    """The column of attributes, where a label or support image has some."""
+    return ["attributes"] if attributes.any_in(connection, kind, space_id) else []
 
 
 def _manifest_of(space: SpaceRecord) -> SpaceManifest:

@@ -10,6 +10,7 @@ file then holds no more rows than its size allows.
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, PlainSerializer, TypeAdapter, ValidationError
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = [
     "LABELS",
     "MANIFEST",
+    "MARKS",
+    "OPTIONAL",
     "SUPPORTS",
     "TAXONOMY",
     "FileFacts",
@@ -40,6 +43,11 @@ __all__ = [
 MANIFEST, LABELS, SUPPORTS = "manifest.json", "labels.parquet", "supports.parquet"
 TAXONOMY = "taxonomy.parquet"
 """Of a space that has a taxonomy."""
+
+MARKS = ("kept", "proposed")
+OPTIONAL = ("attributes", *MARKS)
+"""Columns that a file has only where a row has a value in them: attributes of a label or support
+image; marks of a support image."""
 
 _THUMBNAIL_BYTES = 4_096  # a usual one; only for the size of row groups
 _STRICT = ConfigDict(strict=True, extra="forbid", val_json_bytes="base64")
@@ -144,8 +152,8 @@ def _check(manifest: SpaceManifest) -> None:
         raise InvalidInput(f"files: expected {LABELS}, {SUPPORTS} and, at most, {TAXONOMY}")
 
 
-def label_schema(manifest: SpaceManifest, *, attributes: bool) -> pyarrow.Schema:
-    """The columns of labels.parquet; the last one only where a label has attributes."""
+def label_schema(manifest: SpaceManifest, extra: Collection[str] = OPTIONAL) -> pyarrow.Schema:
+    """The columns of labels.parquet, of the optional ones those named in `extra`."""
     import pyarrow as pa
 
     fields = [
@@ -156,13 +164,13 @@ def label_schema(manifest: SpaceManifest, *, attributes: bool) -> pyarrow.Schema
         pa.field("support_count", pa.int32(), nullable=False),
         pa.field("text_prototype", pa.list_(pa.float32(), manifest.classifier_dim), nullable=False),
         pa.field("prototype", pa.list_(pa.float32(), manifest.verifier_dim)),
-        *([pa.field("attributes", pa.string())] if attributes else []),
+        *([pa.field("attributes", pa.string())] if "attributes" in extra else []),
     ]
     return pa.schema(fields, metadata={"trustvlm": manifest.to_json()})
 
 
-def support_schema(manifest: SpaceManifest, *, attributes: bool) -> pyarrow.Schema:
-    """The columns of supports.parquet; the last one only where a support image has attributes."""
+def support_schema(manifest: SpaceManifest, extra: Collection[str] = OPTIONAL) -> pyarrow.Schema:
+    """The columns of supports.parquet, of the optional ones those named in `extra`."""
     import pyarrow as pa
 
     fields = [
@@ -172,13 +180,14 @@ def support_schema(manifest: SpaceManifest, *, attributes: bool) -> pyarrow.Sche
         pa.field("embedding", pa.list_(pa.float32(), manifest.verifier_dim), nullable=False),
         pa.field("classifier_embedding", pa.list_(pa.float32(), manifest.classifier_dim)),
         pa.field("thumbnail", pa.binary()),
-        *([pa.field("attributes", pa.string())] if attributes else []),
+        *([pa.field("attributes", pa.string())] if "attributes" in extra else []),
+        *[pa.field(mark, pa.bool_()) for mark in MARKS if mark in extra],
     ]
     return pa.schema(fields, metadata={"trustvlm": manifest.to_json()})
 
 
-def taxonomy_schema(manifest: SpaceManifest, *, attributes: bool = False) -> pyarrow.Schema:
-    """The columns of taxonomy.parquet, which has no attributes."""
+def taxonomy_schema(manifest: SpaceManifest, extra: Collection[str] = OPTIONAL) -> pyarrow.Schema:
+    """The columns of taxonomy.parquet, none of which is optional."""
     import pyarrow as pa
 
     columns = ("child", "parent")

@@ -23,6 +23,8 @@ from trustvlm.service.transfer.export import digest_of
 from trustvlm.service.transfer.export_format import (
     LABELS,
     MANIFEST,
+    MARKS,
+    OPTIONAL,
     SUPPORTS,
     TAXONOMY,
     SpaceManifest,
@@ -123,7 +125,8 @@ def read_support_rows(folder: Path, manifest: SpaceManifest) -> Generator[tuple[
     for row in _rows(path, manifest, support_schema, "embedding"):
         label = row.pop("label")
         what = f"{path}: support image {row['content_hash'].hex()[:12]}… of {label!r:.60}"
-        image = NewSupport(**row | {"attributes": _attributes(row, what)})
+        marks = {mark: bool(row.get(mark)) for mark in MARKS}
+        image = NewSupport(**row | {"attributes": _attributes(row, what)} | marks)
         if image.source is not None and len(image.source) > _MAX_SOURCE:
             raise InvalidInput(
                 f"{what}: expected a source of at most {_MAX_SOURCE} characters, got "
@@ -166,22 +169,23 @@ def _rows(
     path: Path, manifest: SpaceManifest, schema_of: Callable[..., Any], full_column: str | None
 ) -> Iterator[dict[str, Any]]:
     """The rows of a file as dictionaries, vectors as float32 arrays; every row has a vector in
-    `full_column`, or (None) two texts. The column of attributes may be missing."""
-    schema, plain = (schema_of(manifest, attributes=some) for some in (True, False))
+    `full_column`, or (None) two texts. Optional columns may be missing."""
+    schema = schema_of(manifest)
     width = 8 if full_column is None else 4 * schema.field(full_column).type.list_size
     fields: list[Any] = []
 
     def check(facts: ParquetFacts) -> None:
-        found = next(
-            (one for one in (plain, schema) if facts.schema.equals(one, check_metadata=False)), None
-        )
-        if found is not None:
-            fields.extend(found)
-        else:
-            columns = ", ".join(f"{field.name} ({field.type})" for field in plain)
-            raise InvalidInput(
-                f"{path}: expected exactly the columns {columns}, and perhaps attributes (string)"
+        expected_schema = schema_of(manifest, facts.schema.names)
+        if not facts.schema.equals(expected_schema, check_metadata=False):
+            wanted, perhaps = (
+                ", ".join(
+                    f"{one.name} ({one.type})" for one in schema if (one.name in OPTIONAL) is some
+                )
+                for some in (False, True)
             )
+            more = f", and perhaps {perhaps}" if perhaps else ""
+            raise InvalidInput(f"{path}: expected exactly the columns {wanted}{more}")
+        fields.extend(expected_schema)
         expected, size = manifest.files[path.name].rows, path.stat().st_size
         if facts.rows != expected:
             raise InvalidInput(f"{path}: expected {expected} rows, got {facts.rows}")

@@ -19,7 +19,7 @@ from trustvlm.types.arrays import Float32s, Float64s, Int64s
 
 __all__ = [
     "LabelImages", "Shown", "complete", "copies", "few_labels", "hash_of", "ids_of", "kept",
-    "mark_kept", "of_labels", "proposed", "shown",
+    "mark_kept", "marks_in", "of_labels", "proposed", "shown",
 ]  # fmt: skip
 
 _LIVE = Support.removed_revision.is_(None)
@@ -143,6 +143,20 @@ def proposed(
     if label_id is not None:
         query = query.where(Support.label_id == label_id)
     return [(row.id, row.label_id) for row in connection.execute(query.order_by(Support.id))]
+
+
+def marks_in(connection: Connection, space_id: int) -> list[str]:
+    """Which of the marks "kept" and "proposed" live support images of a space have."""
+    columns = {"kept": Support.kept, "proposed": Support.proposed}
+    return [
+        name
+        for name, column in columns.items()
+        if connection.scalar(
+            select(Support.id)
+            .where(Support.space_id == space_id, _LIVE, column.is_not(None))
+            .limit(1)
+        )
+    ]
 
 
 def ids_of(connection: Connection, label_id: int) -> dict[bytes, int]:
