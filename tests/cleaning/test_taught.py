@@ -9,6 +9,7 @@ import pytest
 
 import trustvlm
 from tests.support.cli_runner import Cli
+from trustvlm.types.calibration import TaughtImages
 
 DIM = 8
 AXES = np.eye(DIM)
@@ -79,3 +80,19 @@ def test_the_command_line_recommends_it_and_says_what_changed(home: Path) -> Non
     assert "known as fox now" in said
     assert "4 of 4 waiting images get another answer" in said
     assert "recommended" not in cli.run("review", "answer", "s", 2, "--right").stderr
+
+
+def test_promoted_feedback_says_what_it_changed(home: Path, tmp_path: Path) -> None:
+    """As an answer of the queue does; once: what is a support image already teaches nothing."""
+    images = np.tile(AXES[5], (2, 1)) + 0.01 * np.eye(2, DIM)
+    foxes = trustvlm.Queries(np.tile(AXES[0] + 0.9 * AXES[2], (2, 1)), images)
+    with trustvlm.open(home) as service:
+        assert service.feedback("s", foxes, ["fox"] * 2).taught is None
+        taught = service.feedback("s", foxes, ["fox"] * 2, promote=True).taught
+        assert taught == TaughtImages(images=2, corrected=2, waiting=5, changed=5)
+        assert service.feedback("s", foxes, ["fox"] * 2, promote=True).taught is None
+    file = tmp_path / "more.npz"
+    np.savez(file, classifier=AXES[:1], verifier=AXES[:1] + 0.05, truth=["cat"])
+    said = Cli(home).run("feedback", "s", "--vectors", file, "--promote").stderr
+    assert "1 new support image, 0 labelled wrongly before; " in said
+    assert "of 5 waiting images get another answer" in said

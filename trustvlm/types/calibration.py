@@ -17,7 +17,10 @@ from trustvlm.types.tables.columns import Column, flat_columns
 from trustvlm.types.tables.glance import Glance, Share
 from trustvlm.types.tables.tabular import Tabular
 
-__all__ = ["Calibration", "FeedbackResult", "MonitorReport", "ObservationCounts", "decides"]
+__all__ = [
+    "Calibration", "FeedbackResult", "MonitorReport", "ObservationCounts", "TaughtImages",
+    "decides",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, repr=False)
@@ -185,6 +188,23 @@ class ObservationCounts(Answer):
 
 
 @dataclass(frozen=True)
+class TaughtImages(Answer):
+    """What new support images change.
+
+    Attributes:
+        images, corrected: how many they are, and to how many images of the call the space gave
+            another label.
+        waiting, changed: open images of the review queue that were compared, the 500 oldest at
+            most; and how many of them get another label or decision now, or a probability that
+            differs by 0.1."""
+
+    images: int
+    corrected: int
+    waiting: int
+    changed: int
+
+
+@dataclass(frozen=True)
 class FeedbackResult(Answer):
     """What a feedback call stored.
 
@@ -198,6 +218,7 @@ class FeedbackResult(Answer):
         apart: number of chosen images that were also drawn at random before. Their earlier labels
             stay in use for calibration; their new labels are stored beside these and do not
             calibrate.
+        taught: what it changes that images became support images; None where none did.
         notes: a sentence for each kind of change that made images readable for the encoders."""
 
     ids: tuple[int, ...]
@@ -207,6 +228,7 @@ class FeedbackResult(Answer):
     accepted_wrong: int
     promoted: int
     apart: int = 0
+    taught: TaughtImages | None = None
     notes: tuple[str, ...] = ()
 
 

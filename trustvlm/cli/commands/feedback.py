@@ -18,7 +18,7 @@ from trustvlm.cli.session import Session, exactly_one
 
 if TYPE_CHECKING:
     from trustvlm.service import TrustService
-    from trustvlm.types.calibration import FeedbackResult
+    from trustvlm.types.calibration import FeedbackResult, TaughtImages
 
 __all__ = ["feedback", "monitor"]
 
@@ -96,6 +96,8 @@ def _print(result: FeedbackResult, promote: bool) -> None:
         f"{result.promoted} made support images" if promote else "",
     ]
     say(", ".join(filter(None, parts)))
+    if result.taught is not None:
+        note(_changes(result.taught))
     if result.apart:
         note(
             f"{count(result.apart, 'image')} drawn at random before: the earlier truth stays in "
@@ -104,6 +106,13 @@ def _print(result: FeedbackResult, promote: bool) -> None:
         )
     if refused := result.ids.count(-1):
         note(f"{count(refused, 'image')} left out: support images cannot count as feedback")
+
+
+def _changes(taught: TaughtImages) -> str:
+    """What the new support images change, in a sentence."""
+    own = f"{count(taught.images, 'new support image')}, {taught.corrected} labelled wrongly before"
+    others = f"{taught.changed:,} of {count(taught.waiting, 'waiting image')} get another answer"
+    return f"{own}; {others}"
 
 
 @click.command()

@@ -20,6 +20,7 @@ from trustvlm.selective.monitoring import Monitoring
 from trustvlm.service.home.calibrations import in_force
 from trustvlm.service.home.home import Home, Reading
 from trustvlm.service.inputs.labelled import Observed, are_supports, as_rows, observe, truth_ids
+from trustvlm.service.measuring.taught import watched
 from trustvlm.service.measuring.usable import as_stored
 from trustvlm.service.memory.taxonomy.space_tree import space_tree
 from trustvlm.service.query.back_off.nodes import stands_under
@@ -28,7 +29,7 @@ from trustvlm.service.registration.register import register
 from trustvlm.types import LabelInput, Queries, Verdicts
 from trustvlm.types.arrays import Bools, Int64s, sources
 from trustvlm.types.bounds import choice
-from trustvlm.types.calibration import Calibration, FeedbackResult, MonitorReport
+from trustvlm.types.calibration import Calibration, FeedbackResult, MonitorReport, TaughtImages
 from trustvlm.types.messages.commands import suggested
 from trustvlm.types.options import SAMPLINGS
 from trustvlm.types.tables.probability import percent, promise
@@ -64,13 +65,19 @@ def feedback(
 ) -> FeedbackResult:
     """See :meth:`TrustService.feedback`."""
     judged = judged_images(home, space_name, queries, truth, sampling, sources)
+    watch = watched(home, judged.space) if promote else None
     with home.catalog.write("feedback") as connection:
         require_unchanged(connection, judged.space)
         stored = observations.store(connection, judged.space.id, judged.rows)
-    promoted = 0
+    promoted, taught = 0, None
     if promote:
         hashes = [row.content_hash for row in judged.rows]
         promoted = _promote(home, space_name, queries, judged.observed, judged.kept, hashes)
+    if promoted:
+        labelled = np.array([row.truth_id is not None for row in judged.rows], np.bool_)
+        corrected = int((labelled & ~judged.right).sum())
+        waiting, changed = (0, 0) if watch is None else watch.changed(home)
+        taught = TaughtImages(promoted, corrected, waiting, changed)
     ids = np.full(len(judged.observed), -1, dtype=np.int64)
     ids[judged.kept] = stored.ids
     return FeedbackResult(
@@ -81,6 +88,7 @@ def feedback(
         right=int(judged.right.sum()),
         accepted_wrong=int((judged.accepted & ~judged.right).sum()),
         promoted=promoted,
+        taught=taught,
         notes=judged.observed.notes,
     )
 

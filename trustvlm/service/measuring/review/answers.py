@@ -17,7 +17,7 @@ from trustvlm.catalog.store.vectors import pack
 from trustvlm.errors import Conflict, InvalidInput, NotFound
 from trustvlm.service.home.home import Home
 from trustvlm.service.measuring.feedback import Judged, judged_images, require_unchanged
-from trustvlm.service.measuring.review.taught import watched
+from trustvlm.service.measuring.taught import watched
 from trustvlm.service.registration.edit_labels import remove_support
 from trustvlm.service.registration.register import register
 from trustvlm.types import LabelInput, Queries
@@ -46,7 +46,7 @@ def answer(
         )
     space, item, image = image_of(home, space_name, item_id)
     use_as_support = use_as_support or (item.tray == PROPOSAL and truth is not None)
-    watch = watched(home, space, item, image) if use_as_support else None
+    watch = watched(home, space, [image], item.id) if use_as_support else None
     if item.state != "answered":
         queries = queries_of(space, image)
         sampling = SAMPLING.get(item.tray, "chosen")
