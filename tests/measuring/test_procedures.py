@@ -72,7 +72,16 @@ def test_images_that_chose_a_rule_do_not_prove_it(home: Path, world: World) -> N
         assert (mine.procedure, mine.threshold) == ("split", low)
         other = service.recalibrate("s", rule="margin")
         assert (other.procedure, other.tested) == ("ranks", 300)
+        # They chose it once, whatever was calibrated, or taken back, since.
+        with pytest.raises(InvalidInput, match=f"the stored images chose '{chosen.rule}'"):
+            service.recalibrate("s", rule=chosen.rule, procedure="ranks")
+        service.remove_calibration("s", chosen.id)
+        assert service.recalibrate("s", rule=chosen.rule).procedure == "split"
         assert service.recalibrate("s", rule="auto").procedure == "split"
+        fresh, names = images_of(world, 300, 2, noise=1.2)
+        assert service.calibrate("s", fresh, names, rule="margin", **PROMISE).procedure == "ranks"
+        new = service.recalibrate("s", rule=chosen.rule, procedure="ranks")
+        assert (new.procedure, new.tested) == ("ranks", 300)
 
 
 def test_the_procedure_may_change_where_no_image_has_chosen(home: Path, world: World) -> None:

@@ -48,10 +48,12 @@ class CalibrationRecord:
 
 _COLUMNS = [getattr(CalibrationRow, name) for name in CalibrationRecord.__dataclass_fields__]
 
-_OF_SPACE = select(*_COLUMNS).where(
-    CalibrationRow.space_id == bindparam("space"), CalibrationRow.removed_at.is_(None)
+_EVER = (
+    select(*_COLUMNS)
+    .where(CalibrationRow.space_id == bindparam("space"))
+    .order_by(CalibrationRow.id.desc())
 )
-_NEWEST_FIRST = _OF_SPACE.order_by(CalibrationRow.id.desc())
+_NEWEST_FIRST = _EVER.where(CalibrationRow.removed_at.is_(None))
 
 
 def create(
@@ -90,11 +92,12 @@ def current(
         )
 
 
-def list_rows(connection: Connection, space_id: int) -> list[CalibrationRecord]:
-    """The calibrations of a space, newest first."""
-    return [
-        CalibrationRecord(*row) for row in connection.execute(_NEWEST_FIRST, {"space": space_id})
-    ]
+def list_rows(
+    connection: Connection, space_id: int, *, removed: bool = False
+) -> list[CalibrationRecord]:
+    """The calibrations of a space, newest first; with `removed`, also those taken back."""
+    query = _EVER if removed else _NEWEST_FIRST
+    return [CalibrationRecord(*row) for row in connection.execute(query, {"space": space_id})]
 
 
 def remove(connection: Connection, space_id: int, calibration_id: int) -> bool:

@@ -20,6 +20,8 @@ from sqlalchemy import (
 from sqlalchemy.orm import aliased
 
 from trustvlm.catalog.rows import originals
+from trustvlm.catalog.rows.calibrations import OBSERVED
+from trustvlm.catalog.rows.observations import newest_id
 from trustvlm.catalog.store.bulk import rows_among, slices
 from trustvlm.catalog.store.models import CalibrationRow, Label, Observation, Support, Thumbnail
 from trustvlm.catalog.store.upkeep_models import ReembedRow
@@ -233,7 +235,10 @@ def copy_calibrations(connection: Connection, job: ReembedRecord) -> int:
     for row in rows:
         predicted = row.content["predicted"]
         staged = counterparts(connection, job, "label", sorted(set(predicted)))
-        renewed = {"predicted": [staged[label_id] for label_id in predicted if label_id in staged]}
+        kept = [staged[label_id] for label_id in predicted if label_id in staged]
+        renewed: dict[str, Any] = {"predicted": kept}
+        if OBSERVED in row.content:  # the images that it had are those that were copied
+            renewed[OBSERVED] = newest_id(connection, job.other_id)
         values = {"space_id": job.other_id, "content": row.content | renewed}
         connection.execute(insert(CalibrationRow).values(**(row._asdict() | values)))
     return len(rows)

@@ -18,7 +18,10 @@ from trustvlm.types.bounds import identifier
 from trustvlm.types.calibration import Calibration
 from trustvlm.types.messages.commands import suggested
 
-__all__ = ["in_force", "list_calibrations", "loaded", "newest", "remove_calibration", "store"]
+__all__ = [
+    "chosen_rules", "in_force", "list_calibrations", "loaded", "newest", "remove_calibration",
+    "store",
+]  # fmt: skip
 
 _OF_ROW = (
     "id", "space", "created_at", "revision", "author", "other_encoders", "stale", "notes",
@@ -42,6 +45,24 @@ def newest(connection: Connection, space: SpaceRecord) -> Calibration | None:
     every = calibrations.list_rows(connection, space.id)
     records = [record for record in every if not record.claims]
     return _loaded(records[0], space) if records else None
+
+
+def chosen_rules(connection: Connection, space: SpaceRecord, first_image: int) -> frozenset[str]:
+    """The rules that some of the stored images chose, or parameters of theirs, in any calibration
+    that divided its images, failed and removed ones included.
+
+    Args:
+        first_image: id of the oldest of the images. A calibration that was made before it was
+            stored had other images.
+    """
+    records = calibrations.list_rows(connection, space.id, removed=True)
+    return frozenset(
+        record.content["rule"]
+        for record in records
+        if not record.claims
+        and record.content.get("procedure", "split") == "split"
+        and (record.observed is None or record.observed >= first_image)
+    )
 
 
 def list_calibrations(home: Home, space_name: str) -> list[Calibration]:

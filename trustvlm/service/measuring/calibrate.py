@@ -24,7 +24,7 @@ from trustvlm.selective.calibration import (
 from trustvlm.selective.chosen_threshold import Range, prove_threshold, threshold_range
 from trustvlm.selective.ranks import find_by_ranks
 from trustvlm.selective.risk import RiskThreshold, find_threshold, threshold_grid
-from trustvlm.service.home.calibrations import in_force, newest, store
+from trustvlm.service.home.calibrations import chosen_rules, in_force, newest, store
 from trustvlm.service.home.home import Home
 from trustvlm.service.inputs.labelled import (
     Observed,
@@ -103,7 +103,8 @@ def recalibrate(
         space = spaces.find(connection, space_name)
         before = in_force(connection, space) or newest(connection, space)
         observed, truth = stored_images(connection, space)
-    options = options_again(before, changes or {})
+        chosen = chosen_rules(connection, space, min(number for number, _ in observed.stored))
+    options = options_again(before, changes or {}, chosen)
     check_options(options)
     return _calibrate(home, space, observed, truth, options, keep=False)
 

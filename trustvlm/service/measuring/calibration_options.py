@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from trustvlm.types.bounds import choice, flags, number
 from trustvlm.types.calibration import Calibration
 from trustvlm.types.options import ON_STALE, ON_UNVERIFIED, PROCEDURES, CalibrateOptions
 
-__all__ = ["CORRECTING", "POLICIES", "check_options", "chose", "options_again", "resolved"]
+__all__ = ["CORRECTING", "POLICIES", "check_options", "options_again", "resolved"]
 
 CORRECTING = f"{DEFAULT_RULE}_star"
 """The rule whose corrections are counted where the chosen one makes none."""
@@ -22,8 +22,11 @@ POLICIES = ("on_stale", "on_unverified", "may_correct", "back_off")
 """Options that a calibration keeps under their names."""
 
 
-def options_again(before: Calibration | None, changes: Mapping[str, Any]) -> CalibrateOptions:
-    """What the calibration `before` was made with, and `changes` of it."""
+def options_again(
+    before: Calibration | None, changes: Mapping[str, Any], chosen: Collection[str]
+) -> CalibrateOptions:
+    """What the calibration `before` was made with, and `changes` of it; `chosen`: the rules that
+    some of the images chose."""
     options = CalibrateOptions()
     if before is not None:
         params = before.asked_params
@@ -34,25 +37,27 @@ def options_again(before: Calibration | None, changes: Mapping[str, Any]) -> Cal
             threshold=before.asked_threshold,
             **{name: getattr(before, name) for name in kept},
         )
-    return replace(options, **_with_rule(changes, before))
+    return replace(options, **_with_rule(changes, before, chosen))
 
 
-def _with_rule(changes: Mapping[str, Any], before: Calibration | None) -> dict[str, Any]:
+def _with_rule(
+    changes: Mapping[str, Any], before: Calibration | None, chosen: Collection[str]
+) -> dict[str, Any]:
     """`changes` in which rule, procedure and threshold fit: a threshold is one of the trust of a
     rule with certain parameters, and images that chose the rule do not prove it."""
     if before is not None and changes.get("procedure") == "ranks":
-        _check_ranks(before, changes.get("rule", before.rule))
+        _check_ranks(changes.get("rule", before.rule), chosen)
     if "rule" in changes:
-        procedure = "split" if before is not None and chose(before, changes["rule"]) else None
+        procedure = "split" if _is_chosen(changes["rule"], chosen) else None
         return {"threshold": None, "procedure": procedure, **changes}
     if "threshold" in changes and before is not None:
         return {**changes, "rule": before.rule, "params": dict(before.params)}
     return dict(changes)
 
 
-def _check_ranks(before: Calibration, rule: str) -> None:
+def _check_ranks(rule: str, chosen: Collection[str]) -> None:
     """Raises InvalidInput: some of the stored images chose the rule that all shall prove."""
-    if chose(before, rule):
+    if _is_chosen(rule, chosen):
         raise InvalidInput(
             f"procedure: 'ranks' proves a rule that was fixed before, with all images; a third of "
             f"the stored images chose {rule!r} or its parameters, so they do not prove it. Leave "
@@ -60,9 +65,9 @@ def _check_ranks(before: Calibration, rule: str) -> None:
         )
 
 
-def chose(calibration: Calibration, rule: str) -> bool:
-    """Whether some of the images of the calibration chose this rule or its parameters."""
-    return calibration.procedure == "split" and rule in ("auto", calibration.rule)
+def _is_chosen(rule: str, chosen: Collection[str]) -> bool:
+    """Whether some of the images chose this rule, or any where it is "auto"."""
+    return bool(chosen) if rule == "auto" else rule in chosen
 
 
 def check_options(options: CalibrateOptions) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import cast
 
 import numpy as np
@@ -13,7 +13,7 @@ from trustvlm.errors import InvalidInput
 from trustvlm.scoring.rules import DEFAULT_RULE, RULES, Rule, require_images, resolve_parameters
 from trustvlm.selective.advice import label_advice
 from trustvlm.selective.reliability import BINNING
-from trustvlm.service.home.calibrations import in_force
+from trustvlm.service.home.calibrations import chosen_rules
 from trustvlm.service.home.home import Home
 from trustvlm.service.inputs.labelled import (
     Observed,
@@ -23,7 +23,6 @@ from trustvlm.service.inputs.labelled import (
     truth_ids,
 )
 from trustvlm.service.measuring.by_label import Sides, by_label
-from trustvlm.service.measuring.calibration_options import chose
 from trustvlm.service.measuring.configurations import comparable
 from trustvlm.service.measuring.outcome import (
     check_items,
@@ -135,8 +134,8 @@ def _evaluate(
         if claims:
             columns = [about_claims(one) for one in columns]
         judged = dict(zip(chosen, columns, strict=True))
-        before = in_force(connection, view.space) if truth is not None else None
-        chosen_before = before.rule if before is not None and chose(before, before.rule) else None
+        stored = [number for number, _ in images.observed.stored]
+        chosen_before = chosen_rules(connection, view.space, min(stored)) if stored else frozenset()
         return _evaluation(context, images, chosen, judged, names, left_out, options, chosen_before)
 
 
@@ -148,9 +147,9 @@ def _evaluation(
     names: Sequence[str | None],
     left_out: tuple[RuleLeftOut, ...],
     options: EvaluateOptions,
-    chosen_before: str | None,
+    chosen_before: Collection[str],
 ) -> Evaluation:
-    """The evaluation; `chosen_before`: the rule that some of these images chose, if any."""
+    """The evaluation; `chosen_before`: the rules that some of these images chose."""
     truth, observed, claims = images.truth, images.observed, images.claimed is not None
     outcomes = [
         rule_outcome(name, parameters, judged, truth, options)
@@ -164,7 +163,7 @@ def _evaluation(
                 judged[outcome.rule],
                 is_unknown(context, judged[outcome.rule], UNKNOWN_RATE),
                 options,
-                chose=outcome.rule == chosen_before,
+                chose=outcome.rule in chosen_before,
             )
             for outcome in outcomes
         ]
