@@ -13,7 +13,7 @@ from sqlalchemy import Connection, insert, select
 
 from trustvlm.catalog.rows.expectation import Expectation
 from trustvlm.catalog.store import schema
-from trustvlm.catalog.store.backends.backend import open_backend
+from trustvlm.catalog.store.backends.backend import changing_schema, open_backend
 from trustvlm.catalog.store.backends.database import AUTHOR, CHANGE, HISTORY
 from trustvlm.catalog.store.location import FileLocation, Location, location_of
 from trustvlm.catalog.store.models import CatalogState
@@ -95,28 +95,19 @@ class Catalog:
             Busy: it is no longer what was `expected`; nothing was changed.
         """
         location = location_of(place)
-        backend = open_backend(location, create=True)
-        try:
-            with (
-                unbroken(),
-                backend.translated(),
-                backend.engine.connect().execution_options(**{CHANGE: "schema"}) as connection,
-                connection.begin(),
-            ):
-                reached("schema.begun")
-                if expected is not None and facts_of(connection, location) != expected:
-                    raise Busy(
-                        f"{location} was written while it was backed up; stop what writes to it, "
-                        f"and try again"
-                    )
-                schema.upgrade(connection)
-                if connection.scalar(select(CatalogState.epoch)) is None:
-                    state = {"id": 1, "epoch": str(uuid.uuid4()), "created_at": datetime.now(UTC)}
-                    connection.execute(insert(CatalogState), [state])
-                reached("schema.written")
-            reached("schema.committed")
-        finally:
-            backend.engine.dispose()
+        with changing_schema(location) as connection:
+            reached("schema.begun")
+            if expected is not None and facts_of(connection, location) != expected:
+                raise Busy(
+                    f"{location} was written while it was backed up; stop what writes to it, and "
+                    f"try again"
+                )
+            schema.upgrade(connection)
+            if connection.scalar(select(CatalogState.epoch)) is None:
+                state = {"id": 1, "epoch": str(uuid.uuid4()), "created_at": datetime.now(UTC)}
+                connection.execute(insert(CatalogState), [state])
+            reached("schema.written")
+        reached("schema.committed")
 
     @staticmethod
     def schema_of(place: Location | Path, *, read_only: bool = True) -> str | None:

@@ -104,13 +104,13 @@ def as_queries(queries: npt.ArrayLike, dim: int) -> Float32s:
     return converted
 
 
-def require_unit(vectors: Float32s, name: str = "vectors") -> None:
+def require_unit(vectors: Float32s) -> None:
     """Raises InvalidInput, naming the first, when some of the (n, d) `vectors` do not have norm
     1."""
     norms = _norms(vectors)
     wrong = np.abs(norms - 1.0) > UNIT_TOLERANCE
     if wrong.any():
-        raise _not_unit(name, norms, int(wrong.argmax()))
+        raise _not_unit("vectors", norms, int(wrong.argmax()))
 
 
 def _norms(vectors: Float32s) -> Float64s:

@@ -147,14 +147,14 @@ def _line(
     axes.plot(*percent, _DASHES.get(colour, "-"), color=colour, label=rule, **style)
 
 
-def _svg(draw: Callable[[Axes], None], height: float = 3.8) -> str:
+def _svg(draw: Callable[[Axes], None]) -> str:
     """The SVG of one figure; text stays text."""
     import matplotlib as mpl
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "trustvlm", "font.size": 10}):
-        figure = Figure(figsize=(6.4, height), layout="constrained")
+        figure = Figure(figsize=(6.4, 3.8), layout="constrained")
         FigureCanvasSVG(figure)
         axes = figure.add_subplot()
         axes.spines[["top", "right"]].set_visible(False)

@@ -4,12 +4,13 @@ of work is done after a pause."""
 from __future__ import annotations
 
 import logging
+import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["Failures"]
+__all__ = ["Failures", "OneAtATime"]
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 
@@ -62,3 +63,37 @@ class Failures:
             return
         self._seen.add(kind)
         self._log.error("%s failed; it goes on", self._what, exc_info=error)
+
+
+class OneAtATime:
+    """Background work of one kind that is begun when it is due: never two pieces at a time, and
+    none while the pause after a failure lasts. Safe to use from several threads.
+
+    Args:
+        failures: where errors go that the work does not expect. name: of its threads.
+    """
+
+    def __init__(self, failures: Failures, name: str) -> None:
+        self._failures, self._name = failures, name
+        self._guard = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def begin(self, work: Callable[[], object]) -> None:
+        """Call `work` in a thread, unless a piece of work is under way or a pause lasts."""
+        with self._guard:
+            if self._failures.pause_s or (self._thread is not None and self._thread.is_alive()):
+                return
+            self._thread = threading.Thread(
+                target=self._logged, args=(work,), name=self._name, daemon=True
+            )
+            self._thread.start()
+
+    def wait(self) -> None:
+        """Wait until the piece of work under way has ended."""
+        thread = self._thread
+        if thread is not None and thread.is_alive():  # not so in the child of a fork
+            thread.join()
+
+    def _logged(self, work: Callable[[], object]) -> None:
+        with self._failures.logged():
+            work()

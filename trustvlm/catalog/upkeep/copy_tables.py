@@ -19,8 +19,8 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
 from trustvlm.catalog.store import schema
-from trustvlm.catalog.store.backends.backend import open_backend
-from trustvlm.catalog.store.backends.database import CHANGE, database_of
+from trustvlm.catalog.store.backends.backend import changing_schema, open_backend
+from trustvlm.catalog.store.backends.database import database_of
 from trustvlm.catalog.store.bulk import insert_rows, table_of
 from trustvlm.catalog.store.location import FileLocation, Location, ServerLocation
 from trustvlm.catalog.store.models import Base
@@ -28,7 +28,6 @@ from trustvlm.catalog.upkeep.copy_catalog import disown_originals, renew_epoch
 from trustvlm.errors import Conflict, Damaged
 from trustvlm.system.fault_points import reached
 from trustvlm.system.files.durable import make_folder
-from trustvlm.system.signals import unbroken
 
 __all__ = ["copy_as_it_is", "copy_tables", "replace_tables"]
 
@@ -144,17 +143,8 @@ def _reading(location: Location) -> Iterator[Connection]:
 def _making(location: Location) -> Iterator[Connection]:
     if isinstance(location, FileLocation):
         make_folder(location.path.parent)
-    backend = open_backend(location, create=True)
-    try:
-        with (
-            unbroken(),
-            backend.translated(),
-            backend.engine.connect().execution_options(**{CHANGE: "schema"}) as connection,
-            connection.begin(),
-        ):
-            yield connection
-    finally:
-        backend.engine.dispose()
+    with changing_schema(location) as connection:
+        yield connection
 
 
 def _models() -> list[type[Base]]:

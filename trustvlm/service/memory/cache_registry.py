@@ -39,7 +39,7 @@ from trustvlm.service.memory.snapshots import (
 from trustvlm.service.memory.space_cache import KeptState, SpaceCache, SpaceView
 from trustvlm.service.memory.space_memo import SpaceMemo
 from trustvlm.service.memory.support_index import SupportIndexes
-from trustvlm.system.background import Failures
+from trustvlm.system.background import Failures, OneAtATime
 from trustvlm.system.fault_points import reached
 from trustvlm.types.thresholds import Thresholds
 
@@ -74,8 +74,8 @@ class CacheRegistry:
         self._memos: dict[int, SpaceMemo] = {}
         self._locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
         self._guard = threading.Lock()
-        self._writer: threading.Thread | None = None
-        self._failures = Failures(log, "writing a snapshot in the background")
+        failures = Failures(log, "writing a snapshot in the background")
+        self._writer = OneAtATime(failures, "trustvlm-snapshot")
         self._shared = SharedSnapshots(catalog, store)
         self._supports = SupportIndexes(catalog, folder, device, self._shared)
         self._discriminants = Discriminants(catalog, folder, thresholds, self._shared)
@@ -135,7 +135,7 @@ class CacheRegistry:
             state = cache.state = KeptState(name, version, view, self.memo(view))
         if not self._catalog.read_only and self._due(cache, view):
             cache.state = None  # the next call looks whether it was written
-            self._write_soon(view)
+            self._writer.begin(lambda: self._write_in_background(view))
         return state
 
     def memo(self, view: SpaceView) -> SpaceMemo:
@@ -161,9 +161,7 @@ class CacheRegistry:
 
     def close(self) -> None:
         """Wait for a snapshot that is being written."""
-        writer = self._writer
-        if writer is not None and writer.is_alive():  # not so in the child of a fork
-            writer.join()
+        self._writer.wait()
         self._supports.close()
         self._discriminants.close()
         self.attributes.close()
@@ -339,25 +337,14 @@ class CacheRegistry:
             connection, space.id, revision, live // 4
         )
 
-    def _write_soon(self, view: SpaceView) -> None:
-        """Write a snapshot in the background, unless one is being written."""
-        with self._guard:
-            if self._failures.pause_s or (self._writer is not None and self._writer.is_alive()):
-                return
-            self._writer = threading.Thread(
-                target=self._write_quietly, args=(view,), name="trustvlm-snapshot", daemon=True
-            )
-            self._writer.start()
-
-    def _write_quietly(self, view: SpaceView) -> None:
-        with self._failures.logged():
-            try:
-                self.write(view)
-            except (OSError, TrustVLMError) as error:  # costs the next start time, and no answer
-                cache = self.peek(view.space.name)
-                if cache is not None:
-                    cache.replayed = 0
-                log.warning("no snapshot of space %s was written: %s", view.space.name, error)
+    def _write_in_background(self, view: SpaceView) -> None:
+        try:
+            self.write(view)
+        except (OSError, TrustVLMError) as error:  # costs the next start time, and no answer
+            cache = self.peek(view.space.name)
+            if cache is not None:
+                cache.replayed = 0
+            log.warning("no snapshot of space %s was written: %s", view.space.name, error)
 
     def _keep_nothing_purged(self, space_id: int, revision: int) -> bool:
         """Delete the snapshots of a space if something of it has been purged since they showed

@@ -7,10 +7,8 @@ An index that had to be trained lies in a snapshot file too, from which the next
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection
@@ -30,7 +28,7 @@ from trustvlm.service.memory.shared.shared_snapshots import SharedSnapshots
 from trustvlm.service.memory.snapshots import snapshot_key
 from trustvlm.service.memory.space_cache import SpaceView
 from trustvlm.service.memory.space_memo import SpaceMemo
-from trustvlm.system.background import Failures
+from trustvlm.system.background import Failures, OneAtATime
 from trustvlm.types.arrays import Float32s
 
 __all__ = ["KINDS", "SupportCache", "SupportIndexes", "support_blocks"]
@@ -110,9 +108,8 @@ class SupportIndexes:
     ) -> None:
         self._catalog, self._folder, self._device = catalog, folder, device
         self._shared = shared
-        self._guard = threading.Lock()
-        self._renewal: threading.Thread | None = None
-        self._failures = Failures(log, "renewing an index over support images")
+        failures = Failures(log, "renewing an index over support images")
+        self._renewal = OneAtATime(failures, "trustvlm-supports")
 
     def paths(self, space_id: int) -> list[Path]:
         """Where the snapshots of a space lie."""
@@ -137,7 +134,7 @@ class SupportIndexes:
             index = cache.view(view.space)
             memo.support_indexes[kind] = cache
         if not self._catalog.read_only and _is_due(cache, index):
-            self._renew_soon(view, memo, kind, index)
+            self._renewal.begin(lambda: self._renew(view, memo, kind, index))
         return index
 
     def rebuild(self, connection: Connection, space: SpaceRecord, epoch: str) -> None:
@@ -159,9 +156,7 @@ class SupportIndexes:
 
     def close(self) -> None:
         """Wait for what is being written."""
-        renewal = self._renewal
-        if renewal is not None and renewal.is_alive():
-            renewal.join()
+        self._renewal.wait()
 
     def _started(self, connection: Connection, view: SpaceView, kind: str) -> SupportCache:
         """From the existing snapshot, or from the catalog, at the view's revision."""
@@ -185,20 +180,6 @@ class SupportIndexes:
         cache = SupportCache.built(connection, space, self._device, classifier=classifier)
         cache.replayed = SNAPSHOT_ROWS + len(cache.view(space))  # in no snapshot yet
         return cache
-
-    def _renew_soon(self, view: SpaceView, memo: SpaceMemo, kind: str, index: IndexView) -> None:
-        with self._guard:
-            if self._failures.pause_s or (self._renewal is not None and self._renewal.is_alive()):
-                return
-            arguments = (view, memo, kind, index)
-            self._renewal = threading.Thread(
-                target=self._renew_quietly, args=arguments, name="trustvlm-supports", daemon=True
-            )
-            self._renewal.start()
-
-    def _renew_quietly(self, *arguments: Any) -> None:
-        with self._failures.logged():
-            self._renew(*arguments)
 
     def _renew(self, view: SpaceView, memo: SpaceMemo, kind: str, index: IndexView) -> None:
         """Write the index to a snapshot; one that it has outgrown is trained again first, and takes

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 from sqlalchemy import Connection, Engine
 
+from trustvlm.catalog.store.backends.database import CHANGE
 from trustvlm.catalog.store.backends.file_backend import FileBackend
 from trustvlm.catalog.store.location import FileLocation, Location, ServerLocation
 from trustvlm.errors import Unavailable
+from trustvlm.system.signals import unbroken
 from trustvlm.types.backups import Scrubbed
 
-__all__ = ["Backend", "open_backend"]
+__all__ = ["Backend", "changing_schema", "open_backend"]
 
 
 class Backend(Protocol):
@@ -87,3 +89,20 @@ def open_backend(location: Location, *, read_only: bool = False, create: bool = 
         NotFound: nothing is there, and `create` does not allow for that.
     """
     return _BACKENDS[type(location)](location, read_only=read_only, create=create)
+
+
+@contextmanager
+def changing_schema(location: Location) -> Iterator[Connection]:
+    """A transaction that may create and change tables, at a location that may be empty; every
+    connection is closed behind it."""
+    backend = open_backend(location, create=True)
+    try:
+        with (
+            unbroken(),
+            backend.translated(),
+            backend.engine.connect().execution_options(**{CHANGE: "schema"}) as connection,
+            connection.begin(),
+        ):
+            yield connection
+    finally:
+        backend.engine.dispose()

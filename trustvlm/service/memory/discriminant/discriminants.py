@@ -9,7 +9,6 @@ the latest fit, which verdicts name, and fitted again in the background.
 from __future__ import annotations
 
 import logging
-import threading
 from pathlib import Path
 
 from trustvlm.catalog.catalog import Catalog
@@ -24,7 +23,7 @@ from trustvlm.service.memory.shared.shared_snapshots import SharedSnapshots
 from trustvlm.service.memory.snapshots import snapshot_key
 from trustvlm.service.memory.space_cache import SpaceView
 from trustvlm.service.memory.space_memo import SpaceMemo
-from trustvlm.system.background import Failures
+from trustvlm.system.background import Failures, OneAtATime
 from trustvlm.types.thresholds import Thresholds
 
 __all__ = ["Discriminants"]
@@ -44,9 +43,8 @@ class Discriminants:
     ) -> None:
         self._catalog, self._folder, self._thresholds = catalog, folder, thresholds
         self._shared = shared
-        self._guard = threading.Lock()
-        self._renewal: threading.Thread | None = None
-        self._failures = Failures(log, "fitting a discriminant in the background")
+        failures = Failures(log, "fitting a discriminant in the background")
+        self._renewal = OneAtATime(failures, "trustvlm-discriminant")
 
     def path(self, space_id: int) -> Path:
         """Where the discriminant of a space lies."""
@@ -68,7 +66,7 @@ class Discriminants:
                 latest, outdated = fit, False
             _keep(memo, latest)
         if outdated:
-            self._renew_soon(view, memo)
+            self._renewal.begin(lambda: self._renew(view, memo))
         return latest
 
     def _is_small(self, view: SpaceView) -> bool:
@@ -77,9 +75,7 @@ class Discriminants:
 
     def close(self) -> None:
         """Wait for a fit that is being made or written."""
-        renewal = self._renewal
-        if renewal is not None and renewal.is_alive():  # not so in the child of a fork
-            renewal.join()
+        self._renewal.wait()
 
     def _loaded(self, view: SpaceView) -> SpaceDiscriminant | None:
         """The discriminant in the file, if it is of this space and not of a later revision."""
@@ -98,24 +94,8 @@ class Discriminants:
             return None
         return SpaceDiscriminant.of_arrays(stored.arrays, stored.key.revision)
 
-    def _renew_soon(self, view: SpaceView, memo: SpaceMemo) -> None:
-        """Bring the fit up to date and write it in the background, unless that is being done."""
-        with self._guard:
-            if self._failures.pause_s or (self._renewal is not None and self._renewal.is_alive()):
-                return
-            self._renewal = threading.Thread(
-                target=self._renew_quietly,
-                args=(view, memo),
-                name="trustvlm-discriminant",
-                daemon=True,
-            )
-            self._renewal.start()
-
-    def _renew_quietly(self, view: SpaceView, memo: SpaceMemo) -> None:
-        with self._failures.logged():
-            self._renew(view, memo)
-
     def _renew(self, view: SpaceView, memo: SpaceMemo) -> None:
+        """Bring the fit of a space up to date, and write it."""
         try:
             with self._catalog.read() as connection:
                 space = spaces.find(connection, view.space.name)
