@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from cli_runner import Cli
 from raw_sql import run_sql
 
 import trustvlm
-from trustvlm import LabelInput, Queries
+from trustvlm import InvalidInput, LabelInput, Queries
 
 pytestmark = pytest.mark.both_back_ends
 
@@ -255,3 +256,35 @@ def test_the_command_line(tmp_path: Path) -> None:
         assert "Error: " in cli("label", "update", "s", "crow", "--attributes", wrong, code=2)
     cli("label", "set", "s", "crow", code=2)
     cli("label", "set", "s", "nothing", "a=1", code=3)
+
+
+def test_single_keys_change_and_the_others_stay(service: Any) -> None:
+    (image, _) = (row.id for row in service.list_supports("s", "robin"))
+    service.update_label("s", "robin", attributes={"size": 4, "song": None}, merge=True)
+    assert of_labels(service)["robin"] == {key: ROBIN[key] for key in ("region", "taxon")} | {
+        "size": 4
+    }
+    service.update_support("s", image, attributes={"lux": None, "hour": 7}, merge=True)
+    assert service.list_supports("s", "robin")[0].attributes == {"season": "summer", "hour": 7}
+    service.update_label("s", "crow", new_name="raven", attributes={"size": 9}, merge=True)
+    assert of_labels(service)["raven"] == {"size": 9}
+    for options, words in (
+        ({"attributes": {"size": None}}, "leave the key out"),
+        ({"attributes": {"a.b": 1}, "merge": True}, "expected as key one without"),
+        ({"attributes": {f"k{i}": i for i in range(63)}, "merge": True}, "at most 64 keys"),
+        ({"new_name": "x", "merge": True}, "merge: it says how attributes change"),
+    ):
+        with pytest.raises(InvalidInput, match=words):
+            service.update_label("s", "robin", **options)
+
+
+def test_two_at_once_on_one_label_lose_nothing(service: Any) -> None:
+    """Each change reads and writes in one transaction."""
+    with ThreadPoolExecutor(4) as pool:
+        list(
+            pool.map(
+                lambda n: service.update_label("s", "crow", attributes={f"k{n}": n}, merge=True),
+                range(12),
+            )
+        )
+    assert of_labels(service)["crow"] == {f"k{n}": n for n in range(12)}

@@ -113,23 +113,26 @@ class LabelVerbs(Connected):
         prompt: str | None = None,
         new_name: str | None = None,
         attributes: Mapping[str, Any] | None = None,
+        merge: bool = False,
     ) -> int:
-        """Change a label's text vector, prompt, name or attributes; the space's new revision.
-        Raises NotFound, Conflict, InvalidInput."""
+        """Change a label's text vector, prompt, name or attributes, with `merge` these keys of them
+        alone (None takes one away); the space's new revision. Raises NotFound, Conflict,
+        InvalidInput."""
         vector = None if text_vector is None else text_rows(text_vector, "text_vector")
         content = {"text_vector": vector, "prompt": prompt, "new_name": new_name}
-        described = {"attributes": plain_attributes(attributes, "attributes")}
+        described = _described(attributes, merge)
         return self._revision(
             "PATCH", path_of("spaces", space, "labels", label), content | described
         )
 
-    def update_support(self, space: str, support_id: int, *, attributes: Mapping[str, Any]) -> int:
-        """Give a support image these attributes in place of all that it has, {} for none; the
-        space's new revision. Raises NotFound, InvalidInput."""
+    def update_support(
+        self, space: str, support_id: int, *, attributes: Mapping[str, Any], merge: bool = False
+    ) -> int:
+        """Give a support image these attributes in place of all that it has, {} for none; with
+        `merge` change these keys alone, None takes one away. The space's new revision. Raises
+        NotFound, InvalidInput."""
         path = path_of("spaces", space, "supports", str(_ids([support_id])[0]))
-        return self._revision(
-            "PATCH", path, {"attributes": plain_attributes(attributes, "attributes")}
-        )
+        return self._revision("PATCH", path, _described(attributes, merge))
 
     def remove_label(self, space: str, label: str, *, purge: bool = False) -> int:
         """Remove a label with its support images, for good with `purge`; the space's new revision.
@@ -293,3 +296,14 @@ def _form_fields(
 
 def _ids(ids: object) -> list[int]:
     return id_list(ids, "ids", "a list of support image ids")
+
+
+def _described(attributes: Mapping[str, Any] | None, merge: bool) -> dict[str, Any]:
+    """The fields of a body that changes attributes. Raises InvalidInput."""
+    flags(merge=merge)
+    if not merge or not isinstance(attributes, Mapping):
+        plain = plain_attributes(attributes, "attributes")
+        return {"attributes": plain} | ({"merge": True} if merge else {})
+    gone = {key: None for key, value in attributes.items() if value is None}
+    values = {key: value for key, value in attributes.items() if value is not None}
+    return {"attributes": (plain_attributes(values, "attributes") or {}) | gone, "merge": True}

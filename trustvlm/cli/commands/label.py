@@ -13,7 +13,7 @@ from trustvlm.cli.printing.formats import Column, Row, row_writer, say
 from trustvlm.cli.printing.safe_text import count as number_of
 from trustvlm.cli.printing.safe_text import note, quoted, utf8
 from trustvlm.cli.printing.tree import indented
-from trustvlm.cli.reading.attributes import changed, pairs_of, shown_attributes
+from trustvlm.cli.reading.attributes import pairs_of, shown_attributes
 from trustvlm.cli.session import Session, pass_local
 from trustvlm.reading.tables import read_parents
 from trustvlm.types.attributes.values import parse_attributes
@@ -138,8 +138,7 @@ def set_(
     """
     changes = pairs_of(pairs, unset)
     with session.writing() as service:
-        before = service.get_label(space, name).attributes
-        revision = service.update_label(space, name, attributes=changed(before, changes))
+        revision = service.update_label(space, name, attributes=changes, merge=True)
     click.echo(f"set attributes of label {quoted(name)}; revision {revision}")
 
 

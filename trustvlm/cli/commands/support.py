@@ -146,12 +146,13 @@ def _images(
     required=True,
     help="In place of all that it has: '{\"season\": \"summer\"}'; '{}' for none.",
 )
+@flag("--merge", help="Change these keys alone; null takes one away.")
 @click.pass_obj
-def update(session: Session, space: str, support_id: int, attributes: str) -> None:
+def update(session: Session, space: str, support_id: int, attributes: str, merge: bool) -> None:
     """Give a support image other attributes."""
     given = parse_attributes(attributes, "--attributes")
     with session.writing() as service:
-        revision = service.update_support(space, support_id, attributes=given)
+        revision = service.update_support(space, support_id, attributes=given, merge=merge)
     click.echo(f"updated support image {support_id}; revision {revision}")
 
 

@@ -10,13 +10,11 @@ import click
 
 from trustvlm.types.attributes.values import parse_value
 
-__all__ = ["changed", "pairs_of", "shown_attributes"]
-
-_GONE = object()
+__all__ = ["pairs_of", "shown_attributes"]
 
 
 def pairs_of(pairs: Sequence[str], unset: Sequence[str]) -> dict[str, Any]:
-    """What is to change of attributes: key → new value, or that there is none.
+    """What is to change of attributes: key → new value, None for a key that goes.
 
     Raises:
         click.UsageError: no pair, or a key twice.
@@ -32,16 +30,10 @@ def pairs_of(pairs: Sequence[str], unset: Sequence[str]) -> dict[str, Any]:
     for key in unset:
         if key in changes:
             raise click.UsageError(f"{key!r:.60} is given twice.")
-        changes[key] = _GONE
+        changes[key] = None
     if not changes:
         raise click.UsageError("Expected KEY=VALUE or --unset KEY.")
     return changes
-
-
-def changed(attributes: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Attributes after these changes of :func:`pairs_of`."""
-    values = dict(attributes) | dict(changes)
-    return {key: value for key, value in values.items() if value is not _GONE}
 
 
 def shown_attributes(row: Mapping[str, Any]) -> str:

@@ -63,8 +63,8 @@ async def update_support(request: Request, space: str, support: Id) -> Response:
     received = await read_body(request, SupportPatchBody, JSON)
 
     def work(serving: Serving) -> Revision:
-        attributes = received.body.attributes
-        return Revision(serving.service.update_support(space, support, attributes=attributes))
+        changes = vars(received.body)
+        return Revision(serving.service.update_support(space, support, **changes))
 
     return await written(request, work, digest=received.digest)
 

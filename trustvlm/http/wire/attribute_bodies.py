@@ -8,9 +8,13 @@ from typing import Annotated, Any
 from trustvlm.types.json_form import Attributes
 from trustvlm.types.options import Options, says
 
-__all__ = ["CountBody", "DescribedBody", "FilterBody", "Replacing", "SupportPatchBody"]
+__all__ = ["CountBody", "DescribedBody", "FilterBody", "Merge", "Replacing", "SupportPatchBody"]
 
-Replacing = Annotated[Attributes, says("in place of all that it has; {}: none")]
+Replacing = Annotated[
+    Attributes,
+    says("in place of all that it has, {}: none; with merge, these keys alone, null: without it"),
+]
+Merge = Annotated[bool, says("change the given attributes alone")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +33,7 @@ class SupportPatchBody(Options):
     """What is to change of a support image."""
 
     attributes: Replacing
+    merge: Merge = False
 
 
 @dataclass(frozen=True, kw_only=True)

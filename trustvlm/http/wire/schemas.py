@@ -13,6 +13,7 @@ from trustvlm.http.wire.attribute_bodies import (
     CountBody,
     DescribedBody,
     FilterBody,
+    Merge,
     Replacing,
     SupportPatchBody,
 )
@@ -189,6 +190,7 @@ class PatchBody(Options):
     prompt: Prompt | None = None
     text_vector: Vector | Rows | None = None
     attributes: Replacing | None = None
+    merge: Merge = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,12 +12,40 @@ from trustvlm.catalog.rows.attributes import rows
 from trustvlm.catalog.rows.labels import LabelRecord
 from trustvlm.errors import Conflict, InvalidInput, NotFound
 from trustvlm.service.home.home import Home
-from trustvlm.types.attributes.values import attributes_text
-from trustvlm.types.bounds import identifier
+from trustvlm.types.attributes.values import attributes_text, merged_text
+from trustvlm.types.bounds import flags, identifier
 
-__all__ = ["check_stored", "put_label", "update_support"]
+__all__ = ["Attributes", "check_stored", "update_support"]
 
 UPDATED = "update_label changes them"
+
+
+class Attributes:
+    """Attributes of a call: those that a row is to have, or, with `merge`, changes of single ones.
+
+    Raises:
+        InvalidInput: something that attributes may not be.
+    """
+
+    def __init__(self, given: Mapping[str, Any], merge: bool) -> None:
+        flags(merge=merge)
+        if given is None:
+            raise InvalidInput("attributes: expected a mapping, {} for none, got None")
+        self._given, self._merge = given, merge
+        values = given
+        if merge and isinstance(given, Mapping):
+            values = {key: one for key, one in given.items() if one is not None}
+        self._text = attributes_text(values, "attributes")  # refused before anything is read
+
+    def put(
+        self, connection: Connection, kind: rows.Kind, space_id: int, revision: int, row_id: int
+    ) -> None:
+        """Store them with a label or support image, within the transaction that changes it."""
+        text = self._text
+        if self._merge:
+            stored = rows.contents(connection, kind, [row_id]).get(row_id)
+            text = merged_text(stored, self._given, "attributes")
+        rows.put(connection, kind, space_id, revision, {row_id: text})
 
 
 def check_stored(connection: Connection, given: Sequence[tuple[LabelRecord, str]]) -> None:
@@ -33,25 +61,16 @@ def check_stored(connection: Connection, given: Sequence[tuple[LabelRecord, str]
             raise Conflict(f"label {record.name!r} has {has}, not {text:.80}; {UPDATED}")
 
 
-def put_label(
-    connection: Connection, space_id: int, revision: int, label_id: int, text: str | None
-) -> None:
-    """Give a label these attributes in place of those that it has."""
-    rows.put(connection, rows.LABELS, space_id, revision, {label_id: text})
-
-
 def update_support(
-    home: Home, space_name: str, support_id: int, attributes: Mapping[str, Any]
+    home: Home, space_name: str, support_id: int, given: Mapping[str, Any], merge: bool
 ) -> int:
     """See :meth:`TrustService.update_support`."""
     support_id = identifier("support image", support_id)
-    if attributes is None:
-        raise InvalidInput("attributes: expected a mapping, {} for none, got None")
-    text = attributes_text(attributes, "attributes")
+    attributes = Attributes(given, merge)
     with home.catalog.write("support.update") as connection:
         space = spaces.find(connection, space_name)
         if not supports.find_alive(connection, space.id, [support_id]):
             raise NotFound(f"no support image {support_id} in space {space_name!r}")
         revision = spaces.advance(connection, space.id, supports=1, effect="none")
-        rows.put(connection, rows.SUPPORTS, space.id, revision, {support_id: text})
+        attributes.put(connection, rows.SUPPORTS, space.id, revision, support_id)
     return revision

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from sqlalchemy.exc import IntegrityError
 
 from trustvlm.catalog.rows import labels, spaces, supports
+from trustvlm.catalog.rows.attributes.rows import LABELS
 from trustvlm.catalog.rows.likeness import likest_removed
 from trustvlm.catalog.rows.spaces import Effect, SpaceRecord
 from trustvlm.catalog.rows.taxonomy import edges
@@ -28,12 +29,11 @@ from trustvlm.service.inputs.space_encoders import (
     encoder_of,
     prompts_of,
 )
-from trustvlm.service.registration.attributes import put_label
+from trustvlm.service.registration.attributes import Attributes
 from trustvlm.service.registration.plan import check_prompt
 from trustvlm.service.registration.prototypes import follow_supports
 from trustvlm.service.registration.taxonomy import check_node_name
 from trustvlm.types.arrays import Float32s, id_list
-from trustvlm.types.attributes.values import attributes_text
 from trustvlm.types.bounds import got
 from trustvlm.types.messages.commands import suggested
 
@@ -52,10 +52,13 @@ def update_label(
     text_vector: npt.ArrayLike | None,
     prompt: str | None,
     new_name: str | None,
-    attributes: Mapping[str, Any] | None = None,
+    attributes: Mapping[str, Any] | None,
+    merge: bool,
 ) -> int:
     """See :meth:`TrustService.update_label`."""
-    described = None if attributes is None else attributes_text(attributes, "attributes") or "{}"
+    described = None if attributes is None else Attributes(attributes, merge)
+    if described is None and merge:
+        raise InvalidInput("merge: it says how attributes change; pass attributes")
     if text_vector is None and prompt is None and new_name is None:
         if described is None:
             raise InvalidInput(
@@ -106,19 +109,19 @@ def update_label(
                 text_source=source, text_prototype=text,
             )  # fmt: skip
         if described is not None:
-            put_label(connection, space.id, revision, before.id, described)
+            described.put(connection, LABELS, space.id, revision, before.id)
         if not alike:
             home.background_fit.supports_changed(connection, space, revision)  # of names, too
     return revision
 
 
-def _describe(home: Home, space_name: str, name: str, attributes: str) -> int:
+def _describe(home: Home, space_name: str, name: str, attributes: Attributes) -> int:
     """Change nothing of a label but its attributes: its vectors and what is made of them stay."""
     with home.catalog.write("label.update") as connection:
         space = spaces.find(connection, space_name)
         label = labels.find(connection, space.id, name)
         revision = spaces.advance(connection, space.id, labels=1, effect="none")
-        put_label(connection, space.id, revision, label.id, attributes)
+        attributes.put(connection, LABELS, space.id, revision, label.id)
     return revision
 
 

@@ -207,21 +207,26 @@ class RegistrationVerbs(OpenHome):
         prompt: str | None = None,
         new_name: str | None = None,
         attributes: Mapping[str, Any] | None = None,
+        merge: bool = False,
     ) -> int:
         """Change a label's text vector, prompt, name or attributes; the space's new revision.
 
         A text prototype that was encoded from the name is encoded again from `new_name`; one given
-        as a vector stays. `attributes` take the place of all that the label has; {} takes them
-        away. Raises NotFound, Conflict (the new name is in use), InvalidInput.
+        as a vector stays. `attributes` take the place of all that the label has, {} takes them
+        away; with `merge` they change these keys alone, and None takes one away. Raises NotFound,
+        Conflict (the new name is in use), InvalidInput.
         """
         return edit_labels.update_label(
-            self._writable(), space, label, text_vector, prompt, new_name, attributes
+            self._writable(), space, label, text_vector, prompt, new_name, attributes, merge
         )
 
-    def update_support(self, space: str, support_id: int, *, attributes: Mapping[str, Any]) -> int:
-        """Give a support image these attributes in place of all that it has, {} for none; the
-        space's new revision. Raises NotFound, InvalidInput."""
-        return update_support(self._writable(), space, support_id, attributes)
+    def update_support(
+        self, space: str, support_id: int, *, attributes: Mapping[str, Any], merge: bool = False
+    ) -> int:
+        """Give a support image these attributes in place of all that it has, {} for none; with
+        `merge` change these keys alone, None takes one away. The space's new revision. Raises
+        NotFound, InvalidInput."""
+        return update_support(self._writable(), space, support_id, attributes, merge)
 
     def remove_label(self, space: str, label: str, *, purge: bool = False) -> int:
         """Remove a label with its support images; the space's new revision.

@@ -14,8 +14,8 @@ from trustvlm.types.bounds import got
 __all__ = [
     "MAX_BYTES", "MAX_DEPTH", "MAX_ITEMS", "MAX_KEY", "MAX_KEYS", "MAX_TEXT", "MOST_WHOLE",
     "RESERVED", "attributes_of", "attributes_text", "check_key", "check_scalar",
-    "each_text", "is_column", "parse_attributes", "parse_json", "parse_value", "plain_attributes",
-    "row_attributes",
+    "each_text", "is_column", "merged_text", "parse_attributes", "parse_json", "parse_value",
+    "plain_attributes", "row_attributes",
 ]  # fmt: skip
 
 MAX_BYTES = 8_192
@@ -93,6 +93,13 @@ def plain_attributes(value: object, what: str) -> dict[str, Any] | None:
 def attributes_of(text: str | None) -> dict[str, Any]:
     """The attributes that a stored text holds."""
     return {} if text is None else dict(json.loads(text))
+
+
+def merged_text(stored: str | None, changes: Mapping[str, Any], what: str) -> str | None:
+    """The JSON of stored attributes after `changes` of single keys, None for a key that goes; None
+    without any. Raises InvalidInput, as :func:`attributes_text` does."""
+    values = attributes_of(stored) | dict(changes)
+    return attributes_text({key: one for key, one in values.items() if one is not None}, what)
 
 
 def parse_attributes(text: str, what: str) -> dict[str, Any]:
