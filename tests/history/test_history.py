@@ -180,6 +180,24 @@ def test_a_copy_that_follows_has_what_the_space_has(
     copy.check()
 
 
+def test_another_parent_is_a_change_of_the_label(named: trustvlm.TrustService) -> None:
+    since = named.get_space("s").revision
+    named.set_parents("s", {"airport": "travel", "beach": "nature", "travel": "all"})
+    (one, two), revision = named.changes("s", since).changes, since + 1
+    for row, label in ((one, "airport"), (two, "beach")):
+        assert (row.kind, row.change, row.label) == ("label", "changed", label)
+        assert (row.revision, row.action, row.author) == (revision, "label.parent", "Anna")
+    named.set_parents("s", {"airport": None})
+    named.update_label("s", "beach", attributes={"coast": True})
+    first = named.changes("s", since, limit=2)
+    rest = named.changes("s", since, cursor=first.next_cursor)
+    seen = [(row.label, row.revision - since) for row in (*first.changes, *rest.changes)]
+    assert seen == [("beach", 1), ("airport", 2), ("beach", 3)]
+    assert rest.next_cursor is None
+    named.remove_label("s", "airport")
+    assert named.changes("s", since + 3).changes[0].change == "removed"
+
+
 def test_what_is_purged_has_no_name_left(named: trustvlm.TrustService) -> None:
     named.remove_label("s", "bridge", purge=True)
     changed = named.changes("s", 1).changes

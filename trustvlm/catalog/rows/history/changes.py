@@ -1,5 +1,5 @@
 """The labels and support images that changed since a revision: each once, as it is now; once more
-where only its attributes changed later."""
+where only its attributes or its parent changed later."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, case, literal, n
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from trustvlm.catalog.store.attributes import LabelAttributes, SupportAttributes
-from trustvlm.catalog.store.models import Change, Label, Support
+from trustvlm.catalog.store.models import Change, Label, Support, TreeEdge
 from trustvlm.catalog.store.upkeep_models import RevisionRow
 from trustvlm.types.rows import ChangeRow
 
@@ -29,12 +29,14 @@ def page(
     What was purged is listed without a name.
     """
     rows = list[Any]()
-    for query in (_labels(since), _supports(since), *map(_described, ("label", "support"))):
+    described = map(_described, ("label", "support"))
+    for query in (_labels(since), _supports(since), *described, _placed()):
         rows += _after(connection, query, space_id, after, limit)
     for kind in ("label", "support"):
         rows += _after(connection, _purged(kind), space_id, after, limit)
-    rows.sort(key=lambda row: (row.revision, row.kind, row.id))
-    return [ChangeRow(**row._mapping) for row in rows[:limit]]
+    # Attributes and parent of a label can have changed at one revision.
+    places = {(row.revision, row.kind, row.id): row for row in rows}
+    return [ChangeRow(**places[place]._mapping) for place in sorted(places)[:limit]]
 
 
 class _Source:
@@ -83,6 +85,19 @@ def _described(kind: str) -> _Source:
     query = query.join(model, model.id == key).join(_OWNER, _OWNER.id == label_id)
     query = query.where(model.removed_revision.is_(None), table.revision > model.revision)
     return _Source(kind, query, table.space_id, table.revision, key)
+
+
+def _placed() -> _Source:
+    """Labels that stand under another node, or under none, since they changed otherwise."""
+    query = (
+        select(
+            literal("label").label("kind"), literal("changed").label("change"), Label.id,
+            Label.name.label("label"), Label.id.label("label_id"), TreeEdge.revision,
+        )
+        .join(Label, and_(Label.space_id == TreeEdge.space_id, Label.name == TreeEdge.child))
+        .where(Label.removed_revision.is_(None), TreeEdge.revision > Label.revision)
+    )  # fmt: skip
+    return _Source("label", query, TreeEdge.space_id, TreeEdge.revision, Label.id)
 
 
 def _purged(kind: str) -> _Source:
