@@ -16,7 +16,7 @@ import numpy as np
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.images import ImageFinder, is_folder
 from trustvlm.reading.sets.read import labelled_folder, set_of
-from trustvlm.reading.sets.rows import FileBytes, LabelledImages
+from trustvlm.reading.sets.rows import FileBytes, LabelledImages, label_of_images
 from trustvlm.types import LabelInput, Queries
 from trustvlm.types.arrays import is_tensor, iterates, sources
 
@@ -124,7 +124,7 @@ def given_labels(
     labelled = _labelled(inputs, "learn")
     if labelled is not None:
         by_label = labelled.by_label(most)
-        return [LabelInput(name, images=images) for name, images in by_label.items()]
+        return [label_of_images(name, images) for name, images in by_label.items()]
     if isinstance(inputs, str | os.PathLike):
         raise InvalidInput(f"inputs: expected labels, or {_LABELLED}; got one file, {inputs}")
     if isinstance(inputs, Mapping):
@@ -146,7 +146,7 @@ def _label(name: str, values: Any, most: int | None) -> LabelInput:
     if values is None:
         return LabelInput(name)
     if (labelled := set_of(values)) is not None:
-        return LabelInput(name, images=_taken(labelled.images(), most))
+        return label_of_images(name, _taken(labelled.images(), most))
     if _are_vectors(values):
         return LabelInput(name, image_vectors=values)
     return LabelInput(name, images=_images(values, what, most))

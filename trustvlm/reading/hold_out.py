@@ -280,8 +280,15 @@ def _part(item: LabelInput, images: Array, rows: Array) -> LabelInput:
     separate = None if others is None else _rows(others, "classifier_image_vectors")
     if separate is not None and len(separate) != len(rows):
         return item  # registering says what was expected
+    given = item.image_attributes
+    if given is not None and not isinstance(given, Mapping):
+        mask = [*images.tolist(), *rows.tolist()]
+        if len(given) != len(mask):
+            return item
+        given = [one for one, is_kept in zip(given, mask, strict=True) if is_kept]
     return replace(
         item,
+        image_attributes=given,
         images=None if item.images is None else kept,
         image_vectors=None if item.image_vectors is None else _rows(item.image_vectors)[rows],
         classifier_image_vectors=None if separate is None else separate[rows],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,7 @@ from trustvlm.errors import InvalidInput
 from trustvlm.reading.clean import clean_name, is_wnid
 from trustvlm.reading.lists import Listed, read_names
 from trustvlm.reading.naming import Naming, advice
+from trustvlm.reading.sets.rows import label_of_images
 from trustvlm.types.attributes.values import parse_attributes
 
 if TYPE_CHECKING:
@@ -226,11 +227,8 @@ class _Source:
         if self.label is not None:
             given = self.attributes
             described = None if given is None else parse_attributes(given, "--attributes")
-            return [
-                LabelInput(
-                    self.label, images=self._images(), prompt=self.prompt, attributes=described
-                )
-            ]
+            label = label_of_images(self.label, self._images(), self.prompt)
+            return [replace(label, attributes=described)]
         folder, what = self.paths[0], "a label"
         if all_sets(self.paths):
             with finding(self.exclude):
@@ -241,7 +239,7 @@ class _Source:
         for named in by_label:
             check_name(named.name, f"{folder}, {what}")
         return [
-            LabelInput(named.name, images=images, prompt=named.prompt or self.prompt)
+            label_of_images(named.name, images, named.prompt or self.prompt)
             for named, images in by_label.items()
         ]
 

@@ -14,6 +14,7 @@ from trustvlm.errors import InvalidInput
 from trustvlm.reading.parquet import ParquetFacts, read_batches
 from trustvlm.reading.sets.columns import set_columns
 from trustvlm.reading.sets.rows import (
+    Described,
     FileBytes,
     ImageRow,
     LabelledImages,
@@ -36,7 +37,8 @@ class ArrowSet:
     Attributes:
         origin: what it is, in words. folder: where paths start.
         image, label: names of columns; label None: there is none.
-        names: of the labels by number.
+        names: of the labels by number. described: columns of parents and attributes, and how they
+            are called in :class:`Described`.
     """
 
     origin: str
@@ -44,6 +46,7 @@ class ArrowSet:
     image: str
     label: str | None
     names: Names
+    described: tuple[tuple[str, str], ...] = ()
 
     def rows(self, batches: Iterable[pyarrow.RecordBatch | pyarrow.Table]) -> Iterator[ImageRow]:
         """The images of batches, one after the other."""
@@ -53,14 +56,18 @@ class ArrowSet:
         number = 0
         for batch in batches:
             labels = None if self.label is None else batch.column(self.label)
+            besides = [(name, batch.column(column)) for column, name in self.described]
             for row, cell in enumerate(batch.column(self.image)):
                 place = f"{self.origin}, row {number}"
                 value = None if labels is None else labels[row].as_py()
                 image = self.image_of(cell.as_py(), place, number)
+                if besides:
+                    cells = {name: column[row].as_py() for name, column in besides}
+                    image.described = Described(place, cells)
                 yield ImageRow(image, label_name(value, self.names, place), place)
                 number += 1
 
-    def image_of(self, value: Any, place: str, number: int) -> str | FileBytes:
+    def image_of(self, value: Any, place: str, number: int) -> ListedPath | FileBytes:
         """The image of a cell of row `number`. Raises InvalidInput: there is none."""
         name = f"{self.origin}[{number}]"
         if isinstance(value, dict):  # of Hugging Face: the path is but a name where there are bytes
@@ -159,8 +166,10 @@ def _set_of(
             f"{origin}: column {image_field.name}: expected paths, the bytes of image files or "
             f"structures of bytes and path, got {image_field.type!s:.80}"
         )
+    described = tuple((schema.names[place], name) for place, name in columns.described)
     if columns.label is None:
-        return ArrowSet(origin, folder, image_field.name, None, names), columns.unlabelled
+        arrow_set = ArrowSet(origin, folder, image_field.name, None, names, described)
+        return arrow_set, columns.unlabelled
     label_field = schema.field(columns.label)
     if not _holds_labels(label_field.type):
         raise InvalidInput(
@@ -168,7 +177,7 @@ def _set_of(
             f"{label_field.type!s:.80}"
         )
     names = _class_names(features, label_field.name) if names is None else names
-    return ArrowSet(origin, folder, image_field.name, label_field.name, names), None
+    return ArrowSet(origin, folder, image_field.name, label_field.name, names, described), None
 
 
 def _features(schema: pyarrow.Schema) -> dict[str, dict[str, Any]]:

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trustvlm.errors import InvalidInput
+from trustvlm.types.attributes.values import is_column
 from trustvlm.types.messages.meant import did_you_mean, likest
 
-__all__ = ["IMAGE_COLUMNS", "LABEL_COLUMNS", "SetColumns", "folded", "set_columns"]
+__all__ = ["IMAGE_COLUMNS", "LABEL_COLUMNS", "PARENT", "SetColumns", "folded", "set_columns"]
 
 IMAGE_COLUMNS = (
     "file", "path", "image", "filepath", "file_path", "filename", "file_name", "image_path", "img",
@@ -19,13 +20,19 @@ LABEL_COLUMNS = ("truth", "label", "class", "label_name", "class_name", "categor
 """Names of columns, in any case and with "-" or blanks for "_"; the first that is there counts."""
 
 
+PARENT = "parent"
+"""The column of the node that a label stands under."""
+
+
 @dataclass(frozen=True)
 class SetColumns:
-    """Places of the columns of images and labels, and why there is none of labels."""
+    """Places of the columns of images and labels, and why there is none of labels; and places and
+    names of those of parents and attributes."""
 
     image: int
     label: int | None
     unlabelled: str | None = None
+    described: tuple[tuple[int, str], ...] = ()
 
 
 def folded(column: str) -> str:
@@ -49,11 +56,23 @@ def set_columns(
         raise InvalidInput(f"{origin}: {usual}; {have}; {remedy}{_usual(columns, IMAGE_COLUMNS)}")
     label_place = _place(origin, columns, label, LABEL_COLUMNS, have)
     if label_place is not None:
-        return SetColumns(place, label_place)
+        return SetColumns(place, label_place, described=_described(columns, (place, label_place)))
     usual = "expected a column of labels with the name label (or truth, class, category …)"
     remedy = "rename one, or name it: trustvlm.read_images(…, label='…')"
     meant = _usual(columns, LABEL_COLUMNS)
-    return SetColumns(place, None, f"{origin}: {usual}; {have}; {remedy}{meant}")
+    unlabelled = f"{origin}: {usual}; {have}; {remedy}{meant}"
+    return SetColumns(place, None, unlabelled, _described(columns, (place,)))
+
+
+def _described(columns: Sequence[str], taken: Sequence[int]) -> tuple[tuple[int, str], ...]:
+    """Places and names of the columns of parents and attributes, those that are `taken` left
+    out."""
+    named = [PARENT if folded(column) == PARENT else column for column in columns]
+    return tuple(
+        (place, name)
+        for place, name in enumerate(named)
+        if place not in taken and (name == PARENT or is_column(name))
+    )
 
 
 def _usual(columns: Sequence[str], usual: Sequence[str]) -> str:

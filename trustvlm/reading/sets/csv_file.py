@@ -8,6 +8,7 @@ from pathlib import Path
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.sets.columns import SetColumns, set_columns
 from trustvlm.reading.sets.rows import (
+    Described,
     ImageRow,
     LabelledImages,
     ListedPath,
@@ -49,5 +50,7 @@ def _row(path: Path, place: str, cells: list[str], columns: SetColumns, names: N
     if not cells[columns.image]:
         raise InvalidInput(f"{where}: expected the path of an image, got an empty cell")
     image = ListedPath.at(str(path.parent / cells[columns.image]), where)
+    if columns.described:
+        image.described = Described(where, {name: cells[at] for at, name in columns.described})
     value = None if columns.label is None else cells[columns.label]
     return ImageRow(image, label_name(value, names, where), where)

@@ -6,13 +6,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trustvlm.errors import InvalidInput
+from trustvlm.reading.sets.columns import PARENT
+from trustvlm.types.attributes.values import row_attributes
+from trustvlm.types.bounds import got
+
+if TYPE_CHECKING:
+    from trustvlm.types import LabelInput
 
 __all__ = [
-    "FileBytes", "ImageRow", "LabelledImages", "ListedPath", "Names", "label_name", "require_some",
-    "with_place",
+    "Described", "FileBytes", "ImageRow", "LabelledImages", "ListedPath", "Names", "label_name",
+    "label_of_images", "require_some", "with_place",
 ]  # fmt: skip
 
 _LOOKED_AT = 1_000
@@ -21,10 +27,19 @@ Names = Sequence[str] | Mapping[Any, str] | None
 """The names of labels by their numbers, or by what the set calls them."""
 
 
+class Described(NamedTuple):
+    """What a row of a table says of its image and label besides: the cells of the columns parent,
+    attributes and attr.KEY, as they stand there."""
+
+    place: str
+    cells: Mapping[str, Any]
+
+
 class FileBytes(bytes):
-    """The bytes of an image file with the file's name."""
+    """The bytes of an image file with the file's name, and what the table says of it besides."""
 
     filename: str = ""
+    described: Described | None = None
 
     @classmethod
     def named(cls, content: bytes, name: str) -> FileBytes:
@@ -35,9 +50,11 @@ class FileBytes(bytes):
 
 
 class ListedPath(str):
-    """A path that stands in a table, with the place where it stands there."""
+    """A path that stands in a table, with the place where it stands there, and what the table says
+    of the image besides."""
 
     place: str
+    described: Described | None = None
 
     @classmethod
     def at(cls, path: str, place: str) -> ListedPath:
@@ -133,6 +150,41 @@ def label_name(value: Any, names: Names, place: str) -> str | None:
     if name is None:
         raise InvalidInput(f"{place}: no name for the label {value!r:.80}")
     return str(name)
+
+
+def label_of_images(name: str, images: list[Any] | None, prompt: str | None = None) -> LabelInput:
+    """A label to register, with its images, and the parent and the attributes of images that the
+    rows of a table give.
+
+    Raises:
+        InvalidInput: attributes that are none, or two parents.
+    """
+    from trustvlm.types import LabelInput
+
+    described = [getattr(image, "described", None) for image in images or ()]
+    attributes: list[Any] | None = [
+        None if one is None else row_attributes(one.cells, f"{one.place}: ") for one in described
+    ]
+    parent = _parent(name, [one for one in described if one is not None])
+    return LabelInput(
+        name, images=images, prompt=prompt, parent=parent,
+        image_attributes=attributes if any(attributes or ()) else None,
+    )  # fmt: skip
+
+
+def _parent(name: str, described: Sequence[Described]) -> str | None:
+    """The parent that rows give to their label. Raises InvalidInput: no text, or two of them."""
+    given = [one for one in described if one.cells.get(PARENT) not in (None, "")]
+    for one in given:
+        parent, first = one.cells[PARENT], given[0]
+        if not isinstance(parent, str):
+            raise InvalidInput(f"{one.place}: {PARENT}: expected a name, got {got(parent)}")
+        if parent != first.cells[PARENT]:
+            raise InvalidInput(
+                f"{one.place}: label {name!r:.80} stands under {parent!r:.80} here and under "
+                f"{first.cells[PARENT]!r:.80} in {first.place}; expected one parent for each label"
+            )
+    return given[0].cells[PARENT] if given else None
 
 
 def require_some(rows: Iterable[ImageRow], origin: str, folder: Path) -> Iterator[ImageRow]:

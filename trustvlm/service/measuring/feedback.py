@@ -15,6 +15,7 @@ from trustvlm.catalog.rows.observations import GivenVerdict, NewObservation
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.errors import Conflict, InvalidInput, NotFound
 from trustvlm.reading.claims import no_claims
+from trustvlm.reading.sets.rows import label_of_images
 from trustvlm.selective import monitoring
 from trustvlm.selective.monitoring import Monitoring
 from trustvlm.service.home.calibrations import in_force
@@ -183,7 +184,8 @@ def _promote(
     if queries.images is not None:
         images = sources(queries.images, "queries.images")
         inputs = [
-            LabelInput(name, images=[images[row] for row in rows]) for name, rows in rows_of.items()
+            replace(label_of_images(name, [images[row] for row in rows]), parent=None)
+            for name, rows in rows_of.items()
         ]
     else:
         separate = None if observed.verifier is observed.classifier else observed.classifier

@@ -21,6 +21,7 @@ from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.reading.images import is_folder
 from trustvlm.reading.labelled import DataSet, data_set
 from trustvlm.reading.naming import LabelName, Naming
+from trustvlm.reading.sets.rows import label_of_images
 from trustvlm.types.messages.commands import word
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ class Source:
         for name in (every := dict.fromkeys((*labels, *others))):
             check_name(name, f"{self.path}, the name of a label")
         return [
-            LabelInput(name, images=images[label] or None, prompt=label.prompt)
+            label_of_images(name, images[label] or None, label.prompt)
             if (label := labels.get(name)) is not None
             else LabelInput(name)
             for name in every
