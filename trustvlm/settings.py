@@ -29,6 +29,7 @@ from trustvlm.service import TrustService
 from trustvlm.service.home.home import EncoderPool, Home
 from trustvlm.service.home.limits import CallLimits, ReviewLimits
 from trustvlm.service.home.originals_place import OriginalsPlace
+from trustvlm.service.home.verdict_log.writer import VerdictWriter
 from trustvlm.service.memory.background_fit import BackgroundFit
 from trustvlm.service.memory.cache_registry import CacheRegistry
 from trustvlm.system.author import check_author
@@ -334,6 +335,7 @@ def open_service(
             thresholds=settings.thresholds,
             observation_thumbnails=settings.observation_thumbnails,
             originals=OriginalsPlace(folder, settings.originals_folder),
+            verdict_writer=VerdictWriter(catalog),
         )
     )
 

@@ -67,6 +67,7 @@ EXPECTED = {
         ("DELETE", "/v1/spaces/{space}/proposed-supports"),
         ("POST", "/v1/spaces/{space}/remove-labels"),
         ("PUT", "/v1/spaces/{space}/taxonomy"),
+        ("POST", "/v1/spaces/{space}/verdict-log"),
     },
 }
 

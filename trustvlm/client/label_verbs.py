@@ -12,6 +12,7 @@ from trustvlm.client.codec import read, reading_fields, text_rows
 from trustvlm.client.connection import Connected
 from trustvlm.client.queries import unknown
 from trustvlm.client.transport import json_body, path_of
+from trustvlm.client.verdict_log import VerdictLog
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.reading.given import given_labels
 from trustvlm.reading.hold_out import HoldOut
@@ -246,6 +247,10 @@ class LabelVerbs(Connected):
     def _history(self, space: str, since: int) -> HistoryPage:
         path, options = path_of("spaces", space, "history"), [("since", since), ("limit", PAGE)]
         return read(HistoryPage, self._wire.ask("GET", path, query=options))
+
+    def verdict_log(self, space: str) -> VerdictLog:
+        """The verdict log of a space: what it answered, once the log is switched on."""
+        return VerdictLog(self._wire, space)
 
     def changes(
         self, space: str, since: int = 0, *, limit: int = 1_000, cursor: str | None = None

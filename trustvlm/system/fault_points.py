@@ -25,7 +25,7 @@ purge fit
 calibrate calibration.remove feedback promote originals
 reembed.begin reembed.stage reembed.carry reembed.follow reembed.cut_over reembed.drop
 import.begin import.chunk import.reveal import.discard repair repair.whole
-key call job review
+key call job review verdict_log
 """
 _STEPS = """
 home.made schema.begun schema.step schema.written schema.committed

@@ -50,6 +50,7 @@ NUMBERS: dict[str, tuple[float, float]] = {
     "rate": (1e-3, 1e6),
     "days": (1e-9, 36_500.0),
     "hours": (0.0, 1e6),
+    "log_days": (0.001, 36_500.0),
     "num_gpus": (0.0, 64.0),
 }
 """Parameter → its smallest and its largest allowed value."""
@@ -68,6 +69,8 @@ WHOLE: dict[str, tuple[int, int]] = {
     "since": (0, 2**63 - 1),
     "changes": (1, 10_000),
     "rows": (1, 10_000_000),
+    "log_rows": (1, 10_000_000),
+    "log_page": (1, 10_000),
     "actors": (1, 4_096),
 }
 """Parameter that is a whole number → its smallest and its largest allowed value."""

@@ -246,7 +246,9 @@ class MonitorReport(Answer):
         broken: the promise is broken; wrong with a chance of at most alpha, however often one
             looks.
         broken_after: the number of items it took; None when not broken.
-        alpha, message: the false-alarm rate; one sentence for people."""
+        alpha, message: the false-alarm rate; one sentence for people.
+        logged, accepted: answers in the verdict log that this calibration decided, and how many of
+            them it accepted; None where the space logs none."""
 
     calibration_id: int
     max_risk: Number
@@ -259,3 +261,5 @@ class MonitorReport(Answer):
     broken_after: int | None
     alpha: Number
     message: str
+    logged: int | None = None
+    accepted: int | None = None

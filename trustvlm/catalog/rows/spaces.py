@@ -44,6 +44,9 @@ __all__ = [
     "set_encoders",
     "set_recipe",
     "set_search",
+    "set_verdict_log",
+    "verdict_log",
+    "verdict_logs",
 ]
 
 
@@ -77,6 +80,7 @@ class SpaceRecord:
     nodes_revision: int
     log_start: int
     created_at: datetime
+    verdict_log: Mapping[str, Any] | None
 
 
 _COLUMNS = [getattr(Space, name) for name in SpaceRecord.__dataclass_fields__]
@@ -267,6 +271,28 @@ def set_recipe(connection: Connection, space_id: int, recipe: str) -> None:
     recipe are dropped."""
     changed = update(Space).where(Space.id == space_id, Space.recipe != recipe)
     connection.execute(changed.values(recipe=recipe, search=None))
+
+
+def set_verdict_log(
+    connection: Connection, space_id: int, verdict_log: Mapping[str, Any] | None
+) -> None:
+    """Set whether the space logs its answers, and how many it keeps; the revision stays."""
+    changed = update(Space).where(Space.id == space_id)
+    connection.execute(changed.values(verdict_log=verdict_log))
+
+
+def verdict_log(connection: Connection, space_id: int) -> Mapping[str, Any] | None:
+    """What the log of a space keeps; None: it never had one, or the space is gone."""
+    value: Mapping[str, Any] | None = connection.scalar(
+        select(Space.verdict_log).where(Space.id == space_id)
+    )
+    return value
+
+
+def verdict_logs(connection: Connection) -> dict[int, Mapping[str, Any]]:
+    """What the log of each space keeps, by id, of the spaces that have one; removed ones too."""
+    query = select(Space.id, Space.verdict_log).where(Space.verdict_log.is_not(None))
+    return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def set_encoders(connection: Connection, space_id: int, specs: Mapping[str, str]) -> None:

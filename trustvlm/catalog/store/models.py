@@ -150,6 +150,9 @@ class Space(Base):
     search: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     """What 'trustvlm index tune' found: "prototype" and "support" → faiss search parameters of the
     recipe."""
+    verdict_log: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """"logging" (whether answers are logged), and the "days" and "rows" that a log keeps; NULL: it
+    never was switched on."""
     revision: Mapped[int] = mapped_column(BigInteger)
     verdicts_revision: Mapped[int | None] = mapped_column(BigInteger)
     """The last revision that can have altered a verdict; NULL: the last one of all."""

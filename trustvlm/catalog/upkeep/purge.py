@@ -21,6 +21,7 @@ from sqlalchemy import (
 
 from trustvlm.catalog.rows import observations, originals
 from trustvlm.catalog.rows.review import items
+from trustvlm.catalog.rows.verdict_log import rows as verdict_log
 from trustvlm.catalog.store.attributes import IndexedKey, LabelAttributes, SupportAttributes
 from trustvlm.catalog.store.models import (
     PURGING,
@@ -111,7 +112,7 @@ def purge_labels(
     space_id: int | None = None,
 ) -> list[int]:
     """Delete up to :data:`CHUNK_ROWS` labels removed before `before` (one, or those of a space)
-    that have no support image left; the space of each."""
+    that have no support image left, or rows of verdict logs that name them; the space of each."""
     has_supports = select(Support.id).where(Support.label_id == Label.id).exists()
     columns = (Label.id, Label.space_id, Label.id.label("label_id"))
     query = select(*columns, Label.created_revision, Label.revision)
@@ -122,6 +123,8 @@ def purge_labels(
         query = query.where(Label.space_id == space_id)
     rows = connection.execute(query.limit(CHUNK_ROWS)).all()
     ids = [row.id for row in rows]
+    if logged := verdict_log.forget_labels(connection, ids, CHUNK_ROWS):
+        return [rows[0].space_id] * logged
     _log(connection, "label", rows)
     _delete_labels(connection, ids)
     quarantine.discard(connection, Quarantine.label_id.in_(ids))
@@ -167,6 +170,8 @@ def purge_of_space(connection: Connection, space_id: int) -> list[int]:
             connection.execute(delete(table).where(table.id.in_(ids)))
         return [space_id] * len(ids)
     if number := quarantine.discard(connection, Quarantine.space_id == space_id, CHUNK_ROWS):
+        return [space_id] * number
+    if number := verdict_log.delete_some(connection, space_id):
         return [space_id] * number
     if reembed_runs.forget_some(connection, space_id, CHUNK_ROWS):
         return [space_id]

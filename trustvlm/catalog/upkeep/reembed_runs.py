@@ -17,6 +17,7 @@ from sqlalchemy import Connection, delete, func, insert, or_, select, update
 from trustvlm.catalog.rows import spaces
 from trustvlm.catalog.rows.history import revisions as history
 from trustvlm.catalog.rows.spaces import BEFORE, STAGED, SpaceRecord
+from trustvlm.catalog.rows.verdict_log import rows as verdict_log
 from trustvlm.catalog.store import clock
 from trustvlm.catalog.store.models import Space
 from trustvlm.catalog.store.upkeep_models import Reembed, ReembedRow
@@ -144,8 +145,10 @@ def counts(connection: Connection, job: ReembedRecord) -> tuple[int, int]:
 
 def _follow(connection: Connection, old_id: int, new_id: int, revision: int) -> None:
     """Hand the history of a space to the one that replaces it at `revision`, in place of that of
-    its staging."""
+    its staging, and the verdict log, whose rows go on naming the labels of their time."""
     history.move(connection, old_id, new_id)
+    spaces.set_verdict_log(connection, new_id, spaces.verdict_log(connection, old_id))
+    verdict_log.move(connection, old_id, new_id)
     spaces.advance_to(connection, new_id, revision)
 
 

@@ -49,6 +49,7 @@ from trustvlm.catalog.store.models import (
 from trustvlm.catalog.store.review_models import ReviewRow
 from trustvlm.catalog.store.upkeep_models import Quarantine
 from trustvlm.catalog.store.vectors import checksum
+from trustvlm.catalog.store.verdict_log import VerdictRow
 
 __all__ = [
     "KINDS",
@@ -83,6 +84,7 @@ KINDS: Mapping[str, type[Base]] = {
     "quarantine": Quarantine,
     "label data": LabelAttributes,
     "support data": SupportAttributes,
+    "verdict": VerdictRow,
 }
 
 _KEYS = {

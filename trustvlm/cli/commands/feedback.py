@@ -131,3 +131,6 @@ def monitor(session: Session, space: str, alpha: float, json_: bool) -> None:
     click.echo(as_json(report.to_dict())) if json_ else say(report.message)
     if report.broken and not json_:
         note(f"calibration {report.calibration_id} no longer keeps its promise")
+    if report.logged and not json_:
+        share = 100 * (report.accepted or 0) / report.logged
+        note(f"it accepted {share:.3g} % of the {count(report.logged, 'answer')} in the log")

@@ -11,6 +11,7 @@ import click
 from trustvlm.cli.commands.label import LABELS
 from trustvlm.cli.commands.options import FORMAT, NAME, SPACE_NAME, flag, number, text
 from trustvlm.cli.commands.reembed import reembed
+from trustvlm.cli.commands.verdict_log import log_verdicts, verdicts
 from trustvlm.cli.printing.formats import Column, details, row_writer, say
 from trustvlm.cli.printing.safe_text import count, note, quoted, shown, utf8
 from trustvlm.cli.session import Session, on_terminal, pass_local
@@ -256,6 +257,8 @@ def _contents(row: SpaceRow) -> str:
 
 
 space.add_command(reembed)
+space.add_command(log_verdicts)
+space.add_command(verdicts)
 
 
 @space.command("index-attribute")

@@ -43,9 +43,12 @@ EXAMPLES = {
     "support restore": "trustvlm support restore digits 3",
     "space history": "trustvlm space history digits",
     "space changes": "trustvlm space changes digits --since 10",
+    "space log-verdicts": "trustvlm space log-verdicts digits --days 30 --rows 100000",
     "audit": "trustvlm audit digits\n  trustvlm audit digits demo-home/images/held-out --all",
     "propose": "trustvlm propose digits demo-home/images/held-out --few 20",
     "score": "trustvlm score digits demo-home/images/held-out/nine",
+    "space verdicts": "trustvlm space verdicts digits --since 24h --decision review\n"
+    "  trustvlm space verdicts digits --out verdicts.parquet",
     "bulk score": "trustvlm bulk score digits demo-home/images/held-out scores --keep-embeddings",
     "bulk embed": "trustvlm bulk embed digits demo-home/images/held-out embeddings",
     "bulk status": "trustvlm bulk status scores",

@@ -12,9 +12,10 @@ from typing import Any, Self
 from trustvlm.client.asynchronous.threads import LANE, awaited, in_thread, listed
 from trustvlm.client.client import Client
 from trustvlm.client.review import ReviewQueue
+from trustvlm.client.verdict_log import VerdictLog
 from trustvlm.errors import InvalidInput
 
-__all__ = ["AsyncClient", "AsyncReviewQueue"]
+__all__ = ["AsyncClient", "AsyncReviewQueue", "AsyncVerdictLog"]
 
 _MOST_CALLS = 1_000
 
@@ -37,6 +38,19 @@ class AsyncReviewQueue:
     undo = awaited(ReviewQueue.undo)
     export = awaited(ReviewQueue.export)
     import_answers = awaited(ReviewQueue.import_answers)
+
+
+class AsyncVerdictLog:
+    """The methods of :class:`trustvlm.client.verdict_log.VerdictLog`, to be awaited. Made by
+    :meth:`AsyncClient.verdict_log`."""
+
+    def __init__(self, blocking: VerdictLog, threads: Executor) -> None:
+        self.blocking, self.threads = blocking, threads
+
+    status = awaited(VerdictLog.status)
+    switch = awaited(VerdictLog.switch)
+    page = awaited(VerdictLog.page)
+    export = awaited(VerdictLog.export)
 
 
 class AsyncClient:
@@ -97,6 +111,10 @@ class AsyncClient:
         finally:
             LANE.reset(token)
             lane.shutdown(wait=False)
+
+    def verdict_log(self, space: str) -> AsyncVerdictLog:
+        """The verdict log of a space; see :meth:`Client.verdict_log`."""
+        return AsyncVerdictLog(self.blocking.verdict_log(space), self.threads)
 
     def review(self, space: str) -> AsyncReviewQueue:
         """The review queue of a space; see :meth:`Client.review`."""

@@ -97,6 +97,12 @@ class Meters:
             "trust", "Trust of the verdicts that were given.", TRUST, "space", "rule"
         )
         self.verdicts = self._counter("verdicts", "Verdicts that were given.", "space", "outcome")
+        self.logged_verdicts = self._counter(
+            "verdict_log_rows", "Verdicts that were stored in the log of a space.", "space"
+        )
+        self.unlogged_verdicts = self._counter(
+            "verdict_log_dropped", "Verdicts that should be in the log and are not.", "space"
+        )
         self.log_lines_dropped = self._counter(
             "log_lines_dropped", "Log lines that could not be written."
         )
@@ -134,6 +140,11 @@ class Meters:
         outcomes = {None: "uncalibrated", True: "accepted", False: "abstained"}
         for accepted, count in Tally(verdicts.accepted.tolist()).items():
             self.verdicts.labels(space, outcomes[accepted]).inc(count)
+
+    def logged(self, space: str, stored: int, dropped: int) -> None:
+        """Count what became of verdicts that a space logs."""
+        self.logged_verdicts.labels(space).inc(stored)
+        self.unlogged_verdicts.labels(space).inc(dropped)
 
     def text(self) -> bytes:
         """All metrics in Prometheus's text format."""

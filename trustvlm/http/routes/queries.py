@@ -56,7 +56,10 @@ async def score(request: Request, space: str) -> Response:
     options = {name: getattr(body, name) for name in names}
     options["labels"] = labels
     options["revision"] = expected_revision(request)
-    part = await serving.score(space, queries, options, review=body.review)
+    part = await serving.score(
+        space, queries, options, review=body.review, request_id=request.state.request_id,
+        sources=None if embedded is None else embedded.sources,
+    )  # fmt: skip
     evidence = body.evidence
     if evidence is None:
         evidence = 0 if embedded is None else EVIDENCE

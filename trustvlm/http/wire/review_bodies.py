@@ -1,4 +1,4 @@
-"""The bodies of requests about the review queue."""
+"""The bodies of requests about the review queue and the verdict log."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Annotated
 from trustvlm.http.wire.schemas import Name
 from trustvlm.types.options import Options, says
 from trustvlm.types.review import AnswerOptions, CollectOptions
+from trustvlm.types.verdict_log import LogOptions
 
-__all__ = ["AnswerBody", "AnswersBody", "CollectBody"]
+__all__ = ["AnswerBody", "AnswersBody", "CollectBody", "LogBody"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,3 +32,8 @@ class AnswersBody(Options):
     content: Annotated[
         str, says("the file's text: CSV with the columns id and truth, or JSON of Label Studio")
     ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogBody(LogOptions):
+    """Whether the space logs its answers, and how many it keeps."""

@@ -26,6 +26,7 @@ from trustvlm.http.work.job_queue import Jobs
 from trustvlm.http.work.thread_lanes import Lane
 from trustvlm.http.work.upkeep import Upkeep
 from trustvlm.service import TrustService
+from trustvlm.service.home.verdict_log.asked import Asked, asked_by
 from trustvlm.service.server.server_home import ServerHome
 from trustvlm.service.server.workers import Worker
 from trustvlm.system.timing import LISTENERS
@@ -73,6 +74,7 @@ class Serving:
         self._existing_spaces: set[str] = set()
         self._look_ups: dict[str, asyncio.Future[Any]] = {}
         meters.watch(self._queues, home.space_states)
+        home.watch_verdict_log(meters.logged)
         LISTENERS.append(meters.stage_ended)
         DROPPED.append(meters.log_lines_dropped.inc)
         self.reading.post(self._load_encoders)
@@ -126,9 +128,19 @@ class Serving:
             self._existing_spaces.add(space)
 
     async def score(
-        self, space: str, queries: Queries, options: dict[str, Any], *, review: bool | None = None
+        self,
+        space: str,
+        queries: Queries,
+        options: dict[str, Any],
+        *,
+        review: bool | None = None,
+        request_id: str | None = None,
+        sources: Sequence[str] | None = None,
     ) -> Part:
         """The verdicts of embeddings, in one call with other waiting ones of the same options.
+
+        The space's verdict log, if it has one, gets them with the id of the request and the names
+        of its images, unless `review` is False, or there is no id.
 
         With `review`, they are in the review queue when this returns. With None, where the space
         collects by itself, those of calls without claims or a choice of rule, parameters or labels
@@ -142,7 +154,9 @@ class Serving:
             self._collecting[kind] = self.home.collects(space, queries)
             return verdicts.plain_rows(0, len(verdicts))
 
-        part = await self._ask_scorer(self.service.score, space, queries, options, rows_of)
+        logged = review is not False and request_id is not None
+        asked = Asked(0, request_id, sources, logged)
+        part = await self._ask_scorer(self.service.score, space, queries, options, rows_of, asked)
         if queries.claimed is not None:
             if review:  # a person is asked about the label that the space gives
                 await self.score(space, replace(queries, claimed=None), options, review=True)
@@ -160,7 +174,8 @@ class Serving:
 
     async def search(self, space: str, queries: Queries, options: dict[str, Any]) -> Part:
         """The hits of embeddings, in one call with other waiting ones of the same options."""
-        return await self._ask_scorer(self.service.search, space, queries, options, lambda hits: [])
+        verb, asked = self.service.search, Asked(0)
+        return await self._ask_scorer(verb, space, queries, options, lambda hits: [], asked)
 
     async def _ask_scorer(
         self,
@@ -169,15 +184,18 @@ class Serving:
         queries: Queries,
         options: dict[str, Any],
         rows_of: Callable[[Any], list[dict[str, Any]]],
+        asked: Asked,
     ) -> Part:
         queries, dimensions, rows = shaped(queries)
+        asked = replace(asked, rows=rows)
 
-        def run(batch: Sequence[Queries]) -> list[Part]:
-            answer = verb(space, joined(batch), **options)
-            return parts_of(answer, [row_count(part) for part in batch], rows_of(answer))
+        def run(batch: Sequence[tuple[Queries, Asked]]) -> list[Part]:
+            with asked_by([request for _, request in batch]):
+                answer = verb(space, joined([part for part, _ in batch]), **options)
+            return parts_of(answer, [row_count(part) for part, _ in batch], rows_of(answer))
 
         key = (verb.__name__, space, dimensions, queries.claimed is None, hashable(options))
-        part: Part = await self.scorer.ask(key, run, queries, rows)
+        part: Part = await self.scorer.ask(key, run, (queries, asked), rows)
         return part
 
     async def embed(

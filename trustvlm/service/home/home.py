@@ -21,6 +21,7 @@ from trustvlm.service.home.counts import CountMemo
 from trustvlm.service.home.limits import CallLimits, ReviewLimits
 from trustvlm.service.home.originals_place import OriginalsPlace
 from trustvlm.service.home.pictures import RecentPictures
+from trustvlm.service.home.verdict_log.writer import VerdictWriter
 from trustvlm.service.memory.background_fit import BackgroundFit
 from trustvlm.service.memory.cache_registry import CacheRegistry
 from trustvlm.service.memory.reading import Reading
@@ -77,6 +78,7 @@ class Home:
         thresholds: sizes at which work on a space changes its way.
         observation_thumbnails: images whose true label is stored keep a small picture.
         originals: where original images are kept.
+        verdict_writer: stores the answers of spaces that log them.
         checked: of each encoder spec, the (identity, golden embedding) that it was compared with in
             this process.
         counts: how many labels and support images spaces have.
@@ -94,6 +96,7 @@ class Home:
     limits: ImageLimits
     undo_window: timedelta
     originals: OriginalsPlace
+    verdict_writer: VerdictWriter
     thresholds: Thresholds = field(default_factory=Thresholds)
     observation_thumbnails: bool = True
     calls: CallLimits = field(default_factory=CallLimits)

@@ -51,8 +51,10 @@ class OpenHome(Unpicklable):
         self.close()
 
     def close(self) -> None:
-        """Release the catalog; every later call raises Unavailable."""
+        """Release the catalog; every later call raises Unavailable. Verdicts that wait to be logged
+        are stored first."""
         self._home.closed.set()
+        self._home.verdict_writer.close()
         self._home.background_fit.close()
         self._home.caches.close()
         self._home.catalog.close()

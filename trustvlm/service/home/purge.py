@@ -18,6 +18,7 @@ from trustvlm.errors import Busy, Unavailable
 from trustvlm.service.home.home import Home
 from trustvlm.service.home.only_one import only_one
 from trustvlm.service.home.originals import forget_originals, sweep_originals
+from trustvlm.service.home.verdict_log.trim import trim_all
 from trustvlm.system.fault_points import reached
 from trustvlm.types.bounds import duration
 
@@ -32,6 +33,7 @@ def purge_removed(home: Home, older_than: timedelta | None) -> int:
     """See :meth:`TrustService.purge`."""
     window = home.undo_window if older_than is None else duration("older_than", older_than)
     before, count = _passed(home, window), 0
+    trim_all(home.catalog)
     if _anything(home, before, quarantined=True):
         count = _purge(home, before, quarantined=True)
     try:
@@ -56,6 +58,7 @@ def purge_expired(home: Home) -> None:
     to delete the others.
     """
     before = _passed(home, home.undo_window)
+    trim_all(home.catalog)
     if not _anything(home, before, quarantined=False):
         return
     with only_one(home, "expiry") as is_alone:

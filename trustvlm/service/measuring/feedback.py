@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from trustvlm.catalog.rows import observations, spaces, supports
 from trustvlm.catalog.rows.observations import GivenVerdict, NewObservation
 from trustvlm.catalog.rows.spaces import SpaceRecord
+from trustvlm.catalog.rows.verdict_log import rows as log_rows
 from trustvlm.errors import Conflict, InvalidInput, NotFound
 from trustvlm.reading.claims import no_claims
 from trustvlm.reading.sets.rows import label_of_images
@@ -34,6 +35,7 @@ from trustvlm.types.calibration import Calibration, FeedbackResult, MonitorRepor
 from trustvlm.types.messages.commands import suggested
 from trustvlm.types.options import SAMPLINGS
 from trustvlm.types.tables.probability import percent, promise
+from trustvlm.types.verdict_log import LogFilter
 
 __all__ = ["SAMPLINGS", "Judged", "feedback", "judged_images", "monitor", "require_unchanged"]
 
@@ -211,6 +213,7 @@ def _promote(
 
 def monitor(home: Home, space_name: str, alpha: float) -> MonitorReport:
     """See :meth:`TrustService.monitor`."""
+    home.verdict_writer.flush()
     with home.snapshot(space_name) as reading:
         connection, view = reading.connection, reading.view
         calibration = in_force(connection, view.space)
@@ -228,6 +231,7 @@ def monitor(home: Home, space_name: str, alpha: float) -> MonitorReport:
         predicted = np.array([pair[0] for pair in pairs], dtype=np.int64)
         truth = np.array([pair[1] for pair in pairs], dtype=np.int64)
         right = _right(reading, predicted, [pair[2] for pair in pairs], truth)
+        counts = _logged(reading, calibration.id)
     seen = monitoring.monitor((~right).tolist(), calibration.max_risk, alpha)
     return MonitorReport(
         calibration_id=calibration.id,
@@ -241,7 +245,20 @@ def monitor(home: Home, space_name: str, alpha: float) -> MonitorReport:
         broken_after=seen.broken_after,
         alpha=alpha,
         message=_message(calibration, seen, stale=calibration.stale),
+        logged=counts[0],
+        accepted=counts[1],
     )
+
+
+def _logged(reading: Reading, calibration_id: int) -> tuple[int | None, int | None]:
+    """How many logged answers a calibration decided, and how many of them it accepted; None where
+    the space logs none."""
+    space = reading.view.space
+    if not (space.verdict_log or {}).get("logging"):
+        return None, None
+    of_calibration = {"calibration_id": calibration_id, "claimed": None}
+    facts = log_rows.facts(reading.connection, space.id, LogFilter(), **of_calibration)
+    return facts.accept + facts.review + facts.unknown, facts.accept
 
 
 def _message(calibration: Calibration, seen: Monitoring, *, stale: bool) -> str:

@@ -16,6 +16,7 @@ from trustvlm.reading.claims import claimed_names
 from trustvlm.scoring.rules import Rule, require_images, resolve_parameters
 from trustvlm.service.home.calibrations import in_force
 from trustvlm.service.home.home import Home, Reading
+from trustvlm.service.home.verdict_log.keep import keep
 from trustvlm.service.inputs.encode import ImageQueries, encoded, unit_queries
 from trustvlm.service.memory.label_subset import LabelChoice, subset_of
 from trustvlm.service.memory.passes import ROUNDED_ERROR
@@ -62,8 +63,10 @@ def score(
     on_error: str = "raise",
     *,
     back_off: BackOff | None = None,
+    logged: bool = False,
 ) -> Verdicts:
-    """See :meth:`TrustService.score`."""
+    """See :meth:`TrustService.score`; `logged`: the space's verdict log, if it has one, gets the
+    answer."""
     choice("on_error", on_error, ON_ERROR)
     back_off = check_back_off(back_off)
     if rule is not None:
@@ -104,6 +107,8 @@ def score(
         without = partial(verdicts, claims=False)
         own = answer if answer.claimed is None else home.answer(space_name, without, expected)
         _collect(home, judged_in[0], vectors, own)
+    if logged and judged_in[0].verdict_log is not None and review is not False:
+        keep(home.verdict_writer, judged_in[0], answer)
     return answer
 
 

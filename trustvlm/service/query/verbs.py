@@ -82,7 +82,8 @@ class QueryVerbs(OpenHome):
             revision: the revision that the space must have, e.g. that of a mask of labels.
             review: True puts the images that are not accepted, and a random share of all (setting
                 review_share), into the review queue of the space: see :meth:`review`. None does so
-                only through a service, where the space collects what comes in; False never.
+                only through a service, where the space collects what comes in; False never, and the
+                verdict log does not get these answers, either.
             back_off: a number t: `node` is the label if its probability is at or above t, else the
                 finest node of the taxonomy above it whose probability is. True: t is the threshold
                 of the calibration in force, if that backs off, else 0.95. None: as the calibration
@@ -101,7 +102,7 @@ class QueryVerbs(OpenHome):
         given = given_queries(queries, stream=True)
         return score(
             home, space, given, rule, top_k, labels, params, revision, review, on_error,
-            back_off=back_off,
+            back_off=back_off, logged=True,
         )  # fmt: skip
 
     def search(

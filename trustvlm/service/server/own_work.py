@@ -12,6 +12,7 @@ from trustvlm.catalog.server.jobs import JobRecord
 from trustvlm.catalog.store.location import ServerLocation
 from trustvlm.errors import NotFound
 from trustvlm.service.home.open_home import OpenHome
+from trustvlm.service.home.verdict_log.trim import trim_all
 from trustvlm.service.server.repeated_calls import KEPT, begin_call, end_orphans, sweep
 from trustvlm.service.server.workers import Worker, worker_of
 
@@ -98,8 +99,9 @@ class OwnWork(OpenHome):
         return worker_of(self._writable())
 
     def sweep(self) -> None:
-        """Delete old answers and old jobs."""
+        """Delete old answers and old jobs, and what verdict logs keep no longer."""
         sweep(self._writable())
+        trim_all(self._ready().catalog)
 
     def end_orphans(self, worker: Worker, gone: dict[str, float]) -> list[str]:
         """End the jobs of processes that have died, as failed; their ids. `gone`: since when each

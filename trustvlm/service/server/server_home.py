@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -292,7 +292,12 @@ class ServerHome(OwnWork):
         ids = label_ids, rival_ids
         return evidence_of(self._ready(), space, queries, *ids, state, revision, k, claimed_ids)
 
-    # The review queue
+    # The verdict log and the review queue
+
+    def watch_verdict_log(self, counted: Callable[[str, int, int], None]) -> None:
+        """Call `counted` with (space, rows stored, rows dropped) after each write of verdict
+        logs."""
+        self._home.verdict_writer.counted = counted
 
     def collects(self, space: str, queries: Queries) -> bool:
         """Whether a space collects scored images for review, and queries of this kind have the

@@ -1,4 +1,4 @@
-"""Checks of calibrations, of the fit of a space, and of the change log."""
+"""Checks of calibrations, of the fit of a space, of the change log, and of the verdict log."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from trustvlm.scoring.rules import RULES
 from trustvlm.service.home.calibrations import loaded
 from trustvlm.service.memory.support_fit import disagreement
 from trustvlm.service.verify.space_facts import Problem, SpaceFacts
+from trustvlm.types.verdict_log import DECISIONS
 
-__all__ = ["check_calibrations", "check_changes", "check_fits"]
+__all__ = ["check_calibrations", "check_changes", "check_fits", "check_verdicts"]
 
 Row = dict[str, Any]
 _NO_SENSE = (ValueError, KeyError, TypeError, AttributeError)
@@ -95,3 +96,15 @@ def check_changes(
                 f"{facts.revision}"
             )
             yield row["id"], problem, "quarantine"
+
+
+def check_verdicts(
+    connection: Connection, facts: SpaceFacts, rows: Sequence[Row]
+) -> Iterator[Problem]:
+    """What is wrong with rows of the verdict log."""
+    for row in rows:
+        chances = [row["probability"], row["claimed_probability"], row["node_probability"]]
+        if row["decision"] not in DECISIONS:
+            yield row["id"], f"its decision is {row['decision']!r:.40}", "quarantine"
+        elif not all(one is None or 0 <= one <= 1.000001 for one in chances):
+            yield row["id"], "it holds probabilities that are none", "quarantine"

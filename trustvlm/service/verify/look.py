@@ -22,7 +22,12 @@ from trustvlm.service.verify.check_attributes import (
     check_label_attributes,
     check_support_attributes,
 )
-from trustvlm.service.verify.check_derived import check_calibrations, check_changes, check_fits
+from trustvlm.service.verify.check_derived import (
+    check_calibrations,
+    check_changes,
+    check_fits,
+    check_verdicts,
+)
 from trustvlm.service.verify.check_images import (
     check_observations,
     check_reviews,
@@ -51,6 +56,7 @@ CHECKS: Mapping[str, Check] = {
     "fit": check_fits,
     "label data": check_label_attributes,
     "support data": check_support_attributes,
+    "verdict": check_verdicts,
 }
 """What checks each kind of row, once its columns hold what their types can."""
 

@@ -116,6 +116,9 @@ def _content_problems(row: dict[str, Any]) -> Iterator[str]:
         yield f"templates: expected texts with {{}}, got {templates!r:.60}"
     if not isinstance(search, dict | None):
         yield "search: expected parameters by name"
+    kept = row["verdict_log"]
+    if kept is not None and not (isinstance(kept, dict) and {"logging", "days", "rows"} <= {*kept}):
+        yield f"verdict_log: expected what the log keeps, got {kept!r:.60}"
     try:
         load_recipe(row["recipe"] or "")
     except (NotFound, InvalidInput) as error:

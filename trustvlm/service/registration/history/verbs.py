@@ -1,4 +1,4 @@
-"""The verbs that say what happened to a space."""
+"""The verbs that say what happened to a space, and what it answered."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ from collections.abc import Iterator
 
 from trustvlm.service.home.open_home import OpenHome
 from trustvlm.service.registration.history.history import changes, history
+from trustvlm.service.registration.history.verdict_log import VerdictLog
 from trustvlm.types.rows import ChangePage, HistoryRow
 
 __all__ = ["HistoryVerbs"]
 
 
 class HistoryVerbs(OpenHome):
-    """The log of a space's revisions, and what changed since one of them."""
+    """The log of a space's revisions, what changed since one of them, and the log of answers."""
+
+    def verdict_log(self, space: str) -> VerdictLog:
+        """The verdict log of a space: what it answered, once the log is switched on."""
+        return VerdictLog(space, self._ready, self._writable)
 
     def history(self, space: str, since: int = 0) -> Iterator[HistoryRow]:
         """The revisions of a space after `since`, oldest first: when, by whom and by which kind of

@@ -1,0 +1,1 @@
+"""The rows of verdict logs, and the SQL that reads and changes them."""

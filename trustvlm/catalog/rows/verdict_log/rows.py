@@ -1,0 +1,216 @@
+"""Rows of verdict logs: stored, read newest first, counted, and deleted when they are old."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
+
+from trustvlm.catalog.store.bulk import slices
+from trustvlm.catalog.store.names import forms
+from trustvlm.catalog.store.verdict_log import VerdictLogState, VerdictRow
+from trustvlm.errors import InvalidInput
+from trustvlm.types.verdict_log import LogFilter, LoggedVerdict
+
+__all__ = [
+    "CHUNK_ROWS", "Facts", "add", "add_dropped", "by_ids", "cursor_of", "delete_some", "facts",
+    "forget_labels", "ids", "is_due", "move", "page", "place_of", "trim_some",
+]  # fmt: skip
+
+CHUNK_ROWS = 1_000
+_COLUMNS = [getattr(VerdictRow, name) for name in LoggedVerdict.__dataclass_fields__]
+_CURSOR = re.compile(r"([0-9]{1,16})-([0-9]{1,18})")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NEWEST = VerdictRow.at.desc(), VerdictRow.id.desc()
+
+Place = tuple[datetime, int]
+"""Time and id of a row."""
+
+
+class Facts(NamedTuple):
+    """What a log holds: how many rows have each decision, the times of the first and the last one,
+    and how many answers it lacks."""
+
+    accept: int
+    review: int
+    unknown: int
+    oldest: datetime | None
+    newest: datetime | None
+    dropped: int
+
+
+def add(connection: Connection, space_id: int, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Store rows, whose values are those of :class:`LoggedVerdict` without the id."""
+    connection.execute(insert(VerdictRow), [{**row, "space_id": space_id} for row in rows])
+
+
+def add_dropped(connection: Connection, space_id: int, number: int) -> None:
+    """Count answers that the log lacks."""
+    of_space = update(VerdictLogState).where(VerdictLogState.space_id == space_id)
+    more = of_space.values(dropped=VerdictLogState.dropped + number)
+    if not connection.execute(more).rowcount:
+        row = {"space_id": space_id, "dropped": number}
+        connection.execute(insert(VerdictLogState), [row])
+
+
+def page(
+    connection: Connection, space_id: int, which: LogFilter, before: Place | None, limit: int
+) -> list[LoggedVerdict]:
+    """Up to `limit` rows that a filter keeps, newest first, of those before a place."""
+    query = _kept(select(*_COLUMNS), space_id, which)
+    if before is not None:
+        at, row_id = before
+        earlier = and_(VerdictRow.at == at, VerdictRow.id < row_id)
+        query = query.where(VerdictRow.at <= at, or_(VerdictRow.at < at, earlier))
+    rows = connection.execute(query.order_by(*_NEWEST).limit(limit))
+    return [LoggedVerdict(*row) for row in rows]
+
+
+def ids(connection: Connection, space_id: int, which: LogFilter) -> list[int]:
+    """The ids of the rows that a filter keeps, in order."""
+    query = _kept(select(VerdictRow.id), space_id, which)
+    return list(connection.scalars(query.order_by(VerdictRow.id)))
+
+
+def by_ids(connection: Connection, some_ids: Sequence[int]) -> list[LoggedVerdict]:
+    """The rows of these ids, newest first."""
+    rows = list[LoggedVerdict]()
+    for some in slices(some_ids):
+        query = select(*_COLUMNS).where(VerdictRow.id.in_(some))
+        rows += [LoggedVerdict(*row) for row in connection.execute(query)]
+    return sorted(rows, key=lambda row: (row.at, row.id), reverse=True)
+
+
+def cursor_of(row: LoggedVerdict) -> str:
+    """The cursor of the page behind a row."""
+    return f"{(row.at - _EPOCH) // timedelta(microseconds=1)}-{row.id}"
+
+
+def place_of(cursor: object) -> Place:
+    """The place that a cursor says. Raises InvalidInput: it is none."""
+    match = _CURSOR.fullmatch(cursor) if isinstance(cursor, str) else None
+    if match is None:
+        raise InvalidInput(f"cursor: expected the next_cursor of a page, got {cursor!r:.80}")
+    return _EPOCH + timedelta(microseconds=int(match[1])), int(match[2])
+
+
+def facts(connection: Connection, space_id: int, which: LogFilter, **equal: Any) -> Facts:
+    """What a log holds of the rows that a filter keeps, with these values in columns."""
+    query: Any = select(
+        VerdictRow.decision, func.count(), func.min(VerdictRow.at), func.max(VerdictRow.at)
+    )
+    query = _kept(query, space_id, which).group_by(VerdictRow.decision)
+    for name, value in equal.items():
+        query = query.where(getattr(VerdictRow, name) == value)
+    rows = connection.execute(query).all()
+    counts: dict[str, int] = {row[0]: row[1] for row in rows}
+    of_space = select(VerdictLogState.dropped).where(VerdictLogState.space_id == space_id)
+    return Facts(
+        counts.get("accept", 0),
+        counts.get("review", 0),
+        counts.get("unknown", 0),
+        min((row[2] for row in rows), default=None),
+        max((row[3] for row in rows), default=None),
+        connection.scalar(of_space) or 0,
+    )
+
+
+def is_due(connection: Connection, space_id: int, days: float, rows: int) -> bool:
+    """Whether rows are too old or too many."""
+    return any(
+        connection.scalar(select(VerdictRow.id).where(*which).limit(1)) is not None
+        for which in _surplus(connection, space_id, days, rows)
+    )
+
+
+def trim_some(connection: Connection, space_id: int, days: float, rows: int) -> int:
+    """Delete up to :data:`CHUNK_ROWS` rows that are too old or too many; how many."""
+    for which in _surplus(connection, space_id, days, rows):
+        if number := _delete_oldest(connection, *which):
+            return number
+    return 0
+
+
+def _surplus(
+    connection: Connection, space_id: int, days: float, rows: int
+) -> Iterator[tuple[ColumnElement[bool], ...]]:
+    """The conditions of rows that are too old, and of those that are too many."""
+    of_space = VerdictRow.space_id == space_id
+    yield of_space, VerdictRow.at < datetime.now(UTC) - timedelta(days=days)
+    newest = select(VerdictRow.at, VerdictRow.id).where(of_space).order_by(*_NEWEST)
+    last = connection.execute(newest.offset(rows).limit(1)).first()
+    if last is not None:
+        same = and_(VerdictRow.at == last.at, VerdictRow.id <= last.id)
+        yield of_space, or_(VerdictRow.at < last.at, same)
+
+
+def delete_some(connection: Connection, space_id: int) -> int:
+    """Delete up to :data:`CHUNK_ROWS` rows of a space, at last the count of what it lacks; how many
+    rows."""
+    if number := _delete_oldest(connection, VerdictRow.space_id == space_id):
+        return number
+    connection.execute(delete(VerdictLogState).where(VerdictLogState.space_id == space_id))
+    return 0
+
+
+def forget_labels(connection: Connection, label_ids: Sequence[int], limit: int) -> int:
+    """Delete up to about `limit` rows that answer or claim one of these labels; how many."""
+    for column in (VerdictRow.label_id, VerdictRow.claimed_id):
+        for some in slices(label_ids):
+            which = select(VerdictRow.id).where(column.in_(some)).limit(limit)
+            if found := list(connection.scalars(which)):
+                _delete(connection, found)
+                return len(found)
+    return 0
+
+
+def move(connection: Connection, old_id: int, new_id: int) -> None:
+    """Give what is logged of one space to another one."""
+    for table in (VerdictRow, VerdictLogState):
+        moved = update(table).where(table.space_id == old_id)
+        connection.execute(moved.values(space_id=new_id))
+
+
+def _delete_oldest(connection: Connection, *which: ColumnElement[bool]) -> int:
+    oldest = select(VerdictRow.id).where(*which).order_by(VerdictRow.at, VerdictRow.id)
+    found = list(connection.scalars(oldest.limit(CHUNK_ROWS)))
+    _delete(connection, found)
+    return len(found)
+
+
+def _delete(connection: Connection, some_ids: Sequence[int]) -> None:
+    for some in slices(some_ids):
+        connection.execute(delete(VerdictRow).where(VerdictRow.id.in_(some)))
+
+
+def _kept(query: Select[Any], space_id: int, which: LogFilter) -> Select[Any]:
+    """The query of the rows of a space that a filter keeps."""
+    conditions: Iterator[ColumnElement[bool]] = _conditions(which)
+    return query.where(VerdictRow.space_id == space_id, *conditions)
+
+
+def _conditions(which: LogFilter) -> Iterator[ColumnElement[bool]]:
+    if which.since is not None:
+        yield VerdictRow.at >= which.since
+    if which.until is not None:
+        yield VerdictRow.at < which.until
+    if which.decision is not None:
+        yield VerdictRow.decision == which.decision
+    if which.label is not None:
+        yield VerdictRow.label.in_(sorted(forms([which.label])))
+    if which.request_id is not None:
+        yield VerdictRow.request_id == which.request_id

@@ -1,0 +1,127 @@
+"""The log of a space's answers: switched on and off, listed, drawn from, exported."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from trustvlm.cli.commands.options import FORMAT, SPACE, file, flag, number, text
+from trustvlm.cli.printing.formats import Column, details, row_writer, say
+from trustvlm.cli.printing.safe_text import count, note, quoted
+from trustvlm.cli.reading.bounds import Bounded, Choice
+from trustvlm.cli.reading.times import Moment
+from trustvlm.cli.session import Session
+from trustvlm.types.messages.commands import suggested
+from trustvlm.types.tables.probability import chance
+
+__all__ = ["log_verdicts", "verdicts"]
+
+_DECISIONS = ("accept", "review", "unknown")
+_PAGE = 1_000
+
+COLUMNS = [
+    Column("at", lambda row: str(row["at"])[:19].replace("T", " ")),
+    Column("decision", "decision"),
+    Column("probability", lambda row: chance(row["probability"]), right=True),
+    Column("label", "label", "bold", narrow="end"),
+    Column("claimed", "claimed", optional=True, narrow="end"),
+    Column("node", "node", optional=True, rank=2),
+    Column("why", "reason_code", rank=1),
+    Column("source", "source", optional=True, narrow="end"),
+    Column("request", "request_id", optional=True, rank=3),
+]
+
+
+@click.command("log-verdicts")
+@SPACE
+@number("--days", bounds="log_days", help="Delete rows of this age.  [default: as it is, or 30]")
+@click.option(
+    "--rows",
+    type=Bounded("log_rows"),
+    help="Keep this number of the newest rows.  [default: as it is, or 100000]",
+)
+@flag("--off", help="Log no further answers; rows are still deleted at their age.")
+@flag("--discard", help="Delete the rows that are there.")
+@flag("--status", "status_", help="Change nothing; say what the log keeps and holds.")
+@click.pass_obj
+def log_verdicts(
+    session: Session,
+    space: str,
+    days: float | None,
+    rows: int | None,
+    off: bool,
+    discard: bool,
+    status_: bool,
+) -> None:
+    """Keep a log of a space's answers.
+
+    Each answer of 'trustvlm score' and 'trustvlm serve' becomes a row: when, the request, the
+    label, the decision and its probability, the revision and the calibration. Images and embeddings
+    are never logged. 'trustvlm space verdicts' reads the log.
+    """
+    if status_ and (off or discard or days is not None or rows is not None):
+        raise click.UsageError("--status changes nothing: leave the other options out.")
+    with session.reading() if status_ else session.writing() as service:
+        log = service.verdict_log(space)
+        options: Any = {"days": days, "rows": rows, "discard": discard}
+        made = log.status() if status_ else log.switch(not off, **options)
+    if status_:
+        details({key: value for key, value in made.to_dict().items() if value is not None})
+        return
+    state = "logging from now on" if made.logging else "not logging"
+    say(
+        f"space {quoted(space)}: {state}; {count(made.stored, 'row')} stored, deleted after "
+        f"{made.days:g} days and beyond the newest {made.rows:,}"
+    )
+
+
+@click.command()
+@SPACE
+@click.option("--since", type=Moment(), metavar="TIME", help="Answered at this time or later.")
+@click.option("--until", type=Moment(), metavar="TIME", help="Answered before this time.")
+@click.option("--decision", type=Choice(_DECISIONS), help="Only answers with this decision.")
+@text("--label", metavar="NAME", help="Only answers with this predicted label.")
+@text("--request-id", metavar="ID", help="Only answers to this HTTP request.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 10_000_000),
+    help="How many of the newest.  [default: 100; with --out all]",
+)
+@click.option("--sample", type=Bounded("log_page"), help="Draw this number at random instead.")
+@click.option("--seed", type=Bounded("seed"), default=0, help="Of the draw.")
+@file("--out", "-o", "path", metavar="FILE", help="Write a .parquet file instead of a table.")
+@FORMAT
+@click.pass_obj
+def verdicts(
+    session: Session, /, space: str, limit: int | None, path: Path | None, form: str, **which: Any
+) -> None:
+    """List logged answers, newest first.
+
+    TIME is 2030-01-31, 2030-01-31T12:00 (UTC) or an age such as 24h or 7d.
+    """
+    with session.reading() as service:
+        log = service.verdict_log(space)
+        if path is not None:
+            written = log.export(path, limit=limit, **which)
+            say(f"{count(written, 'row')} written to {path}")
+        else:
+            written = _list(log, form, 100 if limit is None else limit, which)
+        if not written and not log.status().logging:
+            note(f"the space logs no answers: {suggested('space log-verdicts', space)}")
+
+
+def _list(log: Any, form: str, limit: int, which: dict[str, datetime | str | int | None]) -> int:
+    """Write up to `limit` rows; how many."""
+    writer, cursor, written = row_writer(form, COLUMNS), None, 0
+    while True:
+        page = log.page(limit=min(limit - written, _PAGE), cursor=cursor, **which)
+        writer.write(row.to_dict() for row in page.verdicts)
+        written, cursor = written + len(page.verdicts), page.next_cursor
+        if cursor is None:
+            return written
+        if written >= limit:
+            note("there are more: --limit lists them, --out FILE.parquet writes all")
+            return written

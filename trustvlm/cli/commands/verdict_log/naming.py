@@ -1,0 +1,27 @@
+"""Scoring with the names of the queries, for the verdict log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trustvlm.service import TrustService
+    from trustvlm.types import Queries, Verdicts
+
+__all__ = ["score_named"]
+
+
+def score_named(
+    service: TrustService,
+    space: str,
+    sources: Sequence[str],
+    queries: Queries,
+    options: Mapping[str, Any],
+) -> Verdicts:
+    """The verdicts of queries that have these names: a space that logs its answers logs the names,
+    too, unless a service at --url answers."""
+    from trustvlm.service.home.verdict_log.asked import Asked, asked_by
+
+    with asked_by([Asked(len(sources), sources=sources)]):
+        return service.score(space, queries, **options)

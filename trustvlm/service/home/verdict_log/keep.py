@@ -1,0 +1,21 @@
+"""Hands the verdicts of a call to the log of its space."""
+
+from __future__ import annotations
+
+from trustvlm.catalog.rows.spaces import SpaceRecord
+from trustvlm.service.home.verdict_log.asked import Asked, current_requests
+from trustvlm.service.home.verdict_log.writer import VerdictWriter
+from trustvlm.types import Verdicts
+
+__all__ = ["keep"]
+
+
+def keep(writer: VerdictWriter, space: SpaceRecord, verdicts: Verdicts) -> None:
+    """Log the verdicts soon, if the space's log is on."""
+    if not len(verdicts) or not (space.verdict_log or {}).get("logging"):
+        return
+    requests = current_requests()
+    if requests is None:
+        sources = None if verdicts.source is None else verdicts.source.tolist()
+        requests = (Asked(len(verdicts), sources=sources),)
+    writer.offer(space, verdicts, requests)

@@ -1,0 +1,107 @@
+"""Verdicts as rows of a log."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from trustvlm.service.home.verdict_log.asked import Asked
+from trustvlm.types import Verdicts
+
+__all__ = ["Batch"]
+
+MAX_TEXT = 4_000
+"""Characters of a claimed name or the source of an image that a log keeps."""
+_PLACEHOLDER = re.compile(r"<(?:bytes|image|array|file) [0-9]+>")
+"""The name of an image that came without one, by its place in the call."""
+_TEXTS = ("decision", "label", "reason_code", "node")
+_CLAIMS = ("claimed", "claimed_probability", "claimed_id")
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """The verdicts of one call on a space, to be logged.
+
+    Attributes:
+        requests: whose queries they are of, in their order. at: when they were answered.
+    """
+
+    space_id: int
+    space: str
+    verdicts: Verdicts
+    requests: Sequence[Asked]
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    @property
+    def rows(self) -> int:
+        """How many rows the log gets."""
+        return sum(one.rows for one in self.requests if one.logged)
+
+    def pieces(self, most: int) -> Iterator[list[dict[str, Any]]]:
+        """The rows, up to `most` at a time."""
+        start = 0
+        for request in self.requests:
+            stop = start + request.rows
+            if request.logged:
+                for first in range(start, stop, most):
+                    yield self._rows(first, min(first + most, stop), start, request)
+            start = stop
+
+    def _rows(self, start: int, stop: int, first: int, request: Asked) -> list[dict[str, Any]]:
+        """The rows start … stop of a request whose rows begin with `first`."""
+        verdicts, part = self.verdicts, slice(start, stop)
+        shared = {
+            "at": self.at, "request_id": request.request_id, "rule": verdicts.rule,
+            "revision": verdicts.revision, "calibration_id": verdicts.calibration_id,
+            "claims_calibration_id": verdicts.claims_calibration_id,
+        }  # fmt: skip
+        columns = {name: getattr(verdicts, name)[part].tolist() for name in _TEXTS}
+        columns["label_id"] = verdicts.label_id[part].tolist()
+        columns["probability"] = verdicts.probability[part].tolist()
+        for name in ("trust", "node_probability"):
+            columns[name] = [_finite(one) for one in getattr(verdicts, name)[part].tolist()]
+        columns |= self._claims(part, stop - start)
+        sources = request.sources
+        columns["source"] = (
+            [None] * (stop - start)
+            if sources is None
+            else [_source(sources[place - first]) for place in range(start, stop)]
+        )
+        names = tuple(columns)
+        return [
+            dict(zip(names, cells, strict=True)) | shared
+            for cells in zip(*columns.values(), strict=True)
+        ]
+
+    def _claims(self, part: slice, count: int) -> dict[str, list[Any]]:
+        """The columns of the claims; all None without claims."""
+        verdicts = self.verdicts
+        if verdicts.claimed is None or verdicts.claimed_id is None:
+            return {name: [None] * count for name in _CLAIMS}
+        probability = verdicts.claimed_probability
+        return {
+            "claimed": [_stored(name) for name in verdicts.claimed[part].tolist()],
+            "claimed_probability": [None] * count if probability is None else probability[part]
+            .tolist(),
+            "claimed_id": [None if one < 0 else one for one in verdicts.claimed_id[part].tolist()],
+        }  # fmt: skip
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _source(name: str | None) -> str | None:
+    return None if name is None or _PLACEHOLDER.fullmatch(name) else _stored(name)
+
+
+def _stored(text: str | None) -> str | None:
+    """A text as it is stored: in UTF-8, without NUL characters, cut after MAX_TEXT characters."""
+    if text is None:
+        return None
+    plain = text.encode(errors="backslashreplace").decode().replace("\0", "\\x00")
+    return plain if len(plain) <= MAX_TEXT else f"{plain[: MAX_TEXT - 1]}…"

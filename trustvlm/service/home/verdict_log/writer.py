@@ -1,0 +1,183 @@
+"""The one thread of a process that stores what spaces log, so that no answer waits for it.
+
+What is offered was promised to no caller: a process that is killed loses the answers of about the
+last second, and a full queue or a catalog that cannot be written drops some, which are counted.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from trustvlm.catalog.catalog import Catalog
+from trustvlm.catalog.rows import spaces
+from trustvlm.catalog.rows.verdict_log import rows as log_rows
+from trustvlm.errors import TrustVLMError
+from trustvlm.service.home.verdict_log.asked import Asked
+from trustvlm.service.home.verdict_log.logged import Batch
+from trustvlm.service.home.verdict_log.trim import trim
+from trustvlm.system.background import Failures
+from trustvlm.types import Verdicts
+
+__all__ = ["MOST_ROWS", "VerdictWriter"]
+
+log = logging.getLogger("trustvlm")
+
+MOST_ROWS = 65_536
+"""Answers that may wait; a call that comes while none waits may have more."""
+_GATHER_S, _GATHER_ROWS = 1.0, 2_000
+_TRIM_S, _TRIM_SHARE = 60.0, 0.02
+"""A log is cut after a minute, or after it grew by this share of what it keeps."""
+
+Counted = Callable[[str, int, int], None]
+"""Called with (space, rows stored, rows dropped)."""
+
+
+class VerdictWriter:
+    """Stores verdicts of the spaces of one catalog; its thread begins with the first of them."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._waiting: list[Batch] = []
+        self._dropped: Counter[tuple[int, str]] = Counter()
+        self._changed = threading.Condition()
+        self._busy = self._closed = self._flush = False
+        self._thread: threading.Thread | None = None
+        self._failures = Failures(log, "logging verdicts")
+        self._grown: Counter[int] = Counter()
+        self._trimmed: dict[int, float] = {}
+        self._told = set[int]()
+        self.counted: Counted = lambda space, stored, dropped: None
+
+    def offer(self, space: spaces.SpaceRecord, verdicts: Verdicts, asked: Sequence[Asked]) -> None:
+        """Log the verdicts of a call soon, if there is room for them."""
+        if self._catalog.read_only:
+            self._tell(space)
+            return
+        batch = Batch(space.id, space.name, verdicts, asked)
+        with self._changed:
+            waits = sum(one.rows for one in self._waiting)
+            if self._closed or (waits and waits + batch.rows > MOST_ROWS):
+                self._dropped[space.id, space.name] += batch.rows
+                return
+            if self._thread is None:
+                self._begin()
+            self._waiting.append(batch)
+            self._changed.notify_all()
+
+    def flush(self) -> None:
+        """Wait until what was offered before is stored, or dropped."""
+        with self._changed:
+            self._flush = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: not (self._waiting or self._busy))
+            self._flush = False
+
+    def close(self) -> None:
+        """Store what waits, and take no more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+            atexit.unregister(self.close)
+
+    def _begin(self) -> None:
+        self._thread = threading.Thread(target=self._work, name="trustvlm-verdicts", daemon=True)
+        self._thread.start()
+        atexit.register(self.close)  # of a program that ends without closing its home
+
+    def _tell(self, space: spaces.SpaceRecord) -> None:
+        if space.id not in self._told:
+            self._told.add(space.id)
+            log.warning(
+                "space %r logs its verdicts, but not those of this process: the home is open for "
+                "reading only",
+                space.name,
+            )
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._closed)
+                self._changed.wait_for(self._has_enough, _GATHER_S)
+                batches, self._waiting = self._waiting, []
+                dropped, self._dropped = self._dropped, Counter()
+                self._busy, closed = True, self._closed
+            with self._failures.logged():
+                self._store(batches, dropped)
+            with self._changed:
+                self._busy = False
+                self._changed.notify_all()
+                if closed and not self._waiting:
+                    return
+
+    def _has_enough(self) -> bool:
+        rows = sum(one.rows for one in self._waiting)
+        return self._closed or self._flush or rows >= _GATHER_ROWS
+
+    def _store(self, batches: Sequence[Batch], dropped: Counter[tuple[int, str]]) -> None:
+        of_space: dict[tuple[int, str], list[Batch]] = {}
+        for batch in batches:
+            of_space.setdefault((batch.space_id, batch.space), []).append(batch)
+        for key in of_space.keys() | dropped.keys():
+            self._store_space(*key, of_space.get(key, []), dropped[key])
+
+    def _store_space(
+        self, space_id: int, space: str, batches: Sequence[Batch], dropped: int
+    ) -> None:
+        total, stored = sum(batch.rows for batch in batches), 0
+        try:
+            for rows in _gathered(batches):
+                self._insert(space_id, rows)
+                stored += len(rows)
+            self._trim_sometimes(space_id)
+        except TrustVLMError as error:
+            log.warning("verdicts of space %r are not logged: %s", space, error)
+        finally:
+            lost = dropped + total - stored
+            self.counted(space, stored, lost)
+            if lost:
+                log.warning("%d verdicts of space %r are not in its log", lost, space)
+                self._count_dropped(space_id, lost)
+
+    def _insert(self, space_id: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Store rows, unless the log was switched off meanwhile or the space is gone."""
+        with self._catalog.write("verdict_log") as connection:
+            kept = spaces.verdict_log(connection, space_id)
+            if kept is not None and kept["logging"]:
+                log_rows.add(connection, space_id, rows)
+        self._grown[space_id] += len(rows)
+
+    def _trim_sometimes(self, space_id: int) -> None:
+        with self._catalog.read() as connection:
+            kept = spaces.verdict_log(connection, space_id)
+        due = time.monotonic() >= self._trimmed.get(space_id, 0.0) + _TRIM_S
+        if kept is not None and (due or self._grown[space_id] >= _TRIM_SHARE * kept["rows"]):
+            trim(self._catalog, space_id, kept)
+            self._grown[space_id], self._trimmed[space_id] = 0, time.monotonic()
+
+    def _count_dropped(self, space_id: int, number: int) -> None:
+        try:
+            with self._catalog.write("verdict_log") as connection:
+                if spaces.verdict_log(connection, space_id) is not None:
+                    log_rows.add_dropped(connection, space_id, number)
+        except TrustVLMError as error:
+            log.warning("the number of verdicts that were dropped is not stored: %s", error)
+
+
+def _gathered(batches: Sequence[Batch]) -> list[list[dict[str, Any]]]:
+    """The rows of batches, in pieces for one transaction each."""
+    pieces: list[list[dict[str, Any]]] = [[]]
+    for batch in batches:
+        for rows in batch.pieces(log_rows.CHUNK_ROWS):
+            if len(pieces[-1]) + len(rows) > log_rows.CHUNK_ROWS:
+                pieces.append([])
+            pieces[-1] += rows
+    return [piece for piece in pieces if piece]
