@@ -19,8 +19,9 @@ from worlds import World, make_space
 
 import trustvlm
 from trustvlm import AsyncClient, Client, Conflict, InvalidInput, NotFound, Queries
-from trustvlm.client.asynchronous.async_client import AsyncReviewQueue
+from trustvlm.client.asynchronous.async_client import AsyncReviewQueue, AsyncVerdictLog
 from trustvlm.client.review import ReviewQueue
+from trustvlm.client.verdict_log import VerdictLog
 from trustvlm.testing import AsgiTransport
 
 NAMES = ["airport", "beach", "bridge", "desert"]
@@ -41,7 +42,8 @@ def verbs(kind: type) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("blocking", "asynchronous"), [(Client, AsyncClient), (ReviewQueue, AsyncReviewQueue)]
+    ("blocking", "asynchronous"),
+    [(Client, AsyncClient), (ReviewQueue, AsyncReviewQueue), (VerdictLog, AsyncVerdictLog)],
 )
 def test_verbs_and_signatures_are_those_of_the_client(blocking: type, asynchronous: type) -> None:
     ours, theirs = verbs(asynchronous), verbs(blocking)
@@ -52,7 +54,7 @@ def test_verbs_and_signatures_are_those_of_the_client(blocking: type, asynchrono
         rows = str(inspect.signature(verb).return_annotation).startswith("Iterator[")
         if rows and name != "at_revision":
             assert inspect.isasyncgenfunction(ours[name]), name
-        elif name not in ("review", "at_revision"):
+        elif name not in ("review", "verdict_log", "at_revision"):
             assert inspect.iscoroutinefunction(ours[name]), name
 
 
@@ -71,6 +73,7 @@ def test_answers_and_errors_are_those_of_the_service(app: FastAPI) -> None:
             assert [row async for row in client.history("s")] == list(service.history("s"))
             assert (await client.search("s", queries, k=3)).ids.shape == (8, 3)
             assert await client.review("s").status() == service.review("s").status()
+            assert await client.verdict_log("s").status() == service.verdict_log("s").status()
             with pytest.raises(NotFound, match="no space 'other'"):
                 await client.score("other", queries)
             with pytest.raises(NotFound, match="no space 'other'"):

@@ -113,7 +113,7 @@ def test_a_read_key_reads_and_does_not_switch(http: Http, client: Client) -> Non
     http("GET", f"{WHERE}/verdict-log", key=key)
     http("POST", f"{WHERE}/verdict-log", status=403, key=key, json={"logging": False})
     wrong = http("GET", f"{WHERE}/verdicts?since=2030-01-01T00:00:00", status=422, key=key)
-    assert "time zone" in wrong["detail"]
+    assert "time zone" in wrong["error"]["message"]
     http("GET", f"{WHERE}/verdicts?cursor=x", status=422, key=key)
     key = http.serving.home.create_key("write")[1]
     http("POST", f"{WHERE}/verdict-log", status=422, key=key, json={"logging": True, "days": 0})

@@ -214,7 +214,8 @@ def _of_vectors(http: Http, world: World) -> None:
     http("POST", "/v1/spaces/s/check-labels", json={"names": ["beach", "forest"]})
     http("GET", "/v1/spaces/s/projection?limit=20")
     http("DELETE", f"/v1/spaces/s/supports/{ids[1]}")
-    for path in ("removed", "history", "changes"):
+    http("POST", "/v1/spaces/s/verdict-log", json={"logging": True, "days": 7.5})
+    for path in ("removed", "history", "changes", "verdict-log", "verdicts"):
         http("GET", f"/v1/spaces/s/{path}")
     http("DELETE", "/v1/spaces/s/removed")
     http("GET", "/v1/spaces/s/labels/none", status=404)
