@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from trustvlm.errors import InvalidInput, ReadOnly
-from trustvlm.system.durable import sync
+from trustvlm.system.files.durable import sync
 from trustvlm.types.verdict_log import LoggedPage
 
 __all__ = ["LogFiles"]
