@@ -65,10 +65,13 @@ def restore_to(
     replace: bool = False,
     progress: Progress | None = None,
 ) -> Restored:
-    """The same, with the location of the catalog.
+    """Make a home, or a catalog in PostgreSQL, of the backup `archive`; see :func:`restore`.
+
+    Args:
+        home: the directory to make. location: where the catalog goes: into `home`, or a database.
 
     Raises:
-        InvalidInput: it is a file elsewhere than in the home.
+        InvalidInput: the location is a file outside of the home. Others as :func:`restore`.
     """
     if not isinstance(location, FileLocation):
         return restore_catalog(archive, home, location, replace=replace, progress=progress)

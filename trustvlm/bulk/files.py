@@ -50,7 +50,8 @@ def write_table(path: Path, table: pyarrow.Table, key: Mapping[str, Any]) -> Non
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file in the same way. Raises OSError."""
+    """Write a text file so that it appears whole or not at all, and stays after a power cut. Raises
+    OSError."""
     with _appearing(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
 

@@ -74,7 +74,15 @@ class Given:
 def run(
     given: Given, progress: Progress | None, note: Callable[[str], None] = lambda line: None
 ) -> BulkReport:
-    """Do the work, and say what was done; `note` is called with what was left out of folders."""
+    """Do the work of a call, and report it.
+
+    Args:
+        progress: called with (rows done, rows in all; None: not known).
+        note: called with a sentence for each kind of file that was left out of folders.
+
+    Raises:
+        InvalidInput, NotFound, Conflict, Unavailable: see :func:`trustvlm.bulk.score`.
+    """
     begun = time.monotonic()
     shard, out = shard_of(given.shard), given.out.absolute()
     rows = None if given.rows is None else whole("rows", given.rows)
@@ -163,7 +171,7 @@ def _write_record(job: Job, plan: Plan) -> None:
 
 
 class _Counter:
-    """Tells a caller how many rows are done, out of how many."""
+    """Reports to a caller how many rows are done, out of how many."""
 
     def __init__(self, progress: Progress | None, units: Sequence[Unit]) -> None:
         counts = [unit.rows for unit in units]

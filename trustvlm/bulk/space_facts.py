@@ -1,4 +1,4 @@
-"""What bulk work must know of a space before it begins."""
+"""The facts about a space that bulk work reads before it begins."""
 
 from __future__ import annotations
 

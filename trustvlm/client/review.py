@@ -57,14 +57,14 @@ class ReviewQueue(QueueFiles):
         query: dict[str, Any] = {"tray": _checked("tray", tray, TRAYS)}
         query |= {"state": _checked("state", state, STATES) or "any"}
         most = whole("limit", limit)
-        found: list[ReviewItem] = []
+        items: list[ReviewItem] = []
         while True:
-            query |= {"limit": min(most - len(found), _PAGE), "cursor": _after(cursor)}
+            query |= {"limit": min(most - len(items), _PAGE), "cursor": _after(cursor)}
             page = read(ReviewPage, self._get("items", query))
-            found += page.items
+            items += page.items
             cursor = page.next_cursor
-            if cursor is None or len(found) == most:
-                return ReviewPage(tuple(found), cursor)
+            if cursor is None or len(items) == most:
+                return ReviewPage(tuple(items), cursor)
 
     def next(self, *, tray: str | None = None, after: int | None = None) -> ReviewQuestion | None:
         """The oldest open item behind the item `after`, or else of all; None: nothing waits."""

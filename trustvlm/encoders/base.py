@@ -6,7 +6,7 @@ Invariants every :class:`Encoder` keeps:
   input, in input order. Device and precision change the arithmetic inside, never dtype or shape of
   the answer.
 * ``identity`` is the same for the same weights, preprocessing and pooling, wherever the weights lie
-  and on whatever device and precision they run; it differs when any of the three does.
+  and on the device and precision that they run with; it differs when any of the three does.
 * ``preprocess`` is a pure function of the image; where it is a
   :class:`~trustvlm.encoders.images.preprocess.Preprocess`, sandboxes can run it.
 * Every method may be called from several threads at once.

@@ -62,7 +62,7 @@ class SlotView:
         return slots
 
     def among(self, keep: Bools) -> SlotView:
-        """The slots of which those are live that an (n,) mask keeps."""
+        """The slots; live are those live ones that an (n,) mask keeps."""
         alive = self.alive & keep
         return replace(self, alive=alive, live=int(np.count_nonzero(alive)))
 

@@ -276,7 +276,7 @@ def _bytes_of(array: npt.NDArray[Any]) -> memoryview:
 
 
 def sweep(path: Path) -> None:
-    """Removes temporary files of `path` whose writer died: nobody holds their lock any more."""
+    """Removes temporary files of `path` whose writer died: no process holds their lock."""
     for old in path.parent.glob(f".{path.name}.*.tmp"):
         try:
             with old.open("rb") as file:

@@ -78,11 +78,11 @@ def _likeliest(values: Float64s, column: Int64s, grid: Float64s, smoothing: floa
     count = len(values)
     margin = values - values.max(axis=1, keepdims=True)
     row = np.arange(count)
-    target = own = margin[row, column]
+    target = of_label = margin[row, column]
     if smoothing:
         margin[row, column] = -np.inf
-        target = (1 - smoothing) * own + smoothing * margin.max(axis=1)
-        margin[row, column] = own
+        target = (1 - smoothing) * of_label + smoothing * margin.max(axis=1)
+        margin[row, column] = of_label
 
     @cache
     def likelihood(place: int) -> Float64s:

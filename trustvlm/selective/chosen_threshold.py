@@ -186,7 +186,7 @@ def _of_each(confidence: float, sequences: int) -> float:
 def _ladder(tuned: Ranking, start: int) -> tuple[Float64s, int]:
     """Candidates, strictest first, and the place among them where both sequences begin.
 
-    At most about :data:`STEPS`, even in coverage; the last one accepts whatever can be accepted.
+    At most about :data:`STEPS`, even in coverage; the last one accepts all that can be accepted.
     """
     last = len(tuned.trust) - 1
     even = np.linspace(0, tuned.accepted[-1], STEPS)

@@ -1,7 +1,7 @@
 """Intervals that hold the true value of a metric as often as they say, on few images too
 (docs/measuring.md, "Intervals").
 
-The true value is the metric's on the population of which the images are independent draws. Nothing
+The true value is the metric's on the population that the images are independent draws from. Nothing
 is resampled: a bootstrap of 30 images with two errors knows no third one. How often the intervals
 hold is measured in ``benchmarks/intervals.py``.
 
@@ -39,7 +39,7 @@ CONFIDENCE = 0.95
 
 
 def proportion_interval(count: float, of: float, confidence: float = CONFIDENCE) -> Interval:
-    """Exact interval of a proportion, of which `count` of `of` were seen (Clopper & Pearson 1934);
+    """Exact interval of a proportion, where `count` of `of` were seen (Clopper & Pearson 1934);
     (0, 1) of none.
 
     Neither need be whole: an effective number of images serves as well (Korn & Graubard 1998).
@@ -68,7 +68,7 @@ def fpr_at_tpr_interval(
 ) -> Interval:
     """The exact interval of the share of errors, widened by what the threshold may be off by.
 
-    The true threshold lies between two order statistics of the right predictions, whatever their
+    The true threshold lies between two order statistics of the right predictions, for any
     distribution; the two distances from the estimate add up as squares (MOVER: Zou & Donner 2008).
     Below some 72 right ones the lower order statistic does not exist, and the interval reaches up
     to 1; (0, 1) of none or all right.

@@ -1,6 +1,6 @@
 """Metrics of selective prediction on (trust, correct): does larger trust mean fewer errors?
 
-Every function takes `trust`, (M,) real numbers of which a larger one is more trusted (±inf
+Every function takes `trust`, (M,) real numbers; a larger one is more trusted (±inf
 allowed), and `correct`, (M,) bool or 0/1: whether each prediction was right. Results are fractions
 in [0, 1], not ×1000 and not percent.
 

@@ -3,7 +3,7 @@
 
 Each item is a bet against the promise "the chance that an accepted item is wrong is at most m". A
 gambler who stakes the share c of the capital multiplies it by 1 − c when the item is right and by 1
-− c + c/m when it is wrong. If the promise is kept, no bet gains on average, whatever came before:
+− c + c/m when it is wrong. If the promise is kept, no bet gains on average, for any past:
 capital that began at 1 is an e-process, and it ever reaches 1/α with a chance of at most α (Ville's
 inequality, 1939). The capital is spread evenly over many stakes; the best of them earns most of
 what the best stake would have.

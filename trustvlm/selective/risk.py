@@ -178,7 +178,7 @@ def counts_at(ranking: Ranking, thresholds: Float64s) -> tuple[Int64s, Int64s]:
 
 
 def risk_upper_bound(accepted: int, errors: int, confidence: float = 0.9) -> float:
-    """Exact (Clopper–Pearson) upper bound of a risk of which `errors` of `accepted` were seen; 1
+    """Exact (Clopper–Pearson) upper bound of a risk when `errors` of `accepted` were seen; 1
     when none was accepted."""
     if not 0 <= errors <= accepted:
         raise InvalidInput(f"errors: expected 0 … accepted ({accepted}), got {errors}")

@@ -107,7 +107,8 @@ class Table:
         return None
 
     def _fitted_with(self, words: int, room: int) -> dict[int, int] | None:
-        """The same where texts get at least `words` columns."""
+        """Column → width, where texts get at least `words` columns; None where those of rank 0 do
+        not fit in `room` columns."""
         widths = dict(enumerate(self._natural))
         floors = {i: self._floor(i, words) for i in widths}
         while _total(floors) > room:

@@ -270,7 +270,7 @@ class Evaluation(Tabular, Answer):
         rules: best AURC first.
         per_label: most errors first.
         label_advice: the labels to fix, and how; most errors first.
-        confusions: which labels are given in place of which; most images first.
+        confusions: pairs of labels, one given in place of the other; most images first.
         shots: the curve over the number of support images a label; empty with `draws` 0, or where
             the space is too large.
         wrong: the most trusted wrong images under the fused rule.

@@ -173,7 +173,7 @@ def _named(files: Sequence[Path], folder: Path | None) -> Iterator[tuple[str, Pa
 
 def _shard(name: str, file: Path, rows: int | None) -> Unit:
     if rows is not None:
-        raise InvalidInput("rows: a shard is one unit, whatever its rows; leave it out here")
+        raise InvalidInput("rows: a shard is one unit with all of its rows; leave it out here")
     return Unit(f"{name}-00000", "shard", str(file), 0, 0, stamp=stamp_of(file))
 
 

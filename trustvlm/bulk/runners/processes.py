@@ -1,7 +1,8 @@
 """Processes of this machine, each with the home opened by itself.
 
-They are started afresh ("spawn"), as an open service cannot be used after a fork. Each gets a unit
-at a time through a pipe; one that ends over a unit is replaced, and the unit is given out again.
+Each is a new interpreter ("spawn"), as an open service cannot be used after a fork. A process gets
+one unit at a time through a pipe; one that ends over a unit is replaced, and the unit is given out
+again.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ _ATTEMPTS = 3
 
 @dataclass
 class _Child:
+    """A process, the pipe to it, and the unit that it has; None: it waits for one."""
+
     process: SpawnProcess
     pipe: Connection
     unit: Unit | None = None

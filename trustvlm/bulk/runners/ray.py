@@ -79,7 +79,7 @@ class RayActors:
                 ray.kill(one)
 
     def _count(self, ray: ModuleType) -> int:
-        """How many actors there are to be. Raises InvalidInput: there are not so many GPUs."""
+        """Number of actors to start. Raises InvalidInput: the cluster has too few cores or GPUs."""
         resources = ray.cluster_resources()
         cores, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
         room = int(cores)

@@ -18,8 +18,8 @@ __all__ = [
 
 def folder_id(connection: Connection) -> str | None:
     """The id of the shared folder that is the catalog's own; None: it has none."""
-    found: str | None = connection.scalar(select(CatalogState.originals_id))
-    return found
+    identity: str | None = connection.scalar(select(CatalogState.originals_id))
+    return identity
 
 
 def take_folder(connection: Connection) -> str:

@@ -66,9 +66,9 @@ def insert_rows(connection: Connection, model: type[Base], rows: Sequence[dict[s
 def inserted_ids(
     connection: Connection, model: type[Base], rows: Sequence[dict[str, Any]]
 ) -> list[int] | None:
-    """The same of rows whose ids the database gives. Their ids, in the order of `rows`; None where
-    a statement that reads them is faster: with RETURNING, SQLite gives them in an order that one
-    can rely on for one row at a time only, at three times the cost."""
+    """Insert rows whose ids the database gives, see :func:`insert_rows`. Their ids, in the order of
+    `rows`; None where a statement that reads them is faster: with RETURNING, SQLite gives them in
+    an order that one can rely on for one row at a time only, at three times the cost."""
     insert_few = database_of(connection).insert_few
     if insert_few is None or len(rows) >= _MANY:
         insert_rows(connection, model, rows)

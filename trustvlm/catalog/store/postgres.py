@@ -131,8 +131,8 @@ _DATABASE = Database(
 
 
 class _BinaryCursor(psycopg.Cursor[Any]):
-    """Gets results as the server has them: as text, vectors take twice the time. What it says of
-    its own tables comes as text, which SQLAlchemy reads."""
+    """Gets results in binary form: as text, vectors take twice the time. Rows of the server's
+    system tables come as text, which SQLAlchemy reads."""
 
     def execute(self, query: Any, *args: Any, **options: Any) -> Any:
         self.format = Format.TEXT if _OWN_TABLES in str(query) else Format.BINARY
@@ -140,7 +140,7 @@ class _BinaryCursor(psycopg.Cursor[Any]):
 
 
 class _BinaryServerCursor(psycopg.ServerCursor[Any]):
-    """The same, for results that are fetched in parts."""
+    """Gets results that are fetched in parts in binary form, see :class:`_BinaryCursor`."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

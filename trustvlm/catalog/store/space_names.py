@@ -27,8 +27,8 @@ def names_in_file(catalog: Path, beginning: str = "") -> list[str]:
 
 
 def names_on_server(url: str, schema: str, beginning: str = "") -> list[str]:
-    """The same of a catalog in a schema of a PostgreSQL database; none where it cannot be reached
-    within seconds."""
+    """Names of spaces that start with `beginning`, of a catalog in a schema of a PostgreSQL
+    database; none where it cannot be reached within seconds."""
     try:
         import psycopg
         from psycopg.sql import SQL, Identifier

@@ -178,12 +178,12 @@ def _meaning(error: Any, path: Path) -> TrustVLMError:
             f"{path.parent} cannot be written (SQLite: {message}); open it with read_only=True "
             f"or make it writable"
         )
-    if any(known in lower for known in _DAMAGED):
+    if any(part in lower for part in _DAMAGED):
         return Damaged(
             f"{path} is not a sound SQLite file ({message}); 'trustvlm verify --all' looks "
             f"closer, a backup brings it back"
         )
-    if any(known in lower for known in _UNAVAILABLE):
+    if any(part in lower for part in _UNAVAILABLE):
         return Unavailable(f"{path}: {message}; check the disk's free space and permissions")
     raise error  # a fault of ours, not of the user's: let it show
 

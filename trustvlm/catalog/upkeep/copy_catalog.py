@@ -84,8 +84,8 @@ def copy_catalog(
 
 @contextmanager
 def _at_rest(path: Path) -> Iterator[Connection]:
-    """A connection to a catalog that nobody writes; nothing appears beside the file, and nothing in
-    it is trusted."""
+    """A connection to a catalog that no process writes; nothing appears beside the file, and
+    nothing in it is trusted."""
 
     def connect() -> sqlite3.Connection:
         connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro&immutable=1", uri=True)
@@ -101,7 +101,8 @@ def _at_rest(path: Path) -> Iterator[Connection]:
 
 
 def facts(path: Path) -> CatalogFacts:
-    """What the catalog `path`, which nobody writes, is, after SQLite's own check of its structure.
+    """What the catalog `path`, which no process writes, is, after SQLite's own check of its
+    structure.
 
     Raises:
         Damaged: it is no sound SQLite file, or no catalog. SchemaMismatch: it is newer than this

@@ -63,7 +63,8 @@ def copy_tables(source: Location, target: Location, progress: Progress | None = 
 
 
 def copy_as_it_is(source: Location, target: Location, progress: Progress | None = None) -> int:
-    """The same for a backup: the copy keeps the epoch, and the schema where that is older."""
+    """Copy a catalog for a backup, see :func:`copy_tables`: the copy keeps the epoch, and the
+    schema where that is older."""
     with _reading(source) as old, _making(target) as new:
         return _fill(old, new, progress)
 
@@ -115,18 +116,18 @@ def _columns(connection: Connection) -> dict[str, frozenset[str]]:
         Damaged: a table or a column that no catalog of this program or an earlier one has.
     """
     columns_of = {table.name: {column.name for column in table.columns} for table in _tables()}
-    found = {
+    columns_there = {
         table: frozenset(column["name"] for column in inspect(connection).get_columns(table))
         for table in inspect(connection).get_table_names()
         if table != "alembic_version"
     }
-    for table, columns in found.items():
+    for table, columns in columns_there.items():
         if foreign := sorted(columns - columns_of.get(table, set())):
             raise Damaged(
                 f"the table {table} has the column {foreign[0]}, which is none of a catalog; take "
                 f"it away, or copy the catalog with the database's own tools"
             )
-    return found
+    return columns_there
 
 
 @contextmanager

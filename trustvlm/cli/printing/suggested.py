@@ -51,7 +51,7 @@ def _place(words: str) -> str:
 def _called(group: click.Command, words: str) -> Iterator[click.Command]:
     """The command that these words call, after the groups that it is in."""
     for match in _WORD.finditer(words):
-        if not isinstance(group, click.Group) or (found := group.commands.get(match[0])) is None:
+        if not isinstance(group, click.Group) or (command := group.commands.get(match[0])) is None:
             return
-        group = found
-        yield found
+        group = command
+        yield command

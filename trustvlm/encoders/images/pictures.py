@@ -1,4 +1,4 @@
-"""Small pictures of images that were scored, made when somebody looks at them."""
+"""Small pictures of images that were scored, made when they are shown first."""
 
 from __future__ import annotations
 

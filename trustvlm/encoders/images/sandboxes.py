@@ -62,7 +62,7 @@ class FilePixels:
 
 @contextmanager
 def sandbox() -> Iterator[Sandbox]:
-    """A sandbox for image files that nobody else uses within the block."""
+    """A sandbox for image files, for the caller alone within the block."""
     one = _waiting() or Sandbox(f"{__name__}:answer")
     try:
         yield one

@@ -130,7 +130,7 @@ def understood(name: str) -> str | None:
 
 
 def suggestions(name: str) -> tuple[str, ...]:
-    """At most three specs that somebody who writes `name` may mean, likeliest first."""
+    """At most three specs that `name` may mean, likeliest first."""
     if specs := _ALIKE.get(name.casefold()):
         return specs[:_MOST]
     if name[:1] in ("/", ".", "~"):  # nothing is looked up: who asks may be a client of the service

@@ -18,7 +18,7 @@ from trustvlm.catalog.store import schema
 __all__ = ["Processes"]
 
 _SMALLEST = ("process_start_time_seconds", "process_max_fds")
-"""Figures of which several processes report the smallest; of the others they report the sum."""
+"""Figures whose value over several processes is the smallest; that of the others is the sum."""
 
 
 class Processes(Collector):

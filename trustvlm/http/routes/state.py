@@ -103,7 +103,7 @@ async def docs_file(name: str) -> Response:
 
 @router.get("/static/{name:path}", include_in_schema=False)
 async def static(name: str) -> Response:
-    """A file of the page: only one that lies in its folder, whatever the path looks like."""
+    """A file of the page: only one that lies in its folder, for any path."""
     files = {
         path.relative_to(STATIC).as_posix(): path for path in STATIC.rglob("*") if path.is_file()
     }

@@ -94,12 +94,12 @@ def of_error(request_id: str, error: TrustVLMError) -> JSONResponse:
     return problem(request_id, status_of(error), kind_of(error), message, headers)
 
 
-def public(error: TrustVLMError, known: Mapping[str, str]) -> str:
+def public(error: TrustVLMError, context: Mapping[str, str]) -> str:
     """The message of an error for a client. The log gets the other one, where there are two, with
-    what is `known` of it."""
+    the `context` that the log line names."""
     if error.public is None:
         return str(error)
-    log.warning("%s", error, extra=dict(known))
+    log.warning("%s", error, extra=dict(context))
     return error.public
 
 

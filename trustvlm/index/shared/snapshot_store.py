@@ -106,15 +106,15 @@ class SnapshotStore:
         """Copy an open file. In a folder it appears when it is complete, under another name until
         then; object stores do that by themselves."""
         system, _ = self._place
-        whole = str(folder / name)
+        final = str(folder / name)
         first = str(folder / f".{name}.{uuid.uuid4().hex}.tmp")
-        target = first if system.type_name == "local" else whole
+        target = first if system.type_name == "local" else final
         try:
             with system.open_output_stream(target) as out:
                 while chunk := file.read(_CHUNK):
                     out.write(chunk)
-            if target != whole:
-                system.move(target, whole)
+            if target != final:
+                system.move(target, final)
         except BaseException:
             with suppress(OSError):
                 system.delete_file(target)
@@ -188,8 +188,8 @@ class SnapshotStore:
         """(revision, file) of the copies of a snapshot, latest first."""
         pattern = re.compile(rf"{re.escape(_prefix(path, key))}([0-9]{{{_LENGTH}}})\.snapshot")
         infos = self._files(self._folder(key.epoch))
-        found = [(match, info) for info in infos if (match := pattern.fullmatch(info.base_name))]
-        return sorted(((int(m[1]), info) for m, info in found), key=lambda one: -one[0])
+        matches = [(match, info) for info in infos if (match := pattern.fullmatch(info.base_name))]
+        return sorted(((int(m[1]), info) for m, info in matches), key=lambda one: -one[0])
 
     def _folder(self, epoch: str) -> PurePosixPath:
         return self._place[1] / epoch.replace("/", "-")

@@ -110,12 +110,12 @@ def import_text(
     queue: QueueFiles,
     text: str,
     name: str,
-    told: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> ReviewImport:
     """Store the answers of the text of a file, as :meth:`QueueFiles.import_answers` does.
 
     Args:
-        name: what messages call the file. told: hears how many answers are done, of how many.
+        name: what messages call the file. progress: called with (answers done, answers in all).
 
     Raises:
         InvalidInput: it is none of the two formats.
@@ -127,7 +127,7 @@ def import_text(
     answered = same = unanswered = 0
     failures: list[tuple[int, str]] = []
     for done, one in enumerate(answers):
-        told(done, len(answers))
+        progress(done, len(answers))
         item = items.get(one.item)
         if (problem := one.problem or _mismatch(one, item)) is not None:
             failures.append((one.item, problem))

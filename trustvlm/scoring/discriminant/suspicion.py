@@ -37,19 +37,19 @@ class Suspicions:
     likest_probability: Float64s
 
 
-def suspicions(log_text: Float64s, evidence: Float64s, own: Int64s) -> Suspicions:
+def suspicions(log_text: Float64s, evidence: Float64s, column: Int64s) -> Suspicions:
     """Judge m images among k ≥ 2 labels.
 
     Args:
         log_text: (m, k) text logits; a row of zeros where they are not known. evidence: (m, k) e_j
-            without the image. own: (m,) column of each image's label.
+            without the image. column: (m,) the column of each image's label.
     """
     joint = log_text + evidence
     top = joint.max(axis=1, keepdims=True)
     log_q = joint - top - np.log(np.exp(joint - top).sum(axis=1, keepdims=True))
-    row = np.arange(len(own))
-    nats = -log_q[row, own]
-    log_q[row, own] = -np.inf
+    row = np.arange(len(column))
+    nats = -log_q[row, column]
+    log_q[row, column] = -np.inf
     likest = log_q.argmax(axis=1)
     return Suspicions(nats, likest, np.exp(log_q[row, likest]))
 

@@ -65,10 +65,10 @@ def text_bias(images: Float64s, texts: Float64s, column: Int64s) -> Float64s:
         column: (m,) the images' own labels.
     """
     bias = np.zeros(len(texts))
-    owners, own = np.unique(column, return_inverse=True)
+    owners, owner = np.unique(column, return_inverse=True)
     if not len(owners):
         return bias
-    share, weight = np.zeros(len(owners)), 1.0 / (len(owners) * np.bincount(own)[own])
+    share, weight = np.zeros(len(owners)), 1.0 / (len(owners) * np.bincount(owner)[owner])
     for start in range(0, len(images), _BLOCK):
         part = slice(start, start + _BLOCK)
         logits = images[part] @ texts[owners].T

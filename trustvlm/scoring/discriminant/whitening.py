@@ -140,7 +140,7 @@ def left_out_values(
     values = np.empty((len(left_out.images), len(prototypes)))
     for start in range(0, len(values), _BLOCK):
         part = slice(start, start + _BLOCK)
-        images, residuals, own = (
+        images, residuals, centres = (
             left_out.images[part],
             left_out.residuals[part],
             left_out.others[part],
@@ -153,10 +153,10 @@ def left_out_values(
         along = np.einsum("md,md->m", images, white_residuals)[:, np.newaxis]
         across = white_residuals @ prototypes.T
         values[part] = white_images @ prototypes.T - halves + factor * across * (along - across / 2)
-        across_own = np.einsum("md,md->m", white_residuals, own)[:, np.newaxis]
+        across_own = np.einsum("md,md->m", white_residuals, centres)[:, np.newaxis]
         own_values = (
-            np.einsum("md,md->m", white_images, own)
-            - whitened_halves(matrix, own)
+            np.einsum("md,md->m", white_images, centres)
+            - whitened_halves(matrix, centres)
             + (factor * across_own * (along - across_own / 2))[:, 0]
         )
         values[part][np.arange(len(images)), left_out.column[part]] = own_values

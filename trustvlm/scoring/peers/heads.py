@@ -20,8 +20,9 @@ _HIDDEN, _STEPS, _RATE = 128, 300, 1e-3
 
 
 def stacker(material: Material) -> Float64s:
-    """Probability that the label is right by logistic regression on five numbers, learned from the
-    support images, each judged without itself."""
+    """(n,) probability that the label is right by logistic regression on the five numbers of
+    :func:`_features`, learned from the support images, each judged without itself (after Wolpert
+    1992)."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -47,14 +48,15 @@ def _of_supports(material: Material) -> tuple[Float64s, Int64s]:
 
 
 def _left_out(material: Material) -> Float64s:
-    """(m, N) similarities of the support images to the prototypes, its own one made without it."""
+    """(m, N) cosines of the support images and the prototypes of all labels; the prototype of an
+    image's label is made without that image."""
     similarity: Float64s = material.supports @ material.prototypes.T
     counts = material.counts[material.owner]
     rest = material.means[material.owner] * counts[:, None] - material.supports
     several = counts > 1
-    own = np.zeros(len(counts))
-    own[several] = (unit_rows(rest[several]) * material.supports[several]).sum(axis=1)
-    similarity[np.arange(len(counts)), material.owner] = own
+    to_label = np.zeros(len(counts))
+    to_label[several] = (unit_rows(rest[several]) * material.supports[several]).sum(axis=1)
+    similarity[np.arange(len(counts)), material.owner] = to_label
     return similarity
 
 
@@ -63,16 +65,17 @@ def _features(logits: Float64s, similarity: Float64s, label: Int64s) -> Float64s
     −log(1 − p)."""
     columns, share = [], softmax(logits)
     for values in (share, similarity):
-        own = np.take_along_axis(values, label[:, None], axis=1)[:, 0]
+        of_label = np.take_along_axis(values, label[:, None], axis=1)[:, 0]
         others = values.copy()
         np.put_along_axis(others, label[:, None], -np.inf, axis=1)
-        columns += [own, own - others.max(axis=1)]
+        columns += [of_label, of_label - others.max(axis=1)]
     return np.column_stack([*columns, -np.log1p(-np.minimum(columns[0], 1 - 1e-6))])
 
 
 def attentive_head(material: Material) -> Float64s:
-    """Probability that the label is right by a small network over the image, the label's text and
-    the texts weighted by their softmax, learned from the support images."""
+    """(n,) probability that the label is right by a small network over the image, the label's text
+    and the texts weighted by their softmax, learned from the support images (after Lafon et al.
+    2025); the same numbers at each call."""
     import torch
 
     assert material.support_classifier is not None

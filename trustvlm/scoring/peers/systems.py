@@ -54,11 +54,11 @@ def run(material: Material) -> Mapping[str, Float64s]:
 
 
 def trust_score(material: Material) -> Float64s:
-    """Distance to the nearest support image of another label, divided by that to the nearest one of
-    the label."""
-    own = _nearest(material, same=True)
+    """(n,) distance to the nearest support image of another label, divided by that to the nearest
+    one of the label (Jiang et al. 2018)."""
+    same_label = _nearest(material, same=True)
     other = _nearest(material, same=False)
-    ratio: Float64s = other / np.maximum(own, 1e-9)
+    ratio: Float64s = other / np.maximum(same_label, 1e-9)
     return ratio
 
 
@@ -73,7 +73,8 @@ def _nearest(material: Material, *, same: bool) -> Float64s:
 
 
 def neighbour_votes(material: Material) -> Float64s:
-    """Share of the ten nearest support images that have the label, plus its softmax."""
+    """(n,) share of the ten nearest support images that have the label, plus its softmax (after
+    Papernot and McDaniel 2018)."""
     count = min(_NEIGHBOURS, len(material.owner))
     nearest = np.argpartition(-material.similarity, count - 1, axis=1)[:, :count]
     votes = (material.owner[nearest] == material.predicted[:, None]).mean(axis=1)
@@ -82,8 +83,8 @@ def neighbour_votes(material: Material) -> Float64s:
 
 
 def gaussians(material: Material) -> Float64s:
-    """Softmax of the label plus its posterior under one Gaussian a label, with the variance that
-    all labels share."""
+    """(n,) softmax of the label plus its posterior under one Gaussian a label, with the variance
+    that all labels share (after Lee et al. 2018)."""
     spread = material.supports - material.means[material.owner]
     freedom = max(len(material.owner) - int((material.counts > 0).sum()), 1)
     variance = float((spread**2).sum()) / freedom
@@ -101,7 +102,8 @@ def gaussians(material: Material) -> Float64s:
 
 
 def cache_model(material: Material) -> Float64s:
-    """Softmax of the logits plus a cache of support images, α = 1, β = 5.5; the label stays."""
+    """(n,) softmax of the label, from the logits plus a cache of support images: α·Σ exp(−β·(1 −
+    cosine)) over those of a label, with α = 1 and β = 5.5 (Zhang et al. 2022); the label stays."""
     weights = np.exp(-5.5 * (1 - material.similarity))
     cache = np.zeros_like(material.logits)
     for number in np.flatnonzero(material.counts):
@@ -110,8 +112,8 @@ def cache_model(material: Material) -> Float64s:
 
 
 def retrieved(material: Material) -> Float64s:
-    """Softmax of the label for the mean of the query and of its ten nearest support images, in the
-    classifier's space."""
+    """(n,) softmax of the label for the mean of the query and of its ten nearest support images, in
+    the classifier's space."""
     assert material.support_classifier is not None
     count = min(_NEIGHBOURS, len(material.owner))
     nearest = np.argpartition(-material.similarity, count - 1, axis=1)[:, :count]
@@ -164,4 +166,4 @@ PEERS: dict[str, Peer] = {
 """Name → system."""
 
 NEEDS_CLASSIFIER = ("retrieval", "stacker", "vilu-head")
-"""Those that need the support images' classifier embeddings."""
+"""The systems that need the support images' classifier embeddings."""

@@ -25,14 +25,16 @@ def node_mass(
         below: (n, m, h) which candidates stand under which node. text_mass: (n, h) P.
     """
     inside = below & valid[:, :, np.newaxis]
-    own, text = (np.einsum("nm,nmh->nh", np.where(valid, values, 0.0), inside) for values in (q, p))
+    by_rule, text = (
+        np.einsum("nm,nmh->nh", np.where(valid, values, 0.0), inside) for values in (q, p)
+    )
     rest_q, rest_p = (
         np.maximum(1.0 - np.where(valid, values, 0.0).sum(axis=1, keepdims=True), 0.0)
         for values in (q, p)
     )
     outside = np.clip(text_mass - text, 0.0, rest_p)
     share = np.divide(outside, rest_p, out=np.zeros_like(outside), where=rest_p > 0)
-    return np.maximum.accumulate(np.minimum(own + rest_q * share, 1.0), axis=1)
+    return np.maximum.accumulate(np.minimum(by_rule + rest_q * share, 1.0), axis=1)
 
 
 def finest(mass: Float64s, threshold: float) -> Int64s:

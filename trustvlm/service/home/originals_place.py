@@ -118,9 +118,9 @@ def _claim(connection: Connection, folder: Path) -> None:
         raise Unavailable(
             f"{folder}: originals cannot be kept there: {error.strerror or error}"
         ) from error
-    if (there := _read(folder)) != epoch:
+    if (stored := _read(folder)) != epoch:
         raise Conflict(
-            f"{folder} belongs to another catalog (its file {ID_FILE} holds {there}); let "
+            f"{folder} belongs to another catalog (its file {ID_FILE} holds {stored}); let "
             f"{_SETTING} name another folder, or delete that file if the folder is a copy"
         )
 

@@ -27,7 +27,7 @@ class Picture(NamedTuple):
 
 
 class RecentPictures:
-    """Up to 32 MB of pictures, the oldest of which make room. In memory only; safe to use from
+    """Up to 32 MB of pictures; the oldest ones make room. In memory only; safe to use from
     several threads."""
 
     def __init__(self) -> None:

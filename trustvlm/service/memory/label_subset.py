@@ -54,9 +54,11 @@ def subset_of(reading: Reading, labels: LabelChoice) -> Subset:
     """
     view = reading.view
     if isinstance(labels, Filter | Mapping):
-        found = as_filter(labels, "labels")
-        key = f"labels {found.text}"
-        return memo_of(reading).once(key, (view,), lambda: _subset_of_filter(reading, found, key))
+        condition = as_filter(labels, "labels")
+        key = f"labels {condition.text}"
+        return memo_of(reading).once(
+            key, (view,), lambda: _subset_of_filter(reading, condition, key)
+        )
     if labels is None:
         return Subset(None, None, view.text.live, view.text.live - len(view.aliases.canonical))
     chosen = names_or_mask(labels, "labels")

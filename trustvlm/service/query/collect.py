@@ -1,5 +1,5 @@
 """Puts scored images into the review queue: those that are not accepted, and some drawn at random
-whatever their verdict is (docs/reviewing.md)."""
+of any verdict (docs/reviewing.md)."""
 
 from __future__ import annotations
 

@@ -121,16 +121,16 @@ def _background(reading: Reading, prototypes: Bools) -> tuple[Int64s, Float32s]:
 
 
 def _first_by_hash(reading: Reading, prototypes: Bools, count: int) -> Int64s | None:
-    """The same slots from the catalog's index of hashes, where that reads fewer labels than take
-    part; None where it does not."""
+    """The slots of :func:`_background` from the catalog's index of hashes, where that reads fewer
+    labels than take part; None where it does not."""
     view, most = reading.view, 1 << (2 * BACKGROUND * len(prototypes) // count).bit_length()
     if most >= 2 * count:
         return None
 
     def by_hash() -> Int64s:
         ids, _ = competitors(reading.connection, view.space.id, most)
-        found = view.prototypes.slots(ids)
-        return found[found >= 0]
+        slots = view.prototypes.slots(ids)
+        return slots[slots >= 0]
 
     slots = memo_of(reading).once(f"first {most} by hash", (view,), by_hash)
     first: Int64s = slots[prototypes[slots]][:BACKGROUND]

@@ -130,8 +130,10 @@ def _choice(home: Home, space: SpaceRecord, images: _Images, few: int) -> _Choic
         context = context_of(home, reading, space.id, own_fit=True)
         unit = unit_rows(images.verifier.astype(np.float64))
         support = are_supports(home, reading, unit, len(hashes))
-        known = observations.known_hashes(connection, space.id, hashes)
-        labelled = np.array([content in known for content in hashes], dtype=np.bool_) & ~support
+        labelled_before = observations.known_hashes(connection, space.id, hashes)
+        labelled = (
+            np.array([content in labelled_before for content in hashes], dtype=np.bool_) & ~support
+        )
         first = {content: row for row, content in reversed(list(enumerate(hashes)))}
         once = np.zeros(len(hashes), np.bool_)
         once[list(first.values())] = True
@@ -276,9 +278,9 @@ def _accepted(home: Home, space: SpaceRecord, images: _Images, choice: _Choice) 
     }
     result = register(home, space.name, inputs, must_exist=True, pictures=pictures, proposed=True)
     with home.catalog.read() as connection:
-        found = supports.ids_of_hashes(connection, space.id, list(pictures))
+        ids = supports.ids_of_hashes(connection, space.id, list(pictures))
     rows = tuple(
-        replace(proposal, support_id=found.get(content[row]))
+        replace(proposal, support_id=ids.get(content[row]))
         for row, proposal in zip(choice.rows.tolist(), choice.answer.rows, strict=True)
     )
     return replace(choice.answer, rows=rows, revision=result.revision)

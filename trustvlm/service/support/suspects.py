@@ -124,7 +124,8 @@ def _joined(parts: Sequence[_Part]) -> _Part:
 
 
 class _FirstPass:
-    """Prototypes, scatter and a sample of left-out images."""
+    """What one pass over the images of a pool gathers: prototypes, scatter, and a sample of images
+    that are left out of their labels."""
 
     def __init__(
         self, pool: Pool, texts: Float32s, scale: float, two: bool, most: Thresholds
@@ -146,23 +147,23 @@ class _FirstPass:
         self.second = None if self.classifier is None else _prototypes(self.classifier.sums)
 
     def fit(self) -> DiscriminantFit:
-        own = np.concatenate([part.column for part in self.verifier.sample])
+        columns = np.concatenate([part.column for part in self.verifier.sample])
         chosen = np.arange(len(self.labels))
         if len(chosen) > self._most.fit_competitors:
             step = len(chosen) // self._most.fit_competitors + 1
-            chosen = np.union1d(chosen[::step], own)
+            chosen = np.union1d(chosen[::step], columns)
         second = None
         if self.classifier is not None and self.second is not None:
             second = self.classifier.tower(self.second, chosen)
         tower = self.verifier.tower(self.prototypes, chosen)
-        return fit_discriminant(tower, self._text(np.searchsorted(chosen, own), chosen), second)
+        return fit_discriminant(tower, self._text(np.searchsorted(chosen, columns), chosen), second)
 
-    def _text(self, own: Int64s, chosen: Int64s) -> TextSide:
+    def _text(self, owners: Int64s, chosen: Int64s) -> TextSide:
         vectors = np.concatenate(self._sampled)
         places = np.flatnonzero(np.isfinite(vectors[:, 0]))
         logits = self.logits(vectors[places], chosen)
         zeros = np.zeros(len(chosen))
-        return TextSide(places, logits, own[places], zeros, zeros, None)
+        return TextSide(places, logits, owners[places], zeros, zeros, None)
 
     def logits(self, classifier: Float64s, chosen: Int64s | slice = slice(None)) -> Float64s:
         """(m, k) text logits of raw classifier embeddings."""
@@ -188,7 +189,7 @@ def _sample(block: Block, share: float) -> Int64s:
 
 
 class _Judge:
-    """The second pass."""
+    """Judges images, block by block, with what the first pass has gathered."""
 
     def __init__(self, first: _FirstPass, fit: DiscriminantFit | None) -> None:
         self._first, self._fit = first, fit
@@ -219,9 +220,9 @@ class _Judge:
                 rows = usable[start : start + step]
                 evidence = self._evidence(images.part(rows), others and others.part(rows))
                 text, by_text[rows] = self._text(block.classifier[rows])
-                found = suspicions(text, evidence, columns[rows])
-                nats[rows], likest[rows] = found.nats, labels[found.likest]
-                probability[rows] = found.likest_probability
+                judgement = suspicions(text, evidence, columns[rows])
+                nats[rows], likest[rows] = judgement.nats, labels[judgement.likest]
+                probability[rows] = judgement.likest_probability
         return _Part(block.owners, block.ids, block.places, nats, likest, probability, by_text)
 
     def _evidence(self, images: LeftOutImages, others: LeftOutImages | None) -> Float64s:

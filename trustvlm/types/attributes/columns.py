@@ -94,7 +94,9 @@ class Column:
     def extend(self, rows: Iterable[tuple[int, Any]]) -> None:
         """Add (row, value) pairs of rows behind those that there are; None: no value."""
         has = list[int]()
-        found: dict[str, tuple[list[int], list[Any]]] = {kind: ([], []) for kind, _ in self._KINDS}
+        by_kind: dict[str, tuple[list[int], list[Any]]] = {
+            kind: ([], []) for kind, _ in self._KINDS
+        }
         codes = self._codes
         for row, value in rows:
             if value is None:
@@ -109,15 +111,15 @@ class Column:
                     kind, stored = "number", one
                 else:
                     continue
-                found[kind][0].append(row)
-                found[kind][1].append(stored)
+                by_kind[kind][0].append(row)
+                by_kind[kind][1].append(stored)
         self._has.extend(has)
-        for kind, (places, values) in found.items():
+        for kind, (places, values) in by_kind.items():
             self._rows[kind].extend(places)
             self._values[kind].extend(values)
 
     def holds(self, condition: Condition, start: int, stop: int) -> Bools:
-        """(stop − start,) of which rows a condition on this key holds."""
+        """(stop − start,) whether a condition on this key holds of each row from `start` on."""
         mask = np.zeros(stop - start, np.bool_)
         if condition.operator == "exists":
             rows = self._has.all

@@ -56,7 +56,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class Group:
-    """All of the parts ("and"), or one of them ("or")."""
+    """Keeps what all parts keep ("and"), or what at least one of them keeps ("or")."""
 
     word: str
     parts: tuple[Node, ...]
@@ -64,7 +64,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Not:
-    """What the part does not hold of."""
+    """Keeps what its part does not keep."""
 
     part: Node
 
@@ -83,7 +83,7 @@ class Filter:
             'region = "EU" and size >= 3'.
 
     Attributes:
-        root: what it says. text: the same as JSON, equal for equal filters.
+        root: the tree of its conditions. text: its canonical JSON, equal for equal filters.
 
     Raises:
         InvalidInput: it is no filter, or too large.

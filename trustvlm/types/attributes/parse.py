@@ -91,10 +91,10 @@ class _Parser:
 
     def _expected(self, expected: str) -> InvalidInput:
         token = self._next
-        found = (
+        arrived = (
             "the end" if token.kind == "end" else f"{token.value:.40} at character {token.at + 1}"
         )
-        return InvalidInput(f"{self._what}: expected {expected}, got {found}")
+        return InvalidInput(f"{self._what}: expected {expected}, got {arrived}")
 
     def _either(self) -> dict[str, Any]:
         return self._joined("or", lambda: self._joined("and", self._one))

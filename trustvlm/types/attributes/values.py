@@ -64,8 +64,10 @@ def attributes_text(value: object, what: str) -> str | None:
 
 
 def each_text(given: Any, images: int, what: str) -> list[str | None]:
-    """The attributes of so many images as they are stored, from one object for all of them or one
-    (or None) for each.
+    """The attributes of `images` images as they are stored, one JSON text or None for each.
+
+    Args:
+        given: one object for all images, or a list with one object (or None) for each; None: none.
 
     Raises:
         InvalidInput: another number of them than of images, or something that is none.
@@ -229,10 +231,10 @@ def check_scalar(value: object, what: str, expected: str) -> str | int | float |
     if isinstance(value, bool) or type(value).__name__ in ("bool", "bool_"):
         return bool(value)
     if isinstance(value, Integral):
-        whole = int(value)
-        if abs(whole) > MOST_WHOLE:
-            raise InvalidInput(f"{what}: expected whole numbers up to 2**53, got {got(whole)}")
-        return whole
+        integer = int(value)
+        if abs(integer) > MOST_WHOLE:
+            raise InvalidInput(f"{what}: expected whole numbers up to 2**53, got {got(integer)}")
+        return integer
     if isinstance(value, Real):
         number = float(value)
         if not math.isfinite(number):

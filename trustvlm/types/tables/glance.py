@@ -38,7 +38,7 @@ class Decision(str):
 
 
 class Place(str):
-    """A path or an address, of which the end is shown where there is not enough room."""
+    """A path or an address; its end is shown where there is not enough room."""
 
     __slots__ = ()
 

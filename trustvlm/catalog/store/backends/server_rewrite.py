@@ -26,8 +26,8 @@ _REMAINS = (
 
 
 def rewrite(connection: psycopg.Connection[Any]) -> Scrubbed:
-    """Rewrite all tables, one after the other; nobody reads or writes a table meanwhile. Then let
-    the server begin another file of its log, where the role may.
+    """Rewrite all tables, one after the other; no process reads or writes a table meanwhile. Then
+    let the server begin another file of its log, where the role may.
 
     Raises:
         Busy: a transaction still sees rows that were deleted, so that they are in the new files,

@@ -163,7 +163,7 @@ def answer(
         waiting = waiting_in(queue)
     made = answered.support_id
     also = "" if made is None else f"; it is support image {made} now"
-    _told(answered, f"item {item}: {_answer(asdict(answered))}{also}", json_)
+    _print_item(answered, f"item {item}: {_answer(asdict(answered))}{also}", json_)
     if support and made is None:
         note("the image was a support image before: nothing was added")
     if answered.taught is not None:
@@ -188,7 +188,7 @@ def _changes(taught: Taught, truth: str) -> str:
     return f"this image: {before} before, {after} now; {others}"
 
 
-def _told(item: ReviewItem, sentence: str, json_: bool) -> None:
+def _print_item(item: ReviewItem, sentence: str, json_: bool) -> None:
     click.echo(as_json(item.to_dict())) if json_ else say(sentence)
 
 
@@ -200,7 +200,7 @@ def _told(item: ReviewItem, sentence: str, json_: bool) -> None:
 def skip(session: Session, space: str, item: int, json_: bool) -> None:
     """Put an item aside."""
     with session.writing() as service:
-        _told(service.review(space).skip(item), f"item {item} is put aside", json_)
+        _print_item(service.review(space).skip(item), f"item {item} is put aside", json_)
 
 
 @review.command()
@@ -214,7 +214,7 @@ def undo(session: Session, space: str, item: int, json_: bool) -> None:
     The feedback that the answer stored goes, and the support image that it made is removed.
     """
     with session.writing() as service:
-        _told(service.review(space).undo(item), f"item {item} waits again", json_)
+        _print_item(service.review(space).undo(item), f"item {item} waits again", json_)
 
 
 @review.command()

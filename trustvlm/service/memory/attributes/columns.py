@@ -75,13 +75,13 @@ class AttributeColumns:
             columns._table.restore(arrays["ids"], np.ones(len(arrays["ids"]), np.bool_))
             keys = NameTable(arrays["keys"], arrays["keys.offsets"])
             for number in range(len(keys)):
-                own = {
+                stored = {
                     name.removeprefix(f"{number}."): array
                     for name, array in arrays.items()
                     if name.startswith(f"{number}.")
                 }
-                texts = NameTable(own.pop("texts"), own.pop("texts.offsets"))
-                column = columns._columns[tuple(keys[number].split("."))] = Column(own)
+                texts = NameTable(stored.pop("texts"), stored.pop("texts.offsets"))
+                column = columns._columns[tuple(keys[number].split("."))] = Column(stored)
                 column.texts = [texts[place] for place in range(len(texts))]
         except (KeyError, UnicodeDecodeError, InvalidInput) as error:
             raise Damaged(f"the stored attributes do not belong together: {error}") from error
@@ -161,7 +161,7 @@ class AttributeColumns:
         return self._table.view()
 
     def holds(self, condition: Condition, start: int, stop: int) -> Bools:
-        """(stop − start,) of which rows a condition holds."""
+        """(stop − start,) whether a condition holds of each row."""
         return self._columns[condition.path].holds(condition, start, stop)
 
     def has(self, path: Path) -> Bools:
@@ -192,15 +192,15 @@ class AttributeMemo:
     def once(self, name: str, state: tuple[Any, ...], make: Callable[[], T]) -> T:
         """The value of `make()` for these objects, one of the last :data:`MOST_KEPT` names'."""
         with self.lock:
-            found = self.kept.pop(name, None)
-            if found is None or any(
-                ref() is not one for ref, one in zip(found[0], state, strict=True)
+            entry = self.kept.pop(name, None)
+            if entry is None or any(
+                ref() is not one for ref, one in zip(entry[0], state, strict=True)
             ):
-                found = tuple(map(weakref.ref, state)), make()
-            self.kept[name] = found  # the newest last
+                entry = tuple(map(weakref.ref, state)), make()
+            self.kept[name] = entry  # the newest last
             while len(self.kept) > MOST_KEPT:
                 del self.kept[next(iter(self.kept))]
-            value: T = found[1]
+            value: T = entry[1]
             return value
 
     def at(self, reading: Reading, kind: Kind, paths: Iterable[Path]) -> AttributeColumns:

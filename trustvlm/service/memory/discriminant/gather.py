@@ -133,7 +133,7 @@ class _Images:
         return LeftOutImages(images, column, counts, residuals, others), scatter
 
     def prototypes(self) -> Float64s:
-        """(k, d) of the sample's labels, all of which own images of it."""
+        """(k, d) of the sample's labels, each of which has images in it."""
         return unit_rows(np.array([self._sums[label] for label in self._sample.labels.tolist()]))
 
 

@@ -78,8 +78,8 @@ def _read(
     reading: Reading, revision: int, before: tuple[object, StoredTree] | None, key: object
 ) -> tuple[object, StoredTree]:
     """The tree of a revision: the one before it, and what changed since."""
-    known = before is not None and before[0] == key and before[1].revision <= revision
-    since, parents = (0, {}) if not known or before is None else (
+    usable = before is not None and before[0] == key and before[1].revision <= revision
+    since, parents = (0, {}) if not usable or before is None else (
         before[1].revision, dict(before[1].parents)
     )  # fmt: skip
     for child, parent in edges.since(reading.connection, reading.view.space.id, since):

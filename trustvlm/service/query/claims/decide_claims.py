@@ -66,7 +66,7 @@ class ClaimedVerdicts:
     """What the verdicts of n queries say of their claims.
 
     Attributes:
-        decision: the decision on each claim, and on the own label where there is no claim.
+        decision: the decision on each claim, and on the predicted label where there is no claim.
         values: the fields of :class:`trustvlm.Verdicts` about claims.
         ids: (n,) of the claimed labels, −1 without one.
     """
@@ -79,14 +79,15 @@ class ClaimedVerdicts:
 def claimed_verdicts(
     judged: JudgedClaims,
     calibration: Calibration | None,
-    own: Decision,
+    of_label: Decision,
     off: Sequence[str],
     remarks: Sequence[str],
 ) -> ClaimedVerdicts:
     """What is said of claims.
 
     Args:
-        calibration: the one of claims that is in force. own: the decision on the own labels.
+        calibration: the one of claims that is in force.
+        of_label: the decision on the labels that the space predicts.
         off, remarks: what is said of the evidence of all verdicts; `off` only where no calibration
             decides.
     """
@@ -108,12 +109,12 @@ def claimed_verdicts(
         decided = undecided(
             context, about, copy_of, judged.rule, (*off, *remarks), why, first, then=[contradicted]
         )
-    later = own.later | {
-        name: _merged(given, decided.later[name], own.later[name])
+    later = of_label.later | {
+        name: _merged(given, decided.later[name], of_label.later[name])
         for name in ("decision", "accepted", "reason_code", "reason")
     }
     return ClaimedVerdicts(
-        Decision(own.values, later),
+        Decision(of_label.values, later),
         {
             "claimed": claims.names,
             "claimed_id": ids,
@@ -141,10 +142,10 @@ def _contradicted(about: Columns, why: str, rows: list[int]) -> list[str]:
 
 
 def _merged(
-    given: Bools, about: Callable[[], npt.NDArray[Any]], own: Callable[[], npt.NDArray[Any]]
+    given: Bools, about: Callable[[], npt.NDArray[Any]], of_label: Callable[[], npt.NDArray[Any]]
 ) -> Callable[[], npt.NDArray[Any]]:
-    """What is said of the claim where there is one, else of the own label."""
-    return about if given.all() else lambda: np.where(given, about(), own())
+    """What is said of the claim where there is one, else of the predicted label."""
+    return about if given.all() else lambda: np.where(given, about(), of_label())
 
 
 def _of_labels(probability: npt.NDArray[Any], ids: Int64s) -> Objects:

@@ -45,12 +45,12 @@ def with_claimed(
     listed = new & at.any(axis=1)
     wanted = np.where(new, claimed, -1)
     logit, similarity = _exact_numbers(context, queries, wanted)
-    valid, logits, known = (
+    valid, logits, similarities_to = (
         column.copy() for column in (candidates.valid, candidates.logit, candidates.similarity)
     )
     rows, columns = np.flatnonzero(listed), at.argmax(axis=1)[listed]
     valid[rows, columns] = True
-    logits[rows, columns], known[rows, columns] = logit[rows], similarity[rows]
+    logits[rows, columns], similarities_to[rows, columns] = logit[rows], similarity[rows]
     added = np.where(listed, -1, wanted)
     p = np.where(new, np.exp(logit - candidates.moments.log_z), 0.0)
     return replace(
@@ -60,7 +60,7 @@ def with_claimed(
         candidates=replace(
             candidates,
             logit=_beside(logits, np.where(added >= 0, logit, -np.inf)),
-            similarity=_beside(known, np.where(added >= 0, similarity, np.nan)),
+            similarity=_beside(similarities_to, np.where(added >= 0, similarity, np.nan)),
             valid=_beside(valid, added >= 0),
             rest=np.maximum(candidates.rest - p, 0.0),
             neighbours=None,
@@ -150,10 +150,10 @@ def claimed_arrays(
 def about_claims(columns: Columns) -> Columns:
     """The columns of the verdicts as they are about the claimed labels: label, trust, rival and the
     rest are those of the claim."""
-    own = {name: one for name, one in columns.arrays.items() if not name.startswith(CLAIMED)}
+    others = {name: one for name, one in columns.arrays.items() if not name.startswith(CLAIMED)}
     claimed = {
         name.removeprefix(CLAIMED): one
         for name, one in columns.arrays.items()
         if name.startswith(CLAIMED)
     }
-    return columns.with_arrays(own | claimed)
+    return columns.with_arrays(others | claimed)

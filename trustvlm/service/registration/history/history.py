@@ -43,7 +43,7 @@ def _revisions(home: Home, space_id: int, since: int) -> Iterator[HistoryRow]:
 
 def changes(home: Home, space_name: str, since: int, limit: int, cursor: str | None) -> ChangePage:
     """See :meth:`TrustService.changes`."""
-    since, limit = _bounds(since, limit)
+    since, limit = whole("since", since), whole("limit", limit, bounds="changes")
     after = (since, "support", _LARGEST) if cursor is None else _place(cursor)
     with home.catalog.read() as connection:
         space = spaces.find(connection, space_name)
@@ -57,13 +57,8 @@ def changes(home: Home, space_name: str, since: int, limit: int, cursor: str | N
     return ChangePage(space.revision, tuple(rows[:limit]), following, complete, epoch)
 
 
-def _bounds(since: int, limit: int) -> tuple[int, int]:
-    """Raises InvalidInput."""
-    return whole("since", since), whole("limit", limit, bounds="changes")
-
-
 def _place(cursor: object) -> Place:
-    """Raises InvalidInput: no cursor of a page of changes."""
+    """The place that the cursor of a page of changes names. Raises InvalidInput."""
     match = _CURSOR.fullmatch(cursor) if isinstance(cursor, str) else None
     if match is None:
         raise InvalidInput(f"cursor: expected the next_cursor of a page, got {got(cursor)}")
