@@ -4,7 +4,6 @@ reading every row. Derived: they can be deleted, and follow the catalog by revis
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from trustvlm.index.snapshot import read_snapshot, write_snapshot
 from trustvlm.service.memory.attributes.columns import AttributeColumns
 from trustvlm.service.memory.snapshots import snapshot_key
 from trustvlm.service.memory.space_cache import SpaceView
+from trustvlm.system.background import Failures, OneAtATime
 
 __all__ = ["AttributeFiles"]
 
@@ -40,8 +40,8 @@ class AttributeFiles:
         self, catalog: Catalog, folder: Path, keep_nothing_purged: Callable[[int, int], object]
     ) -> None:
         self._catalog, self._folder, self.check = catalog, folder, keep_nothing_purged
-        self._guard = threading.Lock()
-        self._renewal: threading.Thread | None = None
+        failures = Failures(log, "writing attributes to a file in the background")
+        self._renewal = OneAtATime(failures, "trustvlm-attributes")
         self._void: set[int] = set()
         """Spaces whose file is of no use: of an earlier epoch or recipe, or damaged."""
 
@@ -79,13 +79,7 @@ class AttributeFiles:
 
     def renew_soon(self, space_name: str) -> None:
         """Write the file of a space in the background, unless one is being written."""
-        with self._guard:
-            if self._renewal is not None and self._renewal.is_alive():
-                return
-            self._renewal = threading.Thread(
-                target=self._renew, args=(space_name,), name="trustvlm-attributes", daemon=True
-            )
-            self._renewal.start()
+        self._renewal.begin(lambda: self._renew(space_name))
 
     def _renew(self, space_name: str) -> None:
         try:
@@ -116,6 +110,4 @@ class AttributeFiles:
 
     def close(self) -> None:
         """Wait for what is being written."""
-        renewal = self._renewal
-        if renewal is not None and renewal.is_alive():
-            renewal.join()
+        self._renewal.wait()
