@@ -18,7 +18,7 @@ from trustvlm.errors import InvalidInput
 from trustvlm.scoring.proposals import chosen_images, same_neighbours
 from trustvlm.scoring.rules import DEFAULT_RULE, resolve_parameters
 from trustvlm.scoring.vectors import unit_rows
-from trustvlm.service.home.home import Home
+from trustvlm.service.home.home import Home, Reading
 from trustvlm.service.home.names import source_text
 from trustvlm.service.home.pictures import Picture
 from trustvlm.service.inputs.encode import encoded, raw_queries
@@ -124,59 +124,36 @@ def _images(
 
 
 def _choice(home: Home, space: SpaceRecord, images: _Images, few: int) -> _Choice:
-    hashes = [picture.content_hash for picture in images.pictures]
+    """The images that are proposed for labels with fewer than `few` support images."""
+    unit = unit_rows(images.verifier.astype(np.float64))
+    one = images.classifier is images.verifier
+    classifier = unit if one else unit_rows(images.classifier.astype(np.float64))
     with home.snapshot(space.name) as reading:
-        connection, view = reading.connection, reading.view
-        context = context_of(home, reading, space.id, own_fit=True)
-        unit = unit_rows(images.verifier.astype(np.float64))
-        support = are_supports(home, reading, unit, len(hashes))
-        labelled_before = observations.known_hashes(connection, space.id, hashes)
-        labelled = (
-            np.array([content in labelled_before for content in hashes], dtype=np.bool_) & ~support
-        )
-        first = {content: row for row, content in reversed(list(enumerate(hashes)))}
-        once = np.zeros(len(hashes), np.bool_)
-        once[list(first.values())] = True
-        rows = np.flatnonzero(once & ~support & ~labelled)
-        wanting = support_images.few_labels(connection, space.id, few)
-        classifier = unit if images.classifier is images.verifier else unit_rows(
-            images.classifier.astype(np.float64)
-        )  # fmt: skip
-        _, rule, parameters = resolve_parameters(DEFAULT_RULE, None)
-        columns = judge_all(
-            context, classifier[rows].astype(np.float32), unit[rows].astype(np.float32),
-            [(rule, parameters)], 1,
-        )[0]  # fmt: skip
-        predicted = cast(Int64s, columns["label_id"]).copy()
-        probability = cast(Float64s, columns["trust"])
-        evidence = context.fit.evidence  # with few images, the strictest test that they allow
-        rate = max(UNKNOWN_RATE, 1 / (evidence.left_out + 1))
-        strange = is_unknown(context, columns, rate)
-        bare = np.isnan(cast(Float64s, columns["image_similarity"]))
-        least = _least_likeness(context)
-        strange[bare] = _text_likeness(context, classifier[rows[bare]], predicted[bare]) < least
-        names = [str(name) for name in np.asarray(columns["label"])]
-        tested = bool(np.isfinite(least)) or np.isfinite(evidence.unknown_below(rate))
-    free = ~strange & np.isin(predicted, np.fromiter(wanting, np.int64, len(wanting)))
-    predicted[strange] = -1
-    same, chosen = _chosen(unit[rows].astype(np.float32), predicted, probability, free)
+        revision = reading.view.revision
+        new = _new(home, reading, images, unit)
+        rows = new.rows
+        judged = _judged(home, reading, classifier[rows], unit[rows])
+        wanting = support_images.few_labels(reading.connection, space.id, few)
+    predicted = np.where(judged.strange, -1, judged.label_ids)
+    free = np.isin(predicted, np.fromiter(wanting, np.int64, len(wanting)))
+    same, chosen = _chosen(unit[rows].astype(np.float32), predicted, judged.probability, free)
     proposals = tuple(
         Proposal(
             place=images.places[rows[at]],
             source=images.pictures[rows[at]].source,
-            label=names[at],
-            probability=float(probability[at]),
+            label=judged.names[at],
+            probability=float(judged.probability[at]),
             neighbours=int(same[at]),
         )
         for at in chosen.tolist()
     )
     answer = Proposals(
         space=space.name,
-        revision=view.revision,
-        images=len(hashes),
-        unknown=int(strange.sum()) if tested else None,
-        registered=int(support.sum()),
-        labelled=int(labelled.sum()),
+        revision=revision,
+        images=len(images.pictures),
+        unknown=int(judged.strange.sum()) if judged.tested else None,
+        registered=new.registered,
+        labelled=new.labelled,
         few=few,
         labels=len(wanting),
         served=len(np.unique(predicted[chosen])),
@@ -186,6 +163,67 @@ def _choice(home: Home, space: SpaceRecord, images: _Images, few: int) -> _Choic
         failures=images.failures,  # type: ignore[arg-type]
     )
     return _Choice(answer, rows[chosen], predicted[chosen])
+
+
+@dataclass(frozen=True, eq=False)
+class _New:
+    """The images that may be proposed: neither registered nor labelled, each content once.
+
+    Attributes:
+        rows: (m,) of the images. registered, labelled: how many are left out for this reason.
+    """
+
+    rows: Int64s
+    registered: int
+    labelled: int
+
+
+def _new(home: Home, reading: Reading, images: _Images, unit: Float64s) -> _New:
+    hashes = [picture.content_hash for picture in images.pictures]
+    support = are_supports(home, reading, unit, len(hashes))
+    stored = observations.known_hashes(reading.connection, reading.view.space.id, hashes)
+    labelled = np.array([content in stored for content in hashes], dtype=np.bool_) & ~support
+    first = {content: row for row, content in reversed(list(enumerate(hashes)))}
+    once = np.zeros(len(hashes), np.bool_)
+    once[list(first.values())] = True
+    rows = np.flatnonzero(once & ~support & ~labelled)
+    return _New(rows, int(support.sum()), int(labelled.sum()))
+
+
+@dataclass(frozen=True, eq=False)
+class _Judged:
+    """What the default rule says of n images.
+
+    Attributes:
+        label_ids, names, probability: (n,) of the predicted labels.
+        strange: (n,) they look like no label. tested: there was something to compare them with.
+    """
+
+    label_ids: Int64s
+    names: list[str]
+    probability: Float64s
+    strange: Bools
+    tested: bool
+
+
+def _judged(home: Home, reading: Reading, classifier: Float64s, verifier: Float64s) -> _Judged:
+    """The labels of n images, from unit (n, d) embeddings."""
+    context = context_of(home, reading, reading.view.space.id, own_fit=True)
+    _, rule, parameters = resolve_parameters(DEFAULT_RULE, None)
+    columns = judge_all(
+        context, classifier.astype(np.float32), verifier.astype(np.float32),
+        [(rule, parameters)], 1,
+    )[0]  # fmt: skip
+    label_ids = cast(Int64s, columns["label_id"]).copy()
+    evidence = context.fit.evidence  # with few images, the strictest test that they allow
+    rate = max(UNKNOWN_RATE, 1 / (evidence.left_out + 1))
+    strange = is_unknown(context, columns, rate)
+    bare = np.isnan(cast(Float64s, columns["image_similarity"]))
+    least = _least_likeness(context)
+    strange[bare] = _text_likeness(context, classifier[bare], label_ids[bare]) < least
+    names = [str(name) for name in np.asarray(columns["label"])]
+    tested = bool(np.isfinite(least)) or np.isfinite(evidence.unknown_below(rate))
+    return _Judged(label_ids, names, cast(Float64s, columns["trust"]), strange, bool(tested))
 
 
 def _text_likeness(context: Context, classifier: Float64s, label_ids: Int64s) -> Float64s:
