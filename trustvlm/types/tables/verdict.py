@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 from trustvlm.types.json_form import brief_repr
+from trustvlm.types.tables.evidence import Evidence
 from trustvlm.types.tables.probability import ProbabilitySource
-
-if TYPE_CHECKING:
-    from trustvlm.types.verdicts import Evidence
 
 __all__ = [
     "CALL_COLUMNS", "CLAIM_CALL_COLUMNS", "CLAIM_COLUMNS", "REASON_CODES", "VERDICT_COLUMNS",
