@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.labels_report import headline, plot, show
-from benchmarks.report import arguments, header, store
+from benchmarks.report import ONE_THREAD, arguments, header, on_one_thread, store
 from benchmarks.synthetic import DIM, Labels, quantiles
 from trustvlm.catalog.rows.label_changes import LabelChange
 from trustvlm.index.recipe import load_recipe
@@ -279,9 +279,6 @@ def measured(sizes: list[int], queries: int, seconds: float) -> dict[str, Any]:
     return {"rows": rows, "paired": ratios, "errors": wrong, "synthetic": shapes}
 
 
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-
-
 def main() -> None:
     parser = arguments(__doc__, RESULTS)
     parser.add_argument(
@@ -304,14 +301,7 @@ def main() -> None:
     if options.one:
         print(json.dumps(run_one(options.one, options.folder, options.batches, options.seconds)))
         return
-    if not all(
-        os.environ.get(name) == "1" for name in ONE_THREAD
-    ):  # NumPy reads these when it is imported
-        os.execve(
-            sys.executable,
-            [sys.executable, "-m", "benchmarks.labels", *sys.argv[1:]],
-            os.environ | ONE_THREAD,
-        )
+    on_one_thread("labels")
     sizes = [1_000, 10_000, 100_000] + ([1_000_000] if options.full else [])
     report: dict[str, Any] = {**header("labels"), "limits": limits()}
     report |= measured(sizes, 1_000 if options.full else 200, options.seconds)

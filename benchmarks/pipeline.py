@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,8 +22,7 @@ import numpy as np
 from rich.console import Console
 
 import trustvlm
-from benchmarks.labels import ONE_THREAD
-from benchmarks.report import arguments, header, store
+from benchmarks.report import arguments, header, on_one_thread, store
 from benchmarks.synthetic import DIM, Labels
 
 RESULTS = Path(__file__).parent / "results" / "pipeline.json"
@@ -118,12 +116,7 @@ def main() -> None:
     parser.add_argument("--labels", type=float, default=1e5, help="how many labels")
     parser.add_argument("--repeats", type=int, default=7, help="how often each is timed")
     options = parser.parse_args()
-    if not all(os.environ.get(name) == "1" for name in ONE_THREAD):
-        os.execve(
-            sys.executable,
-            [sys.executable, "-m", "benchmarks.pipeline", *sys.argv[1:]],
-            os.environ | ONE_THREAD,
-        )
+    on_one_thread("pipeline")
     report: dict[str, Any] = {**header("pipeline")}
     with tempfile.TemporaryDirectory(dir=os.environ.get("TRUSTVLM_SCRATCH")) as name:
         report |= measured(int(options.labels), Path(name), options.repeats)

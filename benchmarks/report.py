@@ -7,12 +7,16 @@ import json
 import os
 import platform
 import sqlite3
+import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-__all__ = ["arguments", "header", "machine", "store"]
+__all__ = ["ONE_THREAD", "arguments", "header", "machine", "on_one_thread", "store"]
+
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+"""The environment in which libraries of linear algebra use one thread; read when they load."""
 
 
 def arguments(description: str | None, results: Path) -> argparse.ArgumentParser:
@@ -21,6 +25,14 @@ def arguments(description: str | None, results: Path) -> argparse.ArgumentParser
     parser = argparse.ArgumentParser(description=description, formatter_class=kind)
     parser.add_argument("--json", type=Path, default=results, help="where the figures go")
     return parser
+
+
+def on_one_thread(name: str) -> None:
+    """Start the program `benchmarks.name` again with :data:`ONE_THREAD`, in this process's place,
+    unless it has that already."""
+    if not all(os.environ.get(variable) == "1" for variable in ONE_THREAD):
+        command = [sys.executable, "-m", f"benchmarks.{name}", *sys.argv[1:]]
+        os.execve(sys.executable, command, os.environ | ONE_THREAD)
 
 
 def machine() -> dict[str, Any]:

@@ -30,8 +30,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.labels import ONE_THREAD, memory
-from benchmarks.report import arguments, header, store
+from benchmarks.labels import memory
+from benchmarks.report import ONE_THREAD, arguments, header, on_one_thread, store
 from trustvlm.index.live import LiveIndex
 from trustvlm.index.recall import Nearest
 from trustvlm.index.recipe import load_recipe
@@ -449,12 +449,7 @@ def main() -> None:
     if options.one:
         print(json.dumps(run_one(options.one, options.folder)))
         return
-    if not all(os.environ.get(name) == "1" for name in ONE_THREAD):
-        os.execve(
-            sys.executable,
-            [sys.executable, "-m", "benchmarks.search", *sys.argv[1:]],
-            os.environ | ONE_THREAD,
-        )
+    on_one_thread("search")
     report: dict[str, Any] = {**header("search")}
     sizes = [10_000, 100_000, 1_000_000] if options.full else [10_000]
     report["rows"] = measured(sizes, options.only or [*OURS, *PEERS])

@@ -30,8 +30,6 @@ recovery within 5 s.
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 import tempfile
 from argparse import Namespace
 from pathlib import Path
@@ -42,9 +40,8 @@ from rich.console import Console
 from rich.table import Table
 
 import trustvlm
-from benchmarks.labels import ONE_THREAD
 from benchmarks.register import CLASSIFIER, VERIFIER, directions
-from benchmarks.report import arguments, header, store
+from benchmarks.report import arguments, header, on_one_thread, store
 from benchmarks.single_queries import in_process, single_queries, single_table, speedup
 from benchmarks.traffic import (
     Load,
@@ -310,12 +307,7 @@ def main() -> None:
         "--only-single", action="store_true", help="single queries, and nothing else"
     )
     options = parser.parse_args()
-    if not all(os.environ.get(name) == "1" for name in ONE_THREAD):
-        os.execve(
-            sys.executable,
-            [sys.executable, "-m", "benchmarks.serve", *sys.argv[1:]],
-            os.environ | ONE_THREAD,
-        )
+    on_one_thread("serve")
     console = Console(width=128)
     if options.full:
         options.seconds, options.overload = 20.0, 600.0

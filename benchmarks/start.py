@@ -30,8 +30,8 @@ from rich.console import Console
 from rich.table import Table
 
 import trustvlm
-from benchmarks.labels import ONE_THREAD, memory
-from benchmarks.report import arguments, header, store
+from benchmarks.labels import memory
+from benchmarks.report import arguments, header, on_one_thread, store
 from benchmarks.synthetic import DIM, Labels
 from trustvlm.service.memory.passes import leading_rows
 from trustvlm.service.query.candidates import CANDIDATES as LEADERS
@@ -256,12 +256,7 @@ def main() -> None:
     if options.inside:
         print(json.dumps(inside(options.inside, counts[0])))
         return
-    if not all(os.environ.get(name) == "1" for name in ONE_THREAD):
-        os.execve(
-            sys.executable,
-            [sys.executable, "-m", "benchmarks.start", *sys.argv[1:]],
-            os.environ | ONE_THREAD,
-        )
+    on_one_thread("start")
     report: dict[str, Any] = {**header("start")}
     with tempfile.TemporaryDirectory(dir=os.environ.get("TRUSTVLM_SCRATCH")) as name:
         if options.bulk:

@@ -32,8 +32,8 @@ def audit(home: Home, space_name: str, limit: int | None, cursor: int | None) ->
     start, stop = _page(limit, cursor)
     with home.snapshot(space_name) as reading:
         revision = reading.view.revision
-        suspects = reading.memo.once("audit", revision, lambda: _judged(home, reading, None))
-        return _audit(reading, suspects, None, start, stop)
+        images = reading.memo.once("audit", revision, lambda: _judged(home, reading, None))
+        return _audit(reading, images, None, start, stop)
 
 
 def audit_given(
@@ -102,57 +102,57 @@ def _judged(home: Home, reading: Reading, given: GivenImages | None) -> Judged:
 class _Tally:
     """The images that an audit is about: those of the call, or all."""
 
-    suspects: Judged
+    images: Judged
     about: Bools
     kept: Bools
 
     @cached_property
     def usable(self) -> Bools:
         """They can be judged."""
-        return self.about & np.isfinite(self.suspects.nats)
+        return self.about & np.isfinite(self.images.nats)
 
     @cached_property
     def above(self) -> Bools:
         """The suspicion is above that of the flag."""
-        return self.usable & (np.nan_to_num(self.suspects.nats) > FLAG)
+        return self.usable & (np.nan_to_num(self.images.nats) > FLAG)
 
     def wrong(self) -> tuple[float | None, float | None]:
         """(estimated share of wrong labels, of them among the flagged)."""
-        nats, labels = self.suspects.nats[self.usable], len(self.suspects.labels)
+        nats, labels = self.images.nats[self.usable], len(self.images.labels)
         if not len(nats):
             return None, None
         share = noise_share(nats, labels)
-        flagged = self.suspects.nats[self.above & ~self.kept]
+        flagged = self.images.nats[self.above & ~self.kept]
         if not len(flagged):
             return share, None
         return share, float(wrong_probability(flagged, labels, share).mean())
 
 
 def _audit(
-    reading: Reading, suspects: Judged, observed: Observed | None, start: int, stop: int | None
+    reading: Reading, images: Judged, observed: Observed | None, start: int, stop: int | None
 ) -> Audit:
     kept_ids = support_images.kept(reading.connection, reading.view.space.id)
-    kept = np.isin(suspects.ids, np.array(sorted(kept_ids), dtype=np.int64)) & (suspects.ids >= 0)
-    about = np.ones(len(suspects.ids), np.bool_) if observed is None else suspects.places >= 0
-    tally = _Tally(suspects, about, kept)
+    kept = np.isin(images.ids, np.array(sorted(kept_ids), dtype=np.int64)) & (images.ids >= 0)
+    about = np.ones(len(images.ids), np.bool_) if observed is None else images.places >= 0
+    tally = _Tally(images, about, kept)
     rows = np.flatnonzero(tally.usable)
-    order = rows[np.lexsort((suspects.places[rows], suspects.ids[rows], -suspects.nats[rows]))]
+    order = rows[np.lexsort((images.places[rows], images.ids[rows], -images.nats[rows]))]
     stop = len(order) if stop is None else min(stop, len(order))
     share, precision = tally.wrong()
-    fitted = suspects.kind in ("whitened", "cosine")
+    fitted = images.kind in ("whitened", "cosine")
     return Audit(
         space=reading.view.space.name,
         revision=reading.view.revision,
         images=int(about.sum()),
         judged=len(rows),
-        alone=int((about & ~np.isfinite(suspects.nats)).sum()) if fitted else 0,
+        alone=int((about & ~np.isfinite(images.nats)).sum()) if fitted else 0,
         unlabelled=0 if observed is None else sum(name is None for name in observed.truth.tolist()),
         flagged=int((tally.above & ~kept).sum()),
         kept=int((tally.above & kept).sum()),
         wrong_share=share,
         precision=precision,
-        without_text=int((tally.usable & ~suspects.by_text).sum()),
-        evidence=suspects.kind,  # type: ignore[arg-type]
+        without_text=int((tally.usable & ~images.by_text).sum()),
+        evidence=images.kind,  # type: ignore[arg-type]
         rows=_rows(reading, tally, order[start:stop], observed),
         next_cursor=stop if start < stop < len(order) else None,
         notes=() if observed is None else observed.notes,
@@ -163,32 +163,32 @@ def _audit(
 def _rows(
     reading: Reading, tally: _Tally, order: Int64s, observed: Observed | None
 ) -> tuple[AuditRow, ...]:
-    suspects, view = tally.suspects, reading.view
-    ids = [number for number in suspects.ids[order].tolist() if number >= 0]
+    images, view = tally.images, reading.view
+    ids = [number for number in images.ids[order].tolist() if number >= 0]
     shown = support_images.shown(reading.connection, ids)
 
     def name(label_id: int) -> str:
         return str(view.names[int(view.text.slots(np.array([label_id]))[0])])
 
     return tuple(
-        _row(suspects, at, tally, shown.get(int(suspects.ids[at])), observed, name)
+        _row(images, at, tally, shown.get(int(images.ids[at])), observed, name)
         for at in order.tolist()
     )
 
 
 def _row(
-    suspects: Judged,
+    images: Judged,
     at: int,
     tally: _Tally,
     shown: Shown | None,
     observed: Observed | None,
     name: Callable[[int], str],
 ) -> AuditRow:
-    place, nats = int(suspects.places[at]), float(suspects.nats[at])
+    place, nats = int(images.places[at]), float(images.nats[at])
     of_call = observed is not None and place >= 0
     source = observed.sources[place] if observed is not None and place >= 0 else None
     details: dict[str, Any] = {"id": None, "pictured": False, "kept": False, "proposed": False}
-    label = name(int(suspects.owners[at]))
+    label = name(int(images.owners[at]))
     if shown is not None:
         details = {field: getattr(shown, field) for field in ("id", "pictured", "kept", "proposed")}
         label, source = shown.label, source or shown.source
@@ -198,9 +198,9 @@ def _row(
         source=source,
         suspicion=nats,
         probability=math.exp(-nats),
-        looks_like=name(int(suspects.likest[at])),
-        looks_like_probability=float(suspects.likest_probability[at]),
+        looks_like=name(int(images.likest[at])),
+        looks_like_probability=float(images.likest_probability[at]),
         flagged=bool(tally.above[at] and not tally.kept[at]),
-        judged_by="text and image" if suspects.by_text[at] else "image",
+        judged_by="text and image" if images.by_text[at] else "image",
         **details,
     )
