@@ -6,6 +6,7 @@ import json
 import pickle
 from typing import Any
 
+import jsonschema_rs
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,7 +15,9 @@ from hypothesis import strategies as st
 from trustvlm import Filter, InvalidInput
 from trustvlm.types.attributes.columns import Column, combined, holds_of_nothing, value_at
 from trustvlm.types.attributes.filters import Condition, conditions
+from trustvlm.types.json_form import FilterObject, adapter
 
+SCHEMA = jsonschema_rs.validator_for(adapter(FilterObject).json_schema())
 KEYS = ["a", "b", "c"]
 SCALARS = st.one_of(
     st.sampled_from(["", "x", "y", "EU", "1", "true"]),
@@ -114,6 +117,8 @@ def test_columns_keep_what_the_words_say(
     found: dict[str, Any], objects: list[dict[str, Any]], split: int
 ) -> None:
     chosen = Filter(found)
+    assert SCHEMA.is_valid(found)
+    assert SCHEMA.is_valid(chosen.to_dict())
     assert kept(chosen, objects, min(split, len(objects))) == [brute(found, o) for o in objects]
     assert holds_of_nothing(chosen.root) == brute(found, {})
     again = Filter(json.loads(json.dumps(chosen.to_dict())))
@@ -211,6 +216,20 @@ REFUSED: list[tuple[Any, str]] = [
     ("a=1 or " * 20_000, "100,000 characters"),
     ("x'; DROP TABLE labels; --", "stands in quotes"),
 ]
+
+
+BEYOND_SCHEMA = ("finite", "as key", "NUL", "2\\*\\*53", "4 deep", "at most", "inside each other")
+
+
+def beyond(why: str) -> bool:
+    """Whether JSON Schema cannot say it, or at a length that serves no reader."""
+    return any(part in why for part in BEYOND_SCHEMA)
+
+
+def test_the_document_refuses_what_is_no_filter_by_its_shape() -> None:
+    shapes = [given for given, why in REFUSED if isinstance(given, dict) and not beyond(why)]
+    assert len(shapes) > 12
+    assert [given for given in shapes if SCHEMA.is_valid(given)] == []
 
 
 @pytest.mark.parametrize("number", range(len(REFUSED)))

@@ -11,14 +11,17 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jsonschema_rs
 import numpy as np
 import pytest
-from http_service import routes
+from http_service import routes, served
 from hypothesis import example, given
 from hypothesis import strategies as st
+from jsonschema_specifications import REGISTRY
 from server_process import ready, server
 from test_hostile_names import UNSEEN as CASES
 
@@ -40,10 +43,17 @@ def tried(folder: Path, *options: str, seconds: int) -> str:
     with trustvlm.open(home, create=True) as service:
         for space in "st":
             service.create_space(space, classifier="precomputed:2", verifier="precomputed:3")
-            labels = [trustvlm.LabelInput("first", text_vector=[1, 0], image_vectors=np.eye(3))]
-            service.register(
-                space, [*labels, trustvlm.LabelInput("second/half", text_vector=[0, 1])]
+            first = trustvlm.LabelInput(
+                "first",
+                text_vector=[1, 0],
+                image_vectors=np.eye(3),
+                attributes={"region": "EU", "size": 5, "taxon": {"order": "P"}},
+                image_attributes=[{"season": "spring"}, {"size": 2}, None],
             )
+            second = trustvlm.LabelInput(
+                "second/half", text_vector=[0, 1], attributes={"region": ["EU", "US"], "size": 1.5}
+            )
+            service.register(space, [first, second])
     with server(home) as (_, address):
         ready(address)
         config = ["--config-file", str(TESTS / "schemathesis.toml")]
@@ -56,6 +66,8 @@ def tried(folder: Path, *options: str, seconds: int) -> str:
             f"{address}/openapi.json",
             "--checks",
             "all",
+            *("--request-timeout", "60"),  # how fast a busy machine is, is no finding
+            *("--suppress-health-check", "too_slow"),
         ]
         path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
         environment = os.environ | {"SCHEMATHESIS_HOOKS": "schemathesis_hooks", "PYTHONPATH": path}
@@ -92,6 +104,43 @@ def test_schemathesis_finds_nothing_in_long(tmp_path: Path) -> None:
     assert all(
         f"✅ {phase}" in said for phase in ("Examples", "Coverage", "Fuzzing", "Stateful")
     ), said[-2_000:]
+
+
+BESIDE = {"discriminator", "example", "externalDocs", "xml"}
+"""Words of OpenAPI 3.1, beside those of JSON Schema."""
+
+
+def test_the_document_says_nothing_that_means_nothing(tmp_path: Path) -> None:
+    """Each word of its schemas is one of JSON Schema 2020-12 or of OpenAPI 3.1: any other ("ge" for
+    "minimum") is passed over by all who read it."""
+    core = "https://json-schema.org/draft/2020-12/"
+    words = set(BESIDE)
+    for part in REGISTRY.contents(f"{core}schema")["allOf"]:
+        words |= set(REGISTRY.contents(core + part["$ref"])["properties"])
+    with served(tmp_path / "home") as http:
+        document = http("GET", "/openapi.json")
+    assert {(where, word) for where, one in schemas(document) for word in set(one) - words} == set()
+
+
+def schemas(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each schema of a document, those inside others too, and where it stands."""
+    waiting = [*document["components"]["schemas"].items()]
+    for path, methods in document["paths"].items():
+        for entry in methods.values():
+            waiting += [(path, one["schema"]) for one in entry.get("parameters", ())]
+            bodies = entry.get("requestBody", {}).get("content", {})
+            waiting += [(path, content["schema"]) for content in bodies.values()]
+    while waiting:
+        where, one = waiting.pop()
+        if not isinstance(one, dict):  # true or false
+            continue
+        yield where, one
+        for word in ("properties", "patternProperties", "$defs"):
+            waiting += [(f"{where}.{name}", each) for name, each in one.get(word, {}).items()]
+        for word in ("anyOf", "oneOf", "allOf", "prefixItems"):
+            waiting += [(f"{where}.{word}", each) for each in one.get(word, ())]
+        for word in ("items", "additionalProperties", "not", "propertyNames"):
+            waiting += [(f"{where}.{word}", one[word])] if word in one else []
 
 
 LABEL = jsonschema_rs.validator_for(schema_of(LabelBody))

@@ -10,6 +10,7 @@ import re
 import sys
 import warnings
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -81,11 +82,12 @@ def test_every_answer_has_a_schema(document: dict[str, Any]) -> None:
 
 
 class Held:
-    """Holds every answer of a service against its document; what the document does not name must
-    not be in it."""
+    """Holds every answer of a service against its document, and against the models that
+    datamodel-code-generator makes of it; what the document does not name must not be in it."""
 
-    def __init__(self, document: dict[str, Any]) -> None:
+    def __init__(self, document: dict[str, Any], models: ModuleType) -> None:
         self.tried: set[tuple[str, str, str]] = set()
+        self._models = models
         self._paths = {
             path: re.compile(re.sub(r"\{\w+\}", "[^/]+", path)) for path in document["paths"]
         }
@@ -107,6 +109,23 @@ class Held:
         if kind == "application/json":
             schema = answer[kind]["schema"] | self._strict
             jsonschema_rs.validator_for(schema).validate(response.json())
+            model = getattr(self._models, answer[kind]["schema"]["$ref"].rpartition("/")[2])
+            read = model.model_validate_json(response.content).model_dump(mode="json")
+            require_whole(response.json(), read)
+
+
+def require_whole(sent: Any, read: Any) -> None:
+    """Nothing of an answer is lost or changed in a model but the way times are written."""
+    if isinstance(sent, dict):
+        assert set(sent) <= set(read)
+        for name, value in sent.items():
+            require_whole(value, read[name])
+    elif isinstance(sent, list):
+        assert len(sent) == len(read)
+        for one, other in zip(sent, read, strict=True):
+            require_whole(one, other)
+    elif sent != read:
+        assert datetime.fromisoformat(sent) == datetime.fromisoformat(read)
 
 
 def _closed(value: dict[str, Any]) -> dict[str, Any]:
@@ -118,9 +137,9 @@ def _closed(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_answers_are_what_the_document_says(
-    http: Http, document: dict[str, Any], world: World
+    http: Http, document: dict[str, Any], models: ModuleType, world: World
 ) -> None:
-    held = Held(document)
+    held = Held(document, models)
     http.client.event_hooks = {"response": [held.look]}
     try:
         _of_vectors(http, world)

@@ -14,13 +14,13 @@ from typing import Annotated, Any, ClassVar, TypeVar, cast, get_type_hints
 
 from pydantic import BeforeValidator, PlainSerializer, TypeAdapter, WithJsonSchema
 from pydantic_core import core_schema
-from typing_extensions import TypedDict
+from typing_extensions import TypeAliasType, TypedDict
 
 from trustvlm.types.attributes.values import MAX_KEYS
 
 __all__ = [
-    "Answer", "Attributes", "Number", "Object", "Time", "adapter", "brief_repr", "from_plain",
-    "to_plain",
+    "Answer", "Attributes", "FilterObject", "Number", "Object", "Time", "adapter", "brief_repr",
+    "from_plain", "to_plain",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -38,6 +38,45 @@ Attributes = Annotated[
     ),
 ]
 """The attributes of a row, see :mod:`trustvlm.types.attributes.values`."""
+
+_SCALAR = {"type": ["string", "number", "boolean"]}
+_BOUND = {"type": ["string", "number"]}
+_FILTERS = {"type": "array", "items": {"type": "object", "minProperties": 1}, "minItems": 1}
+_CONDITIONS = {
+    "type": "object",
+    "properties": {
+        "eq": _SCALAR,
+        "in": {"type": "array", "items": _SCALAR},
+        "exists": {"type": "boolean"},
+    }
+    | {word: _BOUND for word in ("gt", "gte", "lt", "lte")},
+    "additionalProperties": False,
+    "minProperties": 1,
+}
+
+FilterObject = TypeAliasType(
+    "FilterObject",
+    Annotated[
+        dict[str, Any],
+        WithJsonSchema(
+            {
+                "type": "object",
+                "description": "a filter over attributes: keys (`taxon.order`: of an object "
+                "inside) with a value or conditions, all of which hold; `and` and `or` are lists "
+                "of filters, `not` is a filter",
+                "properties": {
+                    "and": _FILTERS,
+                    "or": _FILTERS,
+                    "not": {"type": "object", "minProperties": 1},
+                },
+                "additionalProperties": {"anyOf": [_SCALAR, _CONDITIONS]},
+                "minProperties": 1,
+                "examples": [{"region": "EU", "size": {"gte": 3, "lt": 9}}],
+            }
+        ),
+    ],
+)
+"""A filter as JSON holds it, see :mod:`trustvlm.types.attributes.filters`."""
 
 
 def _finite(value: float) -> float | None:

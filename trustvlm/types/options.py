@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError, core_schema
 
 from trustvlm.errors import InvalidInput
 from trustvlm.types.bounds import NUMBERS, WHOLE, number, whole
+from trustvlm.types.json_form import FilterObject
 from trustvlm.types.messages.meant import did_you_mean
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "SAMPLINGS",
     "WHICH_RULE",
     "BackOff",
+    "Between",
     "CalibrateOptions",
     "Confidence",
     "EvaluateOptions",
@@ -66,6 +68,25 @@ class Within:
         except InvalidInput as error:
             message = {"message": str(error).partition(": ")[2]}
             raise PydanticCustomError("bounds", "{message}", message) from error
+
+
+class Between:
+    """Marks a whole number between two bounds, both included; high None: no upper one.
+
+    Field(ge=…) on :data:`WholeNumber` would check the same, but its JSON Schema then holds "ge",
+    which means nothing there.
+    """
+
+    def __init__(self, low: int, high: int | None = None) -> None:
+        self._low, self._high = low, high
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        bounded = core_schema.int_schema(ge=self._low, le=self._high)
+        return core_schema.chain_schema([handler(source), bounded])
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> Any:
+        high = {} if self._high is None else {"maximum": self._high}
+        return handler(schema) | {"minimum": self._low} | high
 
 
 class OneOf:
@@ -175,7 +196,7 @@ class ScoreOptions(Options):
     params: Params | None = None
     top_k: Annotated[WholeNumber, Within("top_k")] = 5
     labels: Annotated[
-        list[Annotated[str, Field(max_length=2_000)]] | dict[str, Any] | None,
+        list[Annotated[str, Field(max_length=2_000)]] | FilterObject | None,
         says(
             "only these labels take part: names, or a filter over their attributes, such as "
             '{"region": "EU"}'
@@ -205,7 +226,7 @@ class SearchOptions(Options):
     kind: Annotated[str, OneOf(*KINDS)] = "support"
     k: Annotated[WholeNumber, Within("hits")] = 10
     filter: Annotated[
-        str | dict[str, Any] | None,
+        str | FilterObject | None,
         says('only what it keeps is searched: {"region": "EU"}, or text: region = "EU"'),
     ] = None
 

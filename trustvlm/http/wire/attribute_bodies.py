@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
-from trustvlm.types.json_form import Attributes
+from trustvlm.types.json_form import Attributes, FilterObject
 from trustvlm.types.options import Options, says
 
 __all__ = ["CountBody", "DescribedBody", "FilterBody", "Merge", "Replacing", "SupportPatchBody"]
@@ -41,7 +41,7 @@ class FilterBody(Options):
     """Which labels are meant."""
 
     filter: Annotated[
-        str | dict[str, Any], says('{"region": "EU"}, or text: region = "EU" and size >= 3')
+        str | FilterObject, says('{"region": "EU"}, or text: region = "EU" and size >= 3')
     ]
 
 
@@ -49,4 +49,4 @@ class FilterBody(Options):
 class CountBody(Options):
     """Which labels are counted; null: all."""
 
-    filter: str | dict[str, Any] | None = None
+    filter: str | FilterObject | None = None

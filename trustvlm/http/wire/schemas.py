@@ -31,6 +31,7 @@ from trustvlm.scoring.rules import RULES
 from trustvlm.types.json_form import Attributes
 from trustvlm.types.options import (
     WHICH_RULE,
+    Between,
     CalibrateOptions,
     EvaluateOptions,
     EvaluateStoredOptions,
@@ -58,8 +59,8 @@ __all__ = [
 Vector = list[float]
 Rows = list[Vector]
 Name = Annotated[str, Field(max_length=2_000)]
-Id = Annotated[WholeNumber, Field(ge=1, le=2**63 - 1)]
-IdOrNone = Annotated[WholeNumber, Field(ge=-1, le=2**63 - 1)]  # -1: of no label
+Id = Annotated[WholeNumber, Between(1, 2**63 - 1)]
+IdOrNone = Annotated[WholeNumber, Between(-1, 2**63 - 1)]  # -1: of no label
 
 
 def _listed(*names: str) -> Any:
@@ -139,7 +140,8 @@ class PicturedLabel(LabelBody):
 
     images: Annotated[
         WholeNumber,
-        says("how many of the form's files, in their order, are its support images", ge=0),
+        Between(0),
+        says("how many of the form's files, in their order, are its support images"),
     ] = 0
 
 
@@ -243,12 +245,8 @@ class ScoreBody(ScoreOptions, ReadingOptions, QueryBody):
         RuleName | None, says("None: that of the calibration in force, else the default")
     ] = None
     evidence: Annotated[
-        WholeNumber | None,
-        says(
-            "nearest support images a verdict; by default 3 with images and 0 with embeddings",
-            ge=0,
-            le=20,
-        ),
+        Annotated[WholeNumber, Between(0, 20)] | None,
+        says("nearest support images a verdict; by default 3 with images and 0 with embeddings"),
     ] = None
     terms: Annotated[
         bool, says("what of each trust comes from the text and what from the images")
@@ -267,7 +265,7 @@ class EvidenceBody(QueryBody):
     """Verdicts whose evidence is requested, by what the answer with these verdicts said."""
 
     state: Annotated[dict[str, Any], says("`evidence_state` of that answer")]
-    revision: Annotated[WholeNumber, Field(ge=0, le=2**63 - 1)]
+    revision: Annotated[WholeNumber, Between(0, 2**63 - 1)]
     label_ids: Annotated[list[IdOrNone], Field(max_length=1_000)]
     rival_ids: Annotated[list[IdOrNone], Field(max_length=1_000)]
     claimed_ids: Annotated[list[IdOrNone] | None, Field(max_length=1_000)] = None
@@ -281,11 +279,10 @@ class SearchBody(SearchOptions, ReadingOptions, QueryBody):
     text: list[Name] | None = None
     supports: Annotated[
         WholeNumber,
+        Between(0, 12),
         says(
             "with each label that is found, the ids of its first support images, up to this "
-            "number; those without a picture are left out",
-            ge=0,
-            le=12,
+            "number; those without a picture are left out"
         ),
     ] = 0
 
