@@ -50,7 +50,7 @@ from trustvlm.system.fault_points import CHANGES, POINTS
 
 ROOT = Path(__file__).resolve().parents[2]
 CHILD = Path(__file__).with_name("crash_child.py")
-TIMEOUT_S = 120
+TIMEOUT_S = 600
 WORKERS = int(os.environ.get("TRUSTVLM_TEST_WORKERS", "2"))
 """Children at once in the slow tests."""
 
