@@ -35,6 +35,8 @@ from trustvlm.http.wire.texts import up_to
 from trustvlm.service.home.names import UNSEEN, check_name
 
 TESTS = Path(__file__).parent
+PATIENT = ["--request-timeout=60", "--max-response-time=60", "--suppress-health-check=too_slow"]
+"""How fast a busy machine is, is no finding."""
 
 
 def tried(folder: Path, *options: str, seconds: int) -> str:
@@ -42,7 +44,7 @@ def tried(folder: Path, *options: str, seconds: int) -> str:
     no fault either."""
     home = folder / "home"
     with trustvlm.open(home, create=True) as service:
-        for space in "st":
+        for space in "stuv":
             service.create_space(space, classifier="precomputed:2", verifier="precomputed:3")
             first = trustvlm.LabelInput(
                 "first",
@@ -54,7 +56,11 @@ def tried(folder: Path, *options: str, seconds: int) -> str:
             second = trustvlm.LabelInput(
                 "second/half", text_vector=[0, 1], attributes={"region": ["EU", "US"], "size": 1.5}
             )
-            service.register(space, [first, second])
+            others = [
+                trustvlm.LabelInput(name, text_vector=[1, 1], image_vectors=np.eye(3)[:2])
+                for name in ("third", "fourth")
+            ]
+            service.register(space, [first, second, *others])
     with server(home) as (_, address):
         ready(address)
         document = folder / "openapi.json"
@@ -70,8 +76,7 @@ def tried(folder: Path, *options: str, seconds: int) -> str:
             *("--url", address),
             "--checks",
             "all",
-            *("--request-timeout", "60"),  # how fast a busy machine is, is no finding
-            *("--suppress-health-check", "too_slow"),
+            *PATIENT,
         ]
         path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
         environment = os.environ | {"SCHEMATHESIS_HOOKS": "schemathesis_hooks", "PYTHONPATH": path}

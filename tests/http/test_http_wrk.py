@@ -83,13 +83,29 @@ def asked(queries: np.ndarray[Any, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def answered(client: httpx.Client, requests: list[tuple[str, dict[str, Any]]]) -> list[Any]:
-    """The answers, without the revision."""
+    """The verdicts and hits."""
     answers = []
     for path, body in requests:
         answer = client.post(path, json=body).raise_for_status().json()
         answers.append(answer["hits"] if path.endswith("search") else answer["verdicts"])
         assert answers[-1]
     return answers
+
+
+def require_equal(answer: Any, expected: Any) -> None:
+    """Equal but for the revision, numbers to within 1e-5."""
+    if isinstance(expected, float):
+        assert answer == pytest.approx(expected, abs=1e-5)
+    elif isinstance(expected, dict):
+        assert set(answer) == set(expected)
+        for name in set(expected) - {"revision"}:
+            require_equal(answer[name], expected[name])
+    elif isinstance(expected, list):
+        assert len(answer) == len(expected)
+        for one, other in zip(answer, expected, strict=True):
+            require_equal(one, other)
+    else:
+        assert answer == expected
 
 
 def come_and_go(client: httpx.Client, over: threading.Event, revisions: list[int]) -> None:
@@ -146,8 +162,8 @@ def test_filtered_answers_under_load(tmp_path: Path, workers: int) -> None:
         after = answered(client, requests)
     said = json.loads(done.stdout.strip().splitlines()[-1])
     assert said["bad"] == said["lost"] == 0, done.stdout
-    assert said["good"] > 20
+    assert said["good"] >= len(requests) / 2  # a busy machine answers few
     assert revisions  # there were changes
     assert len(before) == len(after) == len(requests)
     for one, other in zip(before, after, strict=True):
-        assert one == other
+        require_equal(other, one)
