@@ -72,13 +72,13 @@ def best(work: Callable[[], Any], rounds: int = ROUNDS) -> float:
 
 def filtered(home: Path, dim: int, labels: int) -> dict[str, Any]:
     """The figures of one home with attributes."""
-    asked = trustvlm.Queries(vectors(dim, 3, n=1), vectors(dim, 4, n=1))
+    query = trustvlm.Queries(vectors(dim, 3, n=1), vectors(dim, 4, n=1))
     chosen = trustvlm.Filter({"region": "EU"})
     figures: dict[str, Any] = {}
     with trustvlm.open(home) as service:
 
         def score(**options: Any) -> Any:
-            return service.score("s", asked, **options)
+            return service.score("s", query, **options)
 
         score()
         time.sleep(1 if labels < 10**5 else 20)  # a snapshot of a large space is being written
@@ -94,13 +94,13 @@ def filtered(home: Path, dim: int, labels: int) -> dict[str, Any]:
         )
         figures["unfiltered_ms"] = min(figures["unfiltered_ms"], best(score))
         figures["warm_ms"] = min(figures["warm_ms"], best(lambda: score(labels=chosen)))
-        probe = trustvlm.Queries(verifier=asked.verifier)
+        probe = trustvlm.Queries(verifier=query.verifier)
         service.search("s", probe)
         figures["search_ms"] = best(lambda: service.search("s", probe))
-        for share, found in (("half", {"region": "EU"}), ("rare", {"size": 7})):
-            service.search("s", probe, filter=found)
-            took = best(lambda found=found: service.search("s", probe, filter=found))
-            hits = service.search("s", probe, k=10, filter=found)
+        for share, condition in (("half", {"region": "EU"}), ("rare", {"size": 7})):
+            service.search("s", probe, filter=condition)
+            took = best(lambda condition=condition: service.search("s", probe, filter=condition))
+            hits = service.search("s", probe, k=10, filter=condition)
             figures[f"search_{share}_ms"] = took
             figures[f"search_{share}_hits"] = int((hits.ids >= 0).sum())
     return figures

@@ -147,8 +147,8 @@ def _labels_shown(client: httpx.Client) -> int:
     assert "<html" in client.get("").raise_for_status().text
     (space,) = client.get("v1/spaces").raise_for_status().json()["spaces"]
     labels_of = f"v1/spaces/{space['name']}/labels"
-    asked = {"thumbnails": 1, "limit": 1_000}
-    labels = client.get(labels_of, params=asked).raise_for_status().json()["labels"]
+    parameters = {"thumbnails": 1, "limit": 1_000}
+    labels = client.get(labels_of, params=parameters).raise_for_status().json()["labels"]
     for label in labels:
         picture = client.get(f"v1/supports/{label['supports'][0]}/thumbnail").raise_for_status()
         assert picture.headers["content-type"] == "image/jpeg"

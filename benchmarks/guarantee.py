@@ -60,12 +60,12 @@ def by_ranks(population: Population, rows: np.ndarray) -> tuple[Outcome, Outcome
     that it proves at once. (0, 0) for none."""
     trust, right = population.trust[0][rows], population.right[0][rows]
     keys = [b"%d" % place for place in range(len(rows))]
-    found, between = find_by_ranks(
+    outcome, between = find_by_ranks(
         trust, right, keys, max_risk=population.max_risk, confidence=CONFIDENCE
     )
-    if found.threshold is None or between is None:
+    if outcome.threshold is None or between is None:
         return (0.0, 0.0), (0.0, 0.0)
-    return population.truth(found.threshold), worst_between(population, *between)
+    return population.truth(outcome.threshold), worst_between(population, *between)
 
 
 def by_split(population: Population, rows: np.ndarray) -> Outcome:
@@ -81,8 +81,8 @@ def by_split(population: Population, rows: np.ndarray) -> Outcome:
     trust, right = population.trust[chosen], population.right[chosen]
     promise = {"max_risk": population.max_risk, "confidence": CONFIDENCE}
     grid = threshold_grid(trust[tuning], right[tuning], len(testing), **promise)
-    found = find_threshold(trust[testing], right[testing], grid, **promise)
-    return (0.0, 0.0) if found.threshold is None else population.truth(found.threshold, chosen)
+    outcome = find_threshold(trust[testing], right[testing], grid, **promise)
+    return (0.0, 0.0) if outcome.threshold is None else population.truth(outcome.threshold, chosen)
 
 
 def calibrated(population: Population, rows: np.ndarray) -> Outcome:
@@ -178,10 +178,10 @@ def mapie(population: Population, rows: np.ndarray) -> Outcome:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns where it finds none; the outcome says so
         controller.calibrate(share[rows], right[rows].astype(int))
-    found = controller.best_predict_param
-    if found is None:
+    outcome = controller.best_predict_param
+    if outcome is None:
         return 0.0, 0.0
-    return Population(population.name, share[None], population.right[:1]).truth(float(found))
+    return Population(population.name, share[None], population.right[:1]).truth(float(outcome))
 
 
 def measure(populations: list[Population], repeats: int, theirs: int) -> list[dict[str, Any]]:
@@ -229,20 +229,20 @@ def means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def table(rows: list[dict[str, Any]], kind: str) -> Table:
-    found = Table(
+    outcome = Table(
         title=f"{kind}: broken promises % · coverage % (of the oracle's), {CONFIDENCE:.0%} "
         f"confidence"
     )
     for column in ("population", "accuracy", "oracle", *(f"n = {n}" for n in SIZES)):
-        found.add_column(column, justify="left" if column == "population" else "right")
+        outcome.add_column(column, justify="left" if column == "population" else "right")
     for at in range(0, len(rows), len(SIZES)):
         group = rows[at : at + len(SIZES)]
         cells = [_cell(row[kind]) if kind in row else "" for row in group]
         first = group[0]
-        found.add_row(
+        outcome.add_row(
             first["population"], f"{first['accuracy']:.1%}", f"{first['oracle']:.1%}", *cells
         )
-    return found
+    return outcome
 
 
 def _cell(figures: dict[str, float]) -> str:

@@ -65,17 +65,17 @@ def populations() -> list[Population]:
             if one.name in ("eight levels", "heavy tail", "overconfident top")
         ),
     ]
-    found = []
+    outcomes = []
     for shape in shapes:
         spread = np.std(shape.trust[0]) * 0.5 * rng.standard_normal(shape.trust.shape[1])
-        found.append(
+        outcomes.append(
             Population(
                 shape.name,
                 np.stack([shape.trust[0], shape.trust[0] + spread]),
                 np.repeat(shape.right, 2, axis=0),
             )
         )
-    return found
+    return outcomes
 
 
 def truth(population: Population) -> dict[str, float]:

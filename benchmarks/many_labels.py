@@ -47,8 +47,8 @@ def load(
     count = int(name.rsplit("-", 1)[1])
     if count < len(text):
         kept = np.sort(np.random.default_rng(count).permutation(len(text))[:count])
-        there = np.isin(labels, kept)
-        text, images, labels = text[kept], images[there], np.searchsorted(kept, labels[there])
+        present = np.isin(labels, kept)
+        text, images, labels = text[kept], images[present], np.searchsorted(kept, labels[present])
     return [f"label {i}" for i in range(count)], text, images, images, labels
 
 
@@ -89,29 +89,29 @@ def main() -> None:
                     areas = (f"{rules[rule][1]:.2f}" for rule in RULES)
                     table.add_row(experiment, str(shots), *areas)
             console.print(table)
-    found = headline(cells)
-    for what, value in found.items():
+    figures = headline(cells)
+    for what, value in figures.items():
         console.print(what, value)
     columns = ["accuracy %", "AURC ×1000", "AUROC %", "FPR95 %"]
     store(
         options.json,
-        {"seeds": options.seeds, "columns": columns, "headline": found, "cells": cells},
+        {"seeds": options.seeds, "columns": columns, "headline": figures, "cells": cells},
     )
 
 
 def headline(cells: list[dict[str, Any]]) -> dict[str, Any]:
     """Geometric mean and worst ratio of AURC, for each experiment."""
-    found = {}
+    figures = {}
     for experiment in EXPERIMENTS:
         here = [cell["rules"] for cell in cells if cell["experiment"] == experiment]
         for rule, base in (("lda", "posterior"), ("lda", "msp"), ("lda_star", "posterior_star")):
             values = [rules[rule][1] / rules[base][1] for rules in here]
             if values:
-                found[f"{experiment}, {rule} / {base}"] = {
+                figures[f"{experiment}, {rule} / {base}"] = {
                     "geometric": round(geometric(values), 3),
                     "worst": round(max(values), 3),
                 }
-    return found
+    return figures
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ def main() -> None:
         for risk in RISKS
         for share in (1.0, 0.9)
     ]
-    found = [delays(risk, before, options.streams) for risk in RISKS for before in BEFORE]
+    outcomes = [delays(risk, before, options.streams) for risk in RISKS for before in BEFORE]
     table = Table(title=f"False alarms in {SILENT:,} items; items until a doubled risk is found")
     for column in ("promise", "at the limit", "at 90 %", *(f"after {n:,} good" for n in BEFORE)):
         table.add_column(column, justify="right")
@@ -90,7 +90,7 @@ def main() -> None:
         rates = [f"{row['alarms']:.1%}" for row in silent if row["max_risk"] == risk]
         times = [
             f"{row['median']:,.0f} (at once {row['at_once']:,.0f})"
-            for row in found
+            for row in outcomes
             if row["max_risk"] == risk
         ]
         table.add_row(f"{risk:.0%}", *rates, *times)
@@ -100,7 +100,7 @@ def main() -> None:
     setup = {"alpha": ALPHA, "streams": options.streams, "silent_items": SILENT}
     store(
         options.json,
-        {**header("monitoring"), "setup": setup, "false_alarms": silent, "delays": found},
+        {**header("monitoring"), "setup": setup, "false_alarms": silent, "delays": outcomes},
     )
 
 

@@ -93,21 +93,21 @@ def measured(
                     for i, text in enumerate(texts)
                 ],
             )
-        asked = trustvlm.Queries(images=images)
-        service.score("space", asked)
+        batch = trustvlm.Queries(images=images)
+        service.score("space", batch)
         vectors = service.embed("space", images).queries
         turns: dict[str, list[float]] = {"encode": [], "all": [], "trust": []}
         for _ in range(repeats):  # in turn, so that a slow moment meets all of them
             turns["encode"] += seconds(lambda: service.embed("space", images), 1)
-            turns["all"] += seconds(lambda: service.score("space", asked), 1)
+            turns["all"] += seconds(lambda: service.score("space", batch), 1)
             turns["trust"] += seconds(lambda: service.score("space", vectors), 1)
-        found: dict[str, Any] = {
+        figures: dict[str, Any] = {
             f"{name}_ms": 1000 * statistics.median(taken) for name, taken in turns.items()
         }
     return (
         {"labels": count, "batch": BATCH}
-        | found
-        | {"trust_over_encoding": found["trust_ms"] / found["encode_ms"]}
+        | figures
+        | {"trust_over_encoding": figures["trust_ms"] / figures["encode_ms"]}
     )
 
 

@@ -146,11 +146,11 @@ def measure(
 def compared(figures: dict[str, dict[str, float]]) -> dict[str, float]:
     """The figures that the project has bars for."""
     unchanged = figures["unchanged query (ms)"]
-    found = {"unchanged query: ms more": unchanged["PostgreSQL"] - unchanged["SQLite"]}
+    ratios = {"unchanged query: ms more": unchanged["PostgreSQL"] - unchanged["SQLite"]}
     for what, row in (("register one", "register one (ms)"), ("bulk", "bulk (s)")):
         if row in figures:
-            found[f"{what}: ratio"] = figures[row]["PostgreSQL"] / figures[row]["SQLite"]
-    return {name: round(value, 3) for name, value in found.items()}
+            ratios[f"{what}: ratio"] = figures[row]["PostgreSQL"] / figures[row]["SQLite"]
+    return {name: round(value, 3) for name, value in ratios.items()}
 
 
 def main() -> None:
@@ -171,11 +171,11 @@ def main() -> None:
     for what, row in figures.items():
         table.add_row(what, f"{row['SQLite']:.2f}", f"{row['PostgreSQL']:.2f}")
     Console().print(table)
-    found = compared(figures)
-    for name, value in found.items():
+    ratios = compared(figures)
+    for name, value in ratios.items():
         print(f"{name}: {value:.2f} (bar: {BARS[name]})")
     report: dict[str, Any] = header("postgres") | {"labels": labels, "bulk": bulk}
-    store(options.json, report | {"figures": figures, "compared": found, "bars": BARS})
+    store(options.json, report | {"figures": figures, "compared": ratios, "bars": BARS})
 
 
 if __name__ == "__main__":

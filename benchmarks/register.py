@@ -48,9 +48,9 @@ RESULTS = Path(__file__).resolve().parent / "results" / "register.json"
 
 def directions(rng: np.random.Generator, n: int, dim: int) -> np.ndarray:
     """(n, dim) float32 random unit vectors."""
-    found = rng.standard_normal((n, dim)).astype(np.float32)
-    found /= np.linalg.norm(found, axis=1, keepdims=True)
-    return found
+    rows = rng.standard_normal((n, dim)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows
 
 
 class Times(NamedTuple):
@@ -117,10 +117,10 @@ class Space:
 
     def _images(self, count: int) -> np.ndarray:
         """(count, 768) images of one label: a random direction, and as much again of their own."""
-        found: np.ndarray = directions(self._rng, 1, VERIFIER) + directions(
+        images: np.ndarray = directions(self._rng, 1, VERIFIER) + directions(
             self._rng, count, VERIFIER
         )
-        return found
+        return images
 
     def step(self) -> Step:
         """Register one label between two queries."""
@@ -216,21 +216,21 @@ def ratios_of(rows: list[dict[str, Any]]) -> dict[str, float]:
     """The ratios that the project has bars for, by what they compare."""
     at = {(row["labels"], row["supports"]): row for row in rows}
     small, large = min(row["labels"] for row in rows), max(row["labels"] for row in rows)
-    found = {}
+    figures = {}
     for supports in sorted({row["supports"] for row in rows}):
         few, many = (at[size, supports]["register"]["median_ms"] for size in (small, large))
-        found[f"register, {supports} images a label, {large:,} : {small:,} labels"] = round(
+        figures[f"register, {supports} images a label, {large:,} : {small:,} labels"] = round(
             many / few, 3
         )
-        found[f"next query : usual one, {supports} images a label, {large:,} labels"] = round(
+        figures[f"next query : usual one, {supports} images a label, {large:,} labels"] = round(
             at[large, supports]["next_to_usual"], 3
         )
         for rules in at[large, supports]["rules"]:
-            found[
+            figures[
                 f"posterior : trustvlm, {supports} images a label, {large:,} labels, "
                 f"{rules['images']} queries"
             ] = rules["ratio"]
-    return found
+    return figures
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
@@ -242,11 +242,11 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
 
     figure, axis = plt.subplots(figsize=(6, 4))
     for supports in sorted({row["supports"] for row in rows}):
-        own = [row for row in rows if row["supports"] == supports]
+        of_kind = [row for row in rows if row["supports"] == supports]
         for what, style in (("register", "o-"), ("next_query", "s--")):
             axis.plot(
-                [row["labels"] for row in own],
-                [row[what]["median_ms"] for row in own],
+                [row["labels"] for row in of_kind],
+                [row[what]["median_ms"] for row in of_kind],
                 style,
                 ms=4,
                 label=f"{what.replace('_', ' ')}, {supports} support images a label",

@@ -60,20 +60,20 @@ def blocks(count: int, seed: int = 0) -> Iterator[np.ndarray]:
     arranges them."""
 
     def directions(many: int, *key: int) -> np.ndarray:
-        found = (
+        result = (
             np.random.default_rng([7, *key]).standard_normal((many, DIM), dtype=np.float32)
             * _ENERGY
         )
-        return found / np.linalg.norm(found, axis=1, keepdims=True)
+        return result / np.linalg.norm(result, axis=1, keepdims=True)
 
     common, groups, within = directions(1, 1), directions(32, 2), directions(1_024, 3)
     for start in range(0, count, BLOCK):
         label = np.arange(start, min(start + BLOCK, count)) // EACH
-        own = directions(BLOCK // EACH + 2, 4, start)[
+        private = directions(BLOCK // EACH + 2, 4, start)[
             label - label[0]
         ]  # labels at a border differ a little: no matter
         image = directions(len(label), 5, start, seed)
-        parts = (common, groups[label % 32], within[label % 1_024], own, image)
+        parts = (common, groups[label % 32], within[label % 1_024], private, image)
         rows = sum(
             np.float32(share**0.5) * part
             for share, part in zip(SHARES.values(), parts, strict=True)
@@ -241,7 +241,7 @@ class Lance(Contestant):
             )
 
     def search(self, query: np.ndarray, step: int) -> np.ndarray:
-        found = (
+        result = (
             self.table.search(query[0])
             .distance_type("dot")
             .nprobes(step)
@@ -249,7 +249,7 @@ class Lance(Contestant):
             .select(["id"])
             .limit(K)
         )
-        return found.to_arrow()["id"].to_numpy()
+        return result.to_arrow()["id"].to_numpy()
 
     def save(self, folder: Path) -> None:
         pass  # it is on disk already
@@ -278,8 +278,8 @@ class Chroma(Contestant):
         if step != self.step:
             self.rows.modify(configuration={"hnsw": {"ef_search": step}})
             self.step = step
-        found = self.rows.query(query_embeddings=query, n_results=K, include=[])["ids"][0]
-        return np.array([int(i) for i in found], dtype=np.int64)
+        result = self.rows.query(query_embeddings=query, n_results=K, include=[])["ids"][0]
+        return np.array([int(i) for i in result], dtype=np.int64)
 
     def save(self, folder: Path) -> None:
         pass  # it is on disk already
@@ -292,16 +292,16 @@ KINDS: dict[str, type[Contestant]] = {
 
 def run_one(name: str, folder: Path) -> dict[str, Any]:
     """Child: everything about one contestant."""
-    asked = np.load(folder / "queries.npz")
-    queries, truth = asked["queries"], asked["truth"]
+    stored = np.load(folder / "queries.npz")
+    queries, truth = stored["queries"], stored["truth"]
     rows = rows_of(folder)
     before = memory()["anonymous_mb"]
-    with tempfile.TemporaryDirectory(dir=folder) as own:
-        subject = KINDS.get(name, Ours)(name, Path(own))  # type: ignore[call-arg]
+    with tempfile.TemporaryDirectory(dir=folder) as private:
+        subject = KINDS.get(name, Ours)(name, Path(private))  # type: ignore[call-arg]
         begin = time.perf_counter()
         subject.add(rows)
         build = time.perf_counter() - begin
-        found: dict[str, Any] = {}
+        result: dict[str, Any] = {}
         for step in subject.steps:
             got, taken = [], []
             subject.search(queries[:1], step)
@@ -310,16 +310,16 @@ def run_one(name: str, folder: Path) -> dict[str, Any]:
                 got.append(subject.search(query[np.newaxis], step))
                 taken.append(time.perf_counter() - begin)
             shares = [len(np.intersect1d(a, b)) / K for a, b in zip(got, truth, strict=True)]
-            found = {
+            result = {
                 "recall": float(np.mean(shares)),
                 "ms": 1000 * float(np.median(taken)),
                 "step": step,
             }
-            if found["recall"] >= WANTED:
+            if result["recall"] >= WANTED:
                 break
-        subject.save(Path(own))
-        disk = sum(path.stat().st_size for path in Path(own).rglob("*") if path.is_file())
-    return found | {
+        subject.save(Path(private))
+        disk = sum(path.stat().st_size for path in Path(private).rglob("*") if path.is_file())
+    return result | {
         "rows_per_second": len(rows) / build,
         "build_s": build,
         "disk_mb": disk / 1e6,
@@ -336,7 +336,7 @@ def missing(name: str) -> str | None:
 
 
 def measured(sizes: list[int], names: list[str]) -> list[dict[str, Any]]:
-    found = []
+    result = []
     for size in sizes:
         with tempfile.TemporaryDirectory(dir=os.environ.get("TRUSTVLM_SCRATCH")) as name:
             folder = Path(name)
@@ -348,7 +348,7 @@ def measured(sizes: list[int], names: list[str]) -> list[dict[str, Any]]:
                 if why is None and contender in SLOW and size > 100_000:
                     why = "left out at this size: it takes many minutes to build on one core"
                 if why is not None:
-                    found.append(row | {"skipped": why})
+                    result.append(row | {"skipped": why})
                     continue
                 command = [
                     sys.executable,
@@ -366,9 +366,9 @@ def measured(sizes: list[int], names: list[str]) -> list[dict[str, Any]]:
                     row["skipped"] = f"failed: {done.stderr.strip().splitlines()[-1][:200]}"
                 else:
                     row |= json.loads(done.stdout.splitlines()[-1])
-                found.append(row)
-                print(found[-1], file=sys.stderr)
-    return found
+                result.append(row)
+                print(result[-1], file=sys.stderr)
+    return result
 
 
 def show(report: dict[str, Any]) -> None:

@@ -79,11 +79,11 @@ def make_home(home: Path, labels: int) -> trustvlm.Queries:
         ]
         service.register("space", inputs)
     chosen = rng.integers(0, labels, 1_024)
-    near = (
+    vectors = (
         texts[chosen] + 0.8 * directions(rng, 1_024, CLASSIFIER),
         images[chosen] + 0.6 * directions(rng, 1_024, VERIFIER),
     )
-    return trustvlm.Queries(*near)
+    return trustvlm.Queries(*vectors)
 
 
 def measure(folder: Path, options: Namespace, console: Console) -> dict[str, Any]:
@@ -236,13 +236,13 @@ def _load_bars(results: dict[str, Any]) -> list[tuple[str, float, str, bool]]:
     wrong = sum(
         count for status, count in load["statuses"].items() if int(status) not in (200, 503)
     )
-    whole = load["seconds"] >= 600
+    complete = load["seconds"] >= 600
     return [
         (f"{CLIENTS} clients, {ROWS} queries a request: of the library's rate",
          share, "≥ 0.7", share >= 0.7),
         ("p99 / p50 at 70 % "
          "load", results["latency"]["ratio"], "≤ 5", results["latency"]["ratio"] <= 5),
-        ("overload: seconds of it", load["seconds"], "≥ 600", whole),
+        ("overload: seconds of it", load["seconds"], "≥ 600", complete),
         ("overload: change of memory, last tenth against the "
          "second", load["memory_change"], "± 0.05",
          abs(load["memory_change"]) <= 0.05),

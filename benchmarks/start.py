@@ -76,29 +76,29 @@ def register_all(service: trustvlm.TrustService, count: int, each: int) -> float
 
 def queries(count: int, batch: int, seed: int = 1) -> trustvlm.Queries:
     images, truth = Labels(count).images(batch, seed)
-    own = np.stack(
+    label_part = np.stack(
         [
             verifier_vectors(t - t % SLICE, min(t - t % SLICE + SLICE, count), 1)[t % SLICE, 0]
             for t in truth.tolist()
         ]
     )
-    noise = np.random.default_rng(seed).standard_normal(own.shape)
-    return trustvlm.Queries(images, own + noise)
+    noise = np.random.default_rng(seed).standard_normal(label_part.shape)
+    return trustvlm.Queries(images, label_part + noise)
 
 
 @contextmanager
 def watched() -> Iterator[dict[str, float]]:
     """The largest anonymous memory, MB, while the block runs."""
-    found, stop = {"anonymous_mb": 0.0}, threading.Event()
+    figures, stop = {"anonymous_mb": 0.0}, threading.Event()
 
     def look() -> None:
         while not stop.wait(0.02):
-            found["anonymous_mb"] = max(found["anonymous_mb"], memory()["anonymous_mb"])
+            figures["anonymous_mb"] = max(figures["anonymous_mb"], memory()["anonymous_mb"])
 
     thread = threading.Thread(target=look)
     thread.start()
     try:
-        yield found
+        yield figures
     finally:
         stop.set()
         thread.join()
@@ -115,10 +115,10 @@ with trustvlm.open(sys.argv[1]) as service:
 """
 
 
-def start_seconds(home: Path, asked: trustvlm.Queries, folder: Path) -> list[float]:
+def start_seconds(home: Path, given: trustvlm.Queries, folder: Path) -> list[float]:
     """From the start of a process to its first verdict, interpreter included; three times."""
     vectors = folder / "asked.npz"
-    np.savez(vectors, classifier=asked.classifier, verifier=asked.verifier)
+    np.savez(vectors, classifier=given.classifier, verifier=given.verifier)
     taken = []
     for _ in range(4):
         begin = time.perf_counter()
@@ -141,7 +141,7 @@ def median_ms(call: Callable[[], Any], repeats: int) -> float:
     return 1000 * statistics.median(taken)
 
 
-def passes_of(service: trustvlm.TrustService, asked: trustvlm.Queries) -> Callable[[], None]:
+def passes_of(service: trustvlm.TrustService, given: trustvlm.Queries) -> Callable[[], None]:
     """What scoring these queries cannot do without: the passes over text prototypes and prototypes,
     and the float32 rows of their candidates, of each side for the leaders of both. The rest of a
     call is its overhead."""
@@ -150,7 +150,7 @@ def passes_of(service: trustvlm.TrustService, asked: trustvlm.Queries) -> Callab
     text, image = (
         np.asarray(vectors, np.float64)
         / np.linalg.norm(np.asarray(vectors, np.float64), axis=1, keepdims=True)
-        for vectors in (asked.classifier, asked.verifier)
+        for vectors in (given.classifier, given.verifier)
     )
 
     def run() -> None:
@@ -167,52 +167,54 @@ def passes_of(service: trustvlm.TrustService, asked: trustvlm.Queries) -> Callab
     return run
 
 
-def some_of(asked: trustvlm.Queries, batch: int) -> trustvlm.Queries:
+def some_of(given: trustvlm.Queries, batch: int) -> trustvlm.Queries:
     return trustvlm.Queries(
-        np.asarray(asked.classifier)[:batch], np.asarray(asked.verifier)[:batch]
+        np.asarray(given.classifier)[:batch], np.asarray(given.verifier)[:batch]
     )
 
 
 def measured(count: int, folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = {"labels": count}
+    figures: dict[str, Any] = {"labels": count}
     folder.mkdir()
     home = folder / "home"
-    asked = queries(count, 256)
+    given = queries(count, 256)
     with open_space(home) as service:
-        found["register_all_s"] = register_all(service, count, 1)
+        figures["register_all_s"] = register_all(service, count, 1)
         begin = time.perf_counter()
         with watched() as peak:
-            service.score("space", some_of(asked, 1))
-        found["first_query_ever_s"], found["first_query_ever_peak"] = (
+            service.score("space", some_of(given, 1))
+        figures["first_query_ever_s"], figures["first_query_ever_peak"] = (
             time.perf_counter() - begin,
             peak["anonymous_mb"],
         )
-    found["start_to_first_verdict_s"] = statistics.median(
-        start_seconds(home, some_of(asked, 1), folder)
+    figures["start_to_first_verdict_s"] = statistics.median(
+        start_seconds(home, some_of(given, 1), folder)
     )
-    found["bytes"] = {path.name: path.stat().st_size for path in home.rglob("*") if path.is_file()}
+    figures["bytes"] = {
+        path.name: path.stat().st_size for path in home.rglob("*") if path.is_file()
+    }
     code = [sys.executable, "-m", "benchmarks.start", "--inside", str(home), "--labels", str(count)]
     done = subprocess.run(code, check=True, capture_output=True, text=True)
-    return found | json.loads(done.stdout)
+    return figures | json.loads(done.stdout)
 
 
 def inside(home: Path, count: int) -> dict[str, Any]:
     """Child: what a process that has nothing else to do needs for queries, one more label, and a
     compaction."""
-    found: dict[str, Any] = {}
-    asked = queries(count, 256)
+    figures: dict[str, Any] = {}
+    given = queries(count, 256)
     with trustvlm.open(home) as service, watched() as peak:
         for batch, repeats in ((1, 15), (32, 5), (256, 3)):
-            own = some_of(asked, batch)
-            passes = median_ms(passes_of(service, own), repeats)
-            whole = median_ms(lambda own=own: service.score("space", own), repeats)  # type: ignore[misc]
-            found[f"score_{batch}_ms"], found[f"passes_{batch}_ms"] = whole, passes
-        one = some_of(asked, 1)
+            some = some_of(given, batch)
+            passes = median_ms(passes_of(service, some), repeats)
+            total = median_ms(lambda some=some: service.score("space", some), repeats)  # type: ignore[misc]
+            figures[f"score_{batch}_ms"], figures[f"passes_{batch}_ms"] = total, passes
+        one = some_of(given, 1)
         taken, after = [], []
         for number in range(20):
             new = trustvlm.LabelInput(
                 f"new {number}",
-                np.asarray(asked.classifier)[number],
+                np.asarray(given.classifier)[number],
                 image_vectors=verifier_vectors(number, number + 1, SUPPORTS)[0],
             )
             begin = time.perf_counter()
@@ -220,7 +222,7 @@ def inside(home: Path, count: int) -> dict[str, Any]:
             middle = time.perf_counter()
             verdict = service.score(
                 "space",
-                some_of(trustvlm.Queries(new.text_vector[None], asked.verifier[number][None]), 1),
+                some_of(trustvlm.Queries(new.text_vector[None], given.verifier[number][None]), 1),
             )  # type: ignore[index, call-overload]
             after.append(1000 * (time.perf_counter() - middle))
             taken.append(1000 * (middle - begin))
@@ -230,18 +232,18 @@ def inside(home: Path, count: int) -> dict[str, Any]:
                     f"{verdict.top_labels[0]}"
                 )
         usual = median_ms(lambda: service.score("space", one), 15)
-        found |= {
+        figures |= {
             "register_one_ms": statistics.median(taken),
             "next_query_ms": statistics.median(after),
             "usual_query_ms": usual,
         }
-        found["serving"] = memory()
+        figures["serving"] = memory()
         begin = time.perf_counter()
         service.rebuild_index("space")
         service.score("space", one)
-        found["compaction_s"] = time.perf_counter() - begin
-    found["peak_anonymous_mb"], found["after"] = peak["anonymous_mb"], memory()
-    return found
+        figures["compaction_s"] = time.perf_counter() - begin
+    figures["peak_anonymous_mb"], figures["after"] = peak["anonymous_mb"], memory()
+    return figures
 
 
 def main() -> None:
@@ -264,7 +266,10 @@ def main() -> None:
                 ("text_only_s", counts[-1], 0),
                 ("eight_images_each_s", counts[-1] // 10, 8),
             ):
-                with tempfile.TemporaryDirectory(dir=name) as own, open_space(Path(own)) as service:
+                with (
+                    tempfile.TemporaryDirectory(dir=name) as folder,
+                    open_space(Path(folder)) as service,
+                ):
                     report[f"bulk_{what}"] = register_all(service, labels, each)
         report["rows"] = [measured(count, Path(name) / str(count)) for count in counts]
     show(report)

@@ -44,33 +44,33 @@ class Labels:
     def text(self, start: int = 0, stop: int | None = None) -> np.ndarray:
         """(stop − start, 512) float32 unit vectors of these labels."""
         stop = self.count if stop is None else stop
-        found = np.empty((stop - start, DIM), np.float32)
+        values = np.empty((stop - start, DIM), np.float32)
         for begin in range(start - start % _BLOCK, stop, _BLOCK):
             low, high = max(begin, start), min(begin + _BLOCK, stop)
-            found[low - start : high - start] = self._block(begin)[low - begin : high - begin]
-        return found
+            values[low - start : high - start] = self._block(begin)[low - begin : high - begin]
+        return values
 
     def images(self, count: int, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """(count, 512) float32 unit vectors of images, and (count,) which label each is of."""
         rng = np.random.default_rng([self.seed, seed, 7])
         truth = rng.integers(0, self.count, count)
-        own = np.empty((count, DIM))
+        of_label = np.empty((count, DIM))
         for begin in np.unique(truth - truth % _BLOCK).tolist():
             here = np.flatnonzero(truth - truth % _BLOCK == begin)
-            own[here] = self._block(begin)[truth[here] - begin]
-        own[:, 0] = 0.0  # what of the label is not common to all
-        own /= np.linalg.norm(own, axis=1, keepdims=True)
+            of_label[here] = self._block(begin)[truth[here] - begin]
+        of_label[:, 0] = 0.0  # what of the label is not common to all
+        of_label /= np.linalg.norm(of_label, axis=1, keepdims=True)
         weight = rng.normal(IMAGE_OWN, IMAGE_OWN_SPREAD, (count, 1))
         rest = (
             rng.standard_normal((count, DIM)) / np.sqrt(_energy()) ** REST
         )  # little of what texts differ in
         rest[:, 0] = 0.0
-        rest -= np.sum(rest * own, axis=1, keepdims=True) * own
+        rest -= np.sum(rest * of_label, axis=1, keepdims=True) * of_label
         rest /= np.linalg.norm(rest, axis=1, keepdims=True)
         left = np.sqrt(np.maximum(1.0 - IMAGE_COMMON**2 - weight**2, 0.0))
-        found = weight * own + left * rest
-        found[:, 0] = IMAGE_COMMON
-        return found.astype(np.float32), truth
+        values = weight * of_label + left * rest
+        values[:, 0] = IMAGE_COMMON
+        return values.astype(np.float32), truth
 
     def _block(self, begin: int) -> np.ndarray:
         """The labels begin … begin + 8,191."""
@@ -86,11 +86,11 @@ class Labels:
 def _directions(count: int, seed: list[int]) -> np.ndarray:
     """(count, 512) float32 unit vectors, most of whose energy lies in a few dimensions, none in the
     first."""
-    found = np.random.default_rng(seed).standard_normal((count, DIM), dtype=np.float32)
-    found *= np.sqrt(_energy()).astype(np.float32)
-    found[:, 0] = 0.0
-    found /= np.linalg.norm(found, axis=1, keepdims=True)
-    return found
+    values = np.random.default_rng(seed).standard_normal((count, DIM), dtype=np.float32)
+    values *= np.sqrt(_energy()).astype(np.float32)
+    values[:, 0] = 0.0
+    values /= np.linalg.norm(values, axis=1, keepdims=True)
+    return values
 
 
 @cache
@@ -111,19 +111,19 @@ def quantiles(
     some = labels.text(0, min(others, labels.count)).astype(np.float64)
     cosines = (some[: len(some) // 2] @ some[len(some) // 2 :].T).ravel()
     other = (vectors @ some.T.astype(np.float32)).ravel()
-    own, top, total = np.empty(images), np.full(images, -np.inf), np.zeros(images)
+    of_label, top, total = np.empty(images), np.full(images, -np.inf), np.zeros(images)
     for start in range(0, labels.count, _BLOCK):
         logits = scale * (
             vectors.astype(np.float64) @ labels.text(start, min(start + _BLOCK, labels.count)).T
         )
         here = np.flatnonzero((truth >= start) & (truth < start + logits.shape[1]))
-        own[here] = logits[here, truth[here] - start] / scale
+        of_label[here] = logits[here, truth[here] - start] / scale
         larger = np.maximum(top, logits.max(axis=1))
         total = total * np.exp(top - larger) + np.exp(logits - larger[:, np.newaxis]).sum(axis=1)
         top = larger
     return {
         "text–text cosine: mean, deviation": [float(cosines.mean()), float(cosines.std())],
-        "image and own label: 5, 50, 95 %": np.percentile(own, [5, 50, 95]).tolist(),
+        "image and own label: 5, 50, 95 %": np.percentile(of_label, [5, 50, 95]).tolist(),
         "image and another: 1, 50, 99 %": np.percentile(other, [1, 50, 99]).tolist(),
         "largest probability: 10, 50, 90 %": np.percentile(1 / total, [10, 50, 90]).tolist(),
     }

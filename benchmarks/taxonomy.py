@@ -98,10 +98,10 @@ def promised(pair: Pair, images: int, risk: float, repetitions: int) -> dict[str
         drawn = rng.choice(len(pair[0]), images)
         trust, wrong = (values[drawn] for values in pair)
         keys = [int(place).to_bytes(4) for place in drawn]
-        found, _ = find_by_ranks(trust, wrong == -np.inf, keys, max_risk=risk, wrong_up_to=wrong)
+        by_ranks, _ = find_by_ranks(trust, wrong == -np.inf, keys, max_risk=risk, wrong_up_to=wrong)
         reached, true_risk = (0.0, 0.0)
-        if found.threshold is not None:
-            reached, true_risk = truth(pair, found.threshold)
+        if by_ranks.threshold is not None:
+            reached, true_risk = truth(pair, by_ranks.threshold)
         coverage.append(reached)
         broken += true_risk > risk
     return {"images": images, "coverage": float(np.mean(coverage)), "broken": broken / repetitions}

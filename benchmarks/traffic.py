@@ -63,9 +63,9 @@ class Server:
         )
         self._watched = psutil.Process(self.process.pid)
         assert self.process.stdout is not None
-        found = re.search(r"http://127\.0\.0\.1:(\d+)/", self.process.stdout.readline())
-        assert found
-        self.port = int(found[1])
+        match = re.search(r"http://127\.0\.0\.1:(\d+)/", self.process.stdout.readline())
+        assert match
+        self.port = int(match[1])
 
     def memory(self) -> int:
         """Bytes that belong to the process alone."""
@@ -92,13 +92,13 @@ class Server:
 def cores(server: Server) -> Iterator[dict[str, float]]:
     """How many cores the server and the clients (this process) took during the block: filled in at
     its end."""
-    found: dict[str, float] = {}
-    begin, taken, own = time.perf_counter(), server.seconds(), time.process_time()
-    yield found
+    figures: dict[str, float] = {}
+    begin, taken, used = time.perf_counter(), server.seconds(), time.process_time()
+    yield figures
     wall = time.perf_counter() - begin
-    found |= {
+    figures |= {
         "server_cores": (server.seconds() - taken) / wall,
-        "client_cores": (time.process_time() - own) / wall,
+        "client_cores": (time.process_time() - used) / wall,
     }
 
 
@@ -112,7 +112,7 @@ def request(method: str, path: str, body: bytes = b"", kind: str = "application/
 
 def scores(queries: trustvlm.Queries, rows: int, kind: str) -> list[bytes]:
     """Requests of so many queries each, as "npz" or "json"."""
-    found = []
+    requests = []
     for start in range(0, min(1_024, 64 * rows), rows):
         both = [
             np.asarray(side)[start : start + rows].astype(np.float32)
@@ -121,14 +121,14 @@ def scores(queries: trustvlm.Queries, rows: int, kind: str) -> list[bytes]:
         if kind == "npz":
             out = io.BytesIO()
             np.savez(out, classifier=both[0], verifier=both[1])
-            found.append(
+            requests.append(
                 request("POST", "/v1/spaces/space/score", out.getvalue(), "application/x-npz")
             )
         else:
             rounded = [[[round(x, 6) for x in row] for row in side.tolist()] for side in both]
             body = json.dumps({"classifier": rounded[0], "verifier": rounded[1]}).encode()
-            found.append(request("POST", "/v1/spaces/space/score", body))
-    return found
+            requests.append(request("POST", "/v1/spaces/space/score", body))
+    return requests
 
 
 class Client:
@@ -314,24 +314,24 @@ class Writes:
             if at % self.SLOTS not in self.pending
         )
         self.pending.add(slot)
-        there = self.state.get(slot, False)
+        present = self.state.get(slot, False)
 
         def done(status: int) -> None:
             self.pending.discard(slot)
             if status == 200:
-                self.state[slot] = not there
+                self.state[slot] = not present
                 self.acknowledged += 1
             elif status != 503:  # refused is not done; what else came, or nothing, leaves it open
                 self.unsure.add(slot)
 
-        return (self._removing if there else self._adding)[slot], done
+        return (self._removing if present else self._adding)[slot], done
 
     def missing(self, home: Path) -> int:
         """Labels of which the catalog shows something else than the last answer said."""
         with trustvlm.open(home, read_only=True) as service:
-            there = {row.name for row in service.list_labels("space")}
-        known = {slot: state for slot, state in self.state.items() if slot not in self.unsure}
-        return sum((f"written {slot}" in there) != state for slot, state in known.items())
+            present = {row.name for row in service.list_labels("space")}
+        settled = {slot: state for slot, state in self.state.items() if slot not in self.unsure}
+        return sum((f"written {slot}" in present) != state for slot, state in settled.items())
 
 
 async def recovery(port: int, data: bytes, usual_ms: float) -> float:
@@ -339,9 +339,9 @@ async def recovery(port: int, data: bytes, usual_ms: float) -> float:
     30."""
     client, begin, good = Client(port), time.perf_counter(), 0
     while good < 3 and time.perf_counter() - begin < 30:
-        asked = time.perf_counter()
+        begun = time.perf_counter()
         status, _ = await client.ask(data)
-        quick = status == 200 and 1_000 * (time.perf_counter() - asked) <= max(2 * usual_ms, 20)
+        quick = status == 200 and 1_000 * (time.perf_counter() - begun) <= max(2 * usual_ms, 20)
         good = good + 1 if quick else 0
         if status == 503:
             await asyncio.sleep(0.05)
