@@ -288,7 +288,7 @@ class Verdicts(Tabular):
         return VERDICT_COLUMNS + CLAIM_COLUMNS, CALL_COLUMNS + CLAIM_CALL_COLUMNS
 
     def _table(self) -> tuple[dict[str, Column], int]:
-        hints = get_type_hints(Verdict, localns={"Evidence": Evidence})
+        hints = get_type_hints(Verdict)
         by_row, by_call = self._names
         columns = {name: Column(hints[name], getattr(self, name)) for name in by_row}
         columns |= {n: Column(hints[n], getattr(self, n), repeated=True) for n in by_call}
