@@ -17,7 +17,6 @@ from trustvlm.index.recall import Block, Nearest, shares_found, take_out
 from trustvlm.index.rows import RowView
 from trustvlm.selective.intervals import mean_interval
 from trustvlm.service.home.home import Home, Reading
-from trustvlm.service.memory.support_index import support_blocks
 from trustvlm.system.stopping import may_stop
 from trustvlm.types.arrays import Float32s, Float64s, Int64s
 from trustvlm.types.bounds import number, whole
@@ -141,7 +140,7 @@ def _subjects(home: Home, reading: Reading) -> Iterator[_Subject]:
         yield _Subject("prototype", index, prototypes)
     index = home.caches.support_view(reading, classifier=False)
     if len(index) > 1:
-        blocks = partial(support_blocks, reading.connection, view.space, classifier=False)
+        blocks = partial(home.caches.support_vectors, reading)
         yield _Subject("support", index, blocks)
 
 

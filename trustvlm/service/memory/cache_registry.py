@@ -7,7 +7,7 @@ import logging
 import tempfile
 import threading
 from collections import defaultdict
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -19,6 +19,7 @@ from trustvlm.catalog.store.names import normal
 from trustvlm.catalog.upkeep import purge
 from trustvlm.errors import Conflict, NotFound, TrustVLMError, Unavailable
 from trustvlm.index.live import IndexView
+from trustvlm.index.recall import Block
 from trustvlm.index.recipe import load_recipe
 from trustvlm.index.shared.snapshot_store import SnapshotStore
 from trustvlm.index.snapshot import sweep
@@ -38,7 +39,7 @@ from trustvlm.service.memory.snapshots import (
 )
 from trustvlm.service.memory.space_cache import KeptState, SpaceCache, SpaceView
 from trustvlm.service.memory.space_memo import SpaceMemo
-from trustvlm.service.memory.support_index import SupportIndexes
+from trustvlm.service.memory.support_index import SupportIndexes, support_blocks
 from trustvlm.system.background import Failures, OneAtATime
 from trustvlm.system.fault_points import reached
 from trustvlm.types.thresholds import Thresholds
@@ -170,6 +171,10 @@ class CacheRegistry:
     def support_view(self, reading: Reading, *, classifier: bool) -> IndexView:
         """The index over support images at the reading's revision."""
         return self._supports.view(reading, classifier=classifier)
+
+    def support_vectors(self, reading: Reading) -> Iterator[Block]:
+        """(ids, unit verifier vectors) of all support images, in blocks."""
+        return support_blocks(reading.connection, reading.view.space, classifier=False)
 
     def discriminant(self, reading: Reading, *, wait: bool) -> SpaceDiscriminant:
         """The discriminant of the reading's space; with `wait`, that of its very revision."""
