@@ -71,7 +71,7 @@ class Sandbox:
     """
 
     def __init__(self, target: str, files: Sequence[int] = ()) -> None:
-        self._owner, self._asked, self._closed = os.getpid(), False, False
+        self._owner, self._pending, self._closed = os.getpid(), False, False
         self._target, self._files = target, files
         self._pipes = threading.RLock()
         self._start()
@@ -114,7 +114,7 @@ class Sandbox:
             Unavailable: the child did not start, or has a bug.
         """
         order = {"request": request, "memory": memory, "seconds": seconds}
-        waited = self._ready and not self._asked
+        waited = self._ready and not self._pending
         try:
             self._begin(order, parts)
         except _Ended:
@@ -127,7 +127,7 @@ class Sandbox:
             if "answer" not in head:
                 break
             yield head["answer"], answered
-        self._asked = False
+        self._pending = False
         if "unreadable" in head:
             raise Unreadable(head["unreadable"])
         if "bug" in head:
@@ -140,7 +140,7 @@ class Sandbox:
             Unreadable: it has not: it ended, or takes too long.
         """
         self._await_start()
-        self._asked = True
+        self._pending = True
         # Of a child that is gone the reason is read where its answer should be.
         with suppress(OSError, ValueError), self._pipes:
             _send(self._pipe(self._child.stdin), order, parts)
@@ -149,7 +149,7 @@ class Sandbox:
     @property
     def usable(self) -> bool:
         """Whether the child waits for a request of this process."""
-        return self._owner == os.getpid() and not self._asked and self._child.poll() is None
+        return self._owner == os.getpid() and not self._pending and self._child.poll() is None
 
     def close(self) -> None:
         """End the child at once; an :meth:`ask` in another thread raises Unreadable."""

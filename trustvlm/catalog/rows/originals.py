@@ -12,7 +12,7 @@ from trustvlm.catalog.store.models import CatalogState, Support
 from trustvlm.catalog.store.upkeep_models import Original
 
 __all__ = [
-    "any_doomed", "doomed", "folder_id", "forget", "known", "refer", "release", "take_folder",
+    "any_doomed", "doomed", "folder_id", "forget", "refer", "referred", "release", "take_folder",
 ]  # fmt: skip
 
 
@@ -66,7 +66,7 @@ def doomed(connection: Connection, limit: int) -> tuple[list[int], list[bytes]]:
         select(Original.id, Original.content_hash).where(Original.support_id.is_(None)).limit(limit)
     ).all()
     contents = sorted({row.content_hash for row in rows})
-    wanted = known(connection, contents)
+    wanted = referred(connection, contents)
     return [row.id for row in rows], [content for content in contents if content not in wanted]
 
 
@@ -75,7 +75,7 @@ def forget(connection: Connection, ids: Sequence[int]) -> None:
     connection.execute(delete(Original).where(Original.id.in_(ids)))
 
 
-def known(connection: Connection, contents: Sequence[bytes]) -> set[bytes]:
+def referred(connection: Connection, contents: Sequence[bytes]) -> set[bytes]:
     """Those of the content hashes whose original is that of a support image."""
     query = select(Original.content_hash).where(Original.support_id.is_not(None))
     rows = rows_among(connection, query, Original.content_hash, contents)

@@ -148,7 +148,7 @@ def sweep_originals(home: Home) -> int:
     for folder in sorted(path for path in root.glob("*") if path.is_dir()):
         with home.catalog.write("originals") as connection:
             files = {content: path for path in folder.iterdir() if (content := _content(path))}
-            referred = originals.known(connection, sorted(files))
+            referred = originals.referred(connection, sorted(files))
             orphans = [files[content] for content in files.keys() - referred]
             stale = [path for path in folder.glob(f"{_TEMPORARY}*") if _is_stale(path)]
             for path in (*orphans, *stale):

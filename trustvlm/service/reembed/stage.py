@@ -235,7 +235,7 @@ def _insert_supports(
     inserted = supports.insert_many(connection, job.other_id, revision, owned)
     keys = [(label_id, image.content_hash) for label_id, image in owned]
     support_ids = dict(zip(keys, inserted, strict=True))
-    kept = originals.known(connection, [content for _, content in keys])
+    kept = originals.referred(connection, [content for _, content in keys])
     originals.refer(connection, list(label_ids.values()), kept)
     pairs = [
         (source_id, support_ids[label_ids[label.row.name], image.content_hash])
