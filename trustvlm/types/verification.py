@@ -16,6 +16,7 @@ REMEDIES: Mapping[str, str] = {
     "prototype": "computes the prototype again from the support images",
     "alias": "makes it a label of its own",
     "fit": "drops it; it is computed again",
+    "tree": "takes the name out of the taxonomy",
     "space": "raises the space's revision",
     "epoch": "begins a new one",
     "index": "builds SQLite's indexes again",
@@ -32,7 +33,8 @@ class Damage(Answer):
     Attributes:
         space, space_id: name and number of the label space, None for the catalog as a whole.
         kind: "catalog", "space", "label", "support", "thumbnail", "observation", "calibration",
-            "fit", "change", "label data", "support data" (attributes) or "snapshot".
+            "fit", "change", "label data", "support data" (attributes), "tree" (the taxonomy) or
+            "snapshot".
         row_id: number of the damaged row; None for files and for the catalog.
         what: the damaged thing in words.
         problem: what was expected and what is stored.

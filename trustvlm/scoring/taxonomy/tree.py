@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from trustvlm.errors import Damaged
 from trustvlm.types.arrays import Int64s
 
 __all__ = ["Tree"]
@@ -59,11 +60,15 @@ class Tree:
 
 
 def _levels(parent: Int64s) -> list[Int64s]:
-    """The nodes of each depth, from the top."""
+    """The nodes of each depth, from the top. Raises Damaged: there is a circle."""
     depth = np.zeros(len(parent), np.int64)
     above = parent
     while (inner := above >= 0).any():
         depth += inner
+        if depth.max() > len(parent):
+            raise Damaged(
+                "a name of the taxonomy stands under itself; run 'trustvlm verify --all --repair'"
+            )
         above = np.where(inner, parent[above], -1)
     order = np.argsort(depth, kind="stable")
     ends = np.cumsum(np.bincount(depth)) if len(depth) else np.empty(0, np.int64)

@@ -19,6 +19,7 @@ from trustvlm.types.taxonomy import Taxonomy, TreeNode
 
 __all__ = ["MAX_DEPTH", "check_acyclic", "check_node_name", "new_edges", "set_parents", "taxonomy"]
 
+
 MAX_DEPTH = 100
 """Nodes above a label. WordNet, the deepest tree in use, has 19."""
 

@@ -19,18 +19,22 @@ from trustvlm.index.live import LiveIndex
 from trustvlm.index.recipe import load_recipe
 from trustvlm.index.snapshot import Snapshot, SnapshotKey, map_snapshot
 from trustvlm.index.string_table import NameTable
+from trustvlm.service.memory.discriminant.space_discriminant import SpaceDiscriminant, disagreement
 from trustvlm.service.memory.snapshots import SIDES
 from trustvlm.service.memory.support_index import KINDS
 from trustvlm.service.verify.space_facts import SpaceFacts
 from trustvlm.softmax.quantize import to_bfloat16
 from trustvlm.types.arrays import Float32s, Int64s
+from trustvlm.types.thresholds import Thresholds
 from trustvlm.types.verification import Damage
 
 __all__ = ["OpenSnapshot", "check_snapshot", "open_snapshots"]
 
 Tick = Callable[[str, int], None]
 
-_NAME = re.compile(r"([0-9]{1,18})(?:\.(verifier|classifier)-supports)?\.snapshot")
+_NAME = re.compile(
+    r"([0-9]{1,18})(?:\.(?:(verifier|classifier)-supports|(discriminant)))?\.snapshot"
+)
 _BLOCK = 1_000
 _REPORTED = 5
 _ROWS = {f"{side}.exact": f"{side}.sums" for side in SIDES}
@@ -44,7 +48,8 @@ class OpenSnapshot:
     """A snapshot file that is open, or why it is not.
 
     Attributes:
-        kind: of the support images that it indexes; None for a snapshot of labels.
+        kind: of the support images that it indexes, or "discriminant"; None for a snapshot of
+            labels.
     """
 
     path: Path
@@ -72,7 +77,7 @@ def open_snapshots(folder: Path) -> tuple[list[OpenSnapshot], list[str]]:
             if path.name.endswith(".tmp"):
                 notes.append(f"{path} is being written, or was left by a process that died")
             continue
-        space_id, kind = int(match[1]), match[2]
+        space_id, kind = int(match[1]), match[2] or match[3]
         try:
             content = map_snapshot(path, None, _ROWS if kind is None else None)
             files.append(OpenSnapshot(path, space_id, kind, content))
@@ -84,9 +89,14 @@ def open_snapshots(folder: Path) -> tuple[list[OpenSnapshot], list[str]]:
 
 
 def check_snapshot(
-    connection: Connection, facts: SpaceFacts, epoch: str, file: OpenSnapshot, tick: Tick
+    connection: Connection,
+    facts: SpaceFacts,
+    epoch: str,
+    file: OpenSnapshot,
+    thresholds: Thresholds,
+    tick: Tick,
 ) -> tuple[list[Damage], list[str]]:
-    """(damage, notes) of a snapshot file of a space."""
+    """(damage, notes) of a snapshot file of a space; `thresholds`: of the home that wrote it."""
     try:
         if file.content is None:
             raise Damaged(file.error)
@@ -94,15 +104,30 @@ def check_snapshot(
         outdated = _outdated(space, facts, epoch, file.content.key)
         if outdated is not None:
             return [], [f"{file.path} is not used: {outdated}"]
-        check = _Check(connection, space, file.content, tick)
-        check.labels() if file.kind is None else check.supports(KINDS[file.kind])
-        problems = list(dict.fromkeys(check.problems))[:_REPORTED]
+        if file.kind == "discriminant":
+            problems = _of_discriminant(connection, space, file.content, thresholds)
+        else:
+            check = _Check(connection, space, file.content, tick)
+            check.labels() if file.kind is None else check.supports(KINDS[file.kind])
+            problems = list(dict.fromkeys(check.problems))[:_REPORTED]
     except Damaged as error:
         problems = [str(error)]
     return [
         Damage(facts.name, facts.id, "snapshot", None, str(file.path), problem, "snapshot")
         for problem in problems
     ], []
+
+
+def _of_discriminant(
+    connection: Connection, space: SpaceRecord, content: Snapshot, thresholds: Thresholds
+) -> list[str]:
+    """What is wrong with the stored fit of the rules that whiten."""
+    try:
+        stored = SpaceDiscriminant.of_arrays(content.arrays, content.key.revision)
+    except (ValueError, KeyError, TypeError) as error:
+        return [f"its content makes no sense: {type(error).__name__}: {error}"]
+    problem = None if stored is None else disagreement(connection, space, stored, thresholds)
+    return [] if problem is None else [problem]
 
 
 def _outdated(space: SpaceRecord, facts: SpaceFacts, epoch: str, key: SnapshotKey) -> str | None:

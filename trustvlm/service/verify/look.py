@@ -36,7 +36,9 @@ from trustvlm.service.verify.check_images import (
 )
 from trustvlm.service.verify.check_labels import Row, check_labels
 from trustvlm.service.verify.check_snapshots import OpenSnapshot, check_snapshot, open_snapshots
+from trustvlm.service.verify.check_tree import check_tree
 from trustvlm.service.verify.space_facts import Problem, SpaceFacts, check_space
+from trustvlm.types.thresholds import Thresholds
 from trustvlm.types.verification import Damage
 
 __all__ = ["CHECKS", "Look", "check_rows", "look"]
@@ -132,7 +134,7 @@ def look(home: Home, space_name: str | None, progress: Progress | None = None) -
             result.noting(result.spaces[space_id], space_id, "space"),
             home.catalog.read() as connection,
         ):
-            _look_at_rows(connection, space_id, epoch, of_space, result, tick)
+            _look_at_rows(connection, space_id, epoch, of_space, home.thresholds, result, tick)
     for file in files if space_name is None else []:
         if file.space_id not in ids:
             problem = f"space {file.space_id} is not there (it may have been purged)"
@@ -213,6 +215,7 @@ def _look_at_rows(
     space_id: int,
     epoch: str,
     files: Sequence[OpenSnapshot],
+    thresholds: Thresholds,
     result: Look,
     tick: Tick,
 ) -> None:
@@ -226,8 +229,11 @@ def _look_at_rows(
                 for damage in check_rows(connection, facts, kind, page):
                     result.add(damage)
                 tick(kind, len(page))
+    with result.noting(facts.name, space_id, "tree"):
+        for damage in check_tree(connection, facts):
+            result.add(damage)
     for file in files:
-        damages, notes = check_snapshot(connection, facts, epoch, file, tick)
+        damages, notes = check_snapshot(connection, facts, epoch, file, thresholds, tick)
         for damage in damages:
             result.add(damage)
         result.notes += notes

@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 
 from trustvlm.catalog.rows import labels, spaces
 from trustvlm.catalog.rows.spaces import Effect
+from trustvlm.catalog.rows.taxonomy import edges
 from trustvlm.catalog.store import schema
 from trustvlm.catalog.store.backends.database import database_of
 from trustvlm.catalog.upkeep import copy_catalog, quarantine, stored_rows
@@ -24,6 +25,7 @@ from trustvlm.catalog.upkeep.stored_rows import StoredRow
 from trustvlm.errors import Damaged, TrustVLMError
 from trustvlm.service.home.home import Home
 from trustvlm.service.verify.check_labels import expected_prototypes
+from trustvlm.service.verify.check_tree import bad_edges, check_tree
 from trustvlm.service.verify.look import Look, check_rows, look
 from trustvlm.service.verify.space_facts import SpaceFacts, check_space
 from trustvlm.types.verification import Damage
@@ -87,6 +89,12 @@ class RowRepair:
         labels.set_alias(self.connection, self.row["id"], None, self.revision)
         return True
 
+    def cut_edges(self) -> bool:
+        """Take names out of the taxonomy that stand where they cannot: they stand under nothing."""
+        bad = bad_edges(self.connection, self.facts)
+        edges.store(self.connection, self.facts.id, self.revision, dict.fromkeys(bad))
+        return bool(bad)
+
     def drop_fit(self) -> bool:
         """Delete the fit; it is computed again."""
         stored_rows.delete_row(self.connection, "fit", self.facts.id)
@@ -99,6 +107,7 @@ REMEDIES: Mapping[str, Callable[[RowRepair], bool]] = {
     "prototype": RowRepair.rebuild_prototype,
     "alias": RowRepair.end_alias,
     "fit": RowRepair.drop_fit,
+    "tree": RowRepair.cut_edges,
 }
 """What is done to a row of a space, by the remedy that its damage names."""
 
@@ -164,7 +173,9 @@ def _apply(home: Home, damage: Damage, space_id: int, remedy: Callable[[RowRepai
         if facts is None:
             return False
         row: StoredRow = {}
-        if damage.kind != "space":
+        if damage.kind == "tree":
+            damages = list(check_tree(connection, facts))
+        elif damage.kind != "space":
             rows = stored_rows.by_ids(connection, damage.kind, [damage.row_id or 0])
             damages = list(check_rows(connection, facts, damage.kind, rows))
             row = next(iter(rows), row)
@@ -176,6 +187,7 @@ def _apply(home: Home, damage: Damage, space_id: int, remedy: Callable[[RowRepai
         count = {"label": "labels", "support": "supports"}.get(damage.kind)
         changed = {count: 1} if count else {}
         effect: Effect = "verdicts" if damage.kind in _JUDGED_BY else "none"
+        effect = "nodes" if damage.kind == "tree" else effect
         spaces.advance_to(connection, space_id, step.revision, effect=effect, **changed)
         copy_catalog.renew_epoch(connection)
     return True

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 
-from sqlalchemy import ColumnElement, Connection, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, or_, select, update
 
 from trustvlm.catalog.store.bulk import insert_rows, rows_among, slices
 from trustvlm.catalog.store.models import TreeEdge
 
 __all__ = ["Edge", "children", "copy", "edges", "latest", "nodes_among", "parents_of", "rename",
-           "since", "store"]  # fmt: skip
+           "revisions_beyond", "since", "store"]  # fmt: skip
 
 Edge = tuple[str, str | None]
 """(child, parent); without a parent, it stood under one before."""
@@ -51,6 +51,13 @@ def latest(connection: Connection, space_id: int) -> int:
     """The last revision that changed the tree; 0: there never was one."""
     query = select(func.max(TreeEdge.revision)).where(TreeEdge.space_id == space_id)
     return connection.scalar(query) or 0
+
+
+def revisions_beyond(connection: Connection, space_id: int, revision: int) -> list[tuple[str, int]]:
+    """(child, revision) of the edges of revisions that a space at `revision` cannot have."""
+    outside = or_(TreeEdge.revision > revision, TreeEdge.revision < 1)
+    query = select(TreeEdge.child, TreeEdge.revision).where(TreeEdge.space_id == space_id, outside)
+    return [(row.child, row.revision) for row in connection.execute(query)]
 
 
 def since(connection: Connection, space_id: int, revision: int) -> list[Edge]:

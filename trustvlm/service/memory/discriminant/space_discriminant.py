@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -24,8 +25,12 @@ from trustvlm.service.memory.discriminant.gather import (
 from trustvlm.types.arrays import Float32s, Int64s
 from trustvlm.types.thresholds import Thresholds
 
-__all__ = ["SpaceDiscriminant", "up_to_date"]
+__all__ = ["SpaceDiscriminant", "disagreement", "up_to_date"]
 
+_SAME = 1e-3
+"""How far numbers of one fit may lie apart that two processes made."""
+_IN_WORDS = {"facts": "scale", "labels": "list of labels", "bias": "bias of the text", "matrix":
+             "covariance"}  # fmt: skip
 _METHOD = 1
 """Number of the way in which fits are made: a stored one of another way is not used."""
 
@@ -117,13 +122,61 @@ def up_to_date(
     """The discriminant of the space's revision, which is the transaction's: the latest one, where
     nothing that it looked at has changed."""
     sample = discriminant_sample(connection, space, thresholds)
-    if latest is not None and latest.sample == sample.digest:
-        touched = [
-            label_id for label_id, _ in labels.touched(connection, space.id, latest.holds_at)
-        ]
-        if not np.isin(np.array(touched, dtype=np.int64), sample.labels).any():
-            return replace(latest, holds_at=space.revision)
+    if latest is not None and _holds(connection, space, latest, sample):
+        return replace(latest, holds_at=space.revision)
     return _fitted(connection, space, sample)
+
+
+def _holds(
+    connection: Connection,
+    space: SpaceRecord,
+    latest: SpaceDiscriminant,
+    sample: DiscriminantSample,
+) -> bool:
+    """Whether nothing that a discriminant looked at has changed since."""
+    if latest.sample != sample.digest:
+        return False
+    touched = [label_id for label_id, _ in labels.touched(connection, space.id, latest.holds_at)]
+    return not np.isin(np.array(touched, dtype=np.int64), sample.labels).any()
+
+
+def disagreement(
+    connection: Connection, space: SpaceRecord, stored: SpaceDiscriminant, thresholds: Thresholds
+) -> str | None:
+    """Where a stored discriminant differs from what the support images give now; None: nowhere, or
+    they have changed since, so that the next query fits them again."""
+    sample = discriminant_sample(connection, space, thresholds)
+    if not _holds(connection, space, stored, sample):
+        return None
+    arrays, fresh = stored.to_arrays(), _fitted(connection, space, sample).to_arrays()
+    if arrays.keys() != fresh.keys():
+        return f"it holds {', '.join(arrays)}, the support images give {', '.join(fresh)}"
+    for name, array in fresh.items():
+        if name == "facts":
+            same = _same_facts(arrays[name], array)
+        else:
+            same = arrays[name].shape == array.shape and bool(
+                np.allclose(arrays[name], array, rtol=_SAME, atol=_SAME)
+            )
+        if not same:
+            return f"its {_IN_WORDS.get(name, name)} is not what the support images give"
+    return None
+
+
+def _same_facts(stored: npt.NDArray[Any], fresh: npt.NDArray[Any]) -> bool:
+    """Whether the numbers of two fits are the same, but for rounding."""
+    one, other = (json.loads(array.tobytes()) for array in (stored, fresh))
+    return _close(one | {"made": 0}, other | {"made": 0})
+
+
+def _close(one: Any, other: Any) -> bool:
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_close(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_close, one, other))
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=_SAME, abs_tol=_SAME)
+    return bool(one == other)
 
 
 def _fitted(
