@@ -24,6 +24,7 @@ from rich.table import Table
 import trustvlm
 from benchmarks.report import arguments, header, store
 from benchmarks.rules import unit
+from benchmarks.vector_space import fill
 from trustvlm.scoring.prototypes import leave_one_out
 from trustvlm.selective.metrics import auroc
 
@@ -71,12 +72,9 @@ def figures(service: trustvlm.TrustService, data: Set, *draw: Any) -> list[float
     rows, label, wrong = spoilt(data, *draw)
     order = np.argsort(label, kind="stable")
     rows, label, wrong = rows[order], label[order], wrong[order]
-    service.create_space("s", classifier=f"precomputed:{text.shape[1]}", verifier="same")
-    names = [f"label {j}" for j in range(len(text))]
-    ids = service.register("s", [
-        trustvlm.LabelInput(name, text[j], image_vectors=images[rows[label == j]])
-        for j, name in enumerate(names) if (label == j).any()
-    ]).ids  # fmt: skip
+    used = np.unique(label).tolist()
+    names, of_label = [f"label {j}" for j in used], [rows[label == j] for j in used]
+    ids = fill(service, "s", names, text[used], images, images, of_label).ids
     audit = service.audit("s")
     service.remove_space("s")
     place = {support: at for at, support in enumerate(ids)}

@@ -22,6 +22,7 @@ from rich.table import Table
 import trustvlm
 from benchmarks.report import arguments, header, store
 from benchmarks.rules import SETS, geometric, load
+from benchmarks.vector_space import fill
 from trustvlm.scoring.peers import PEERS, Material, run
 from trustvlm.selective.metrics import aurc
 
@@ -48,21 +49,8 @@ def judged(
     )  # fmt: skip
     trust = dict(run(material))
     same = verifier is classifier
-    specs = [f"precomputed:{matrix.shape[1]}" for matrix in (classifier, verifier)]
     space = f"{name}-{shots}-{seed}"
-    service.create_space(
-        space, classifier=specs[0], verifier="same" if same else specs[1], logit_scale=100.0
-    )
-    inputs = [
-        trustvlm.LabelInput(
-            label,
-            text_vector=text[i],
-            image_vectors=verifier[support[i]],
-            classifier_image_vectors=None if same else classifier[support[i]],
-        )
-        for i, label in enumerate(names)
-    ]
-    service.register(space, inputs)
+    fill(service, space, names, text, classifier, verifier, support)
     queries = trustvlm.Queries(classifier[held_out], None if same else verifier[held_out])
     truth = np.array(names, dtype=object)[labels[held_out]]
     for rule in RULES:

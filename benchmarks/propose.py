@@ -21,6 +21,7 @@ import trustvlm
 from benchmarks.audit import Set, sets
 from benchmarks.many_labels import load
 from benchmarks.report import arguments, header, store
+from benchmarks.vector_space import fill
 from trustvlm.selective.metrics import aurc
 
 RESULTS = Path(__file__).resolve().parent / "results" / "propose.json"
@@ -35,14 +36,9 @@ def figures(service: trustvlm.TrustService, data: Set, start: str, seed: int) ->
     pool = np.concatenate([rows[4 : 4 + (len(rows) - 4) // 2] for rows in orders])
     test = np.concatenate([rows[4 + (len(rows) - 4) // 2 :] for rows in orders])
     given = rng.permutation(n) < n / 2 if start == "half" else np.zeros(n, np.bool_)
-    service.create_space("s", classifier=f"precomputed:{text.shape[1]}", verifier="same")
-    service.register("s", [
-        trustvlm.LabelInput(
-            f"label {j}", text[j], image_vectors=images[orders[j][:4]] if given[j] else None
-        )
-        for j in range(n)
-    ])  # fmt: skip
     names = np.array([f"label {j}" for j in range(n)])
+    rows = [order[:4] if given[j] else None for j, order in enumerate(orders)]
+    fill(service, "s", names.tolist(), text, images, images, rows)
 
     def area() -> float:
         verdicts = service.score("s", trustvlm.Queries(images[test]), rule="lda")

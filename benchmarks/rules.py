@@ -26,6 +26,7 @@ from rich.table import Table
 
 import trustvlm
 from benchmarks.report import arguments, store
+from benchmarks.vector_space import fill
 from trustvlm.selective.metrics import aurc, auroc, fpr_at_tpr
 
 RESULTS = Path(__file__).resolve().parent / "results" / "rules.json"
@@ -137,23 +138,10 @@ def figures_of(
     if experiment in RANDOM:
         verifier = unit(rng.normal(size=(len(labels), int(experiment.split()[1]))))
     space = f"{experiment}-{name}-{shots}-{seed}".replace(" ", "-")
-    specs = [f"precomputed:{matrix.shape[1]}" for matrix in (classifier, verifier)]
     same = verifier is classifier
-    service.create_space(
-        space, classifier=specs[0], verifier="same" if same else specs[1], logit_scale=100.0
-    )
-    inputs = [
-        trustvlm.LabelInput(
-            label,
-            text_vector=text[i],
-            image_vectors=None if i in bare else verifier[support[i]],
-            classifier_image_vectors=None if same or i in bare else classifier[support[i]],
-        )
-        for i, label in enumerate(names)
-    ]
-    service.register(
-        space, inputs + (vocabulary(folder, text) if experiment == "distractors" else [])
-    )
+    rows = [None if i in bare else some for i, some in enumerate(support)]
+    further = vocabulary(folder, text) if experiment == "distractors" else []
+    fill(service, space, names, text, classifier, verifier, rows, further)
     truth = np.array(names, dtype=object)[labels[held_out]]
     queries = trustvlm.Queries(classifier[held_out], None if same else verifier[held_out])
     found = {}
