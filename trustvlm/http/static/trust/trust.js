@@ -1,6 +1,7 @@
 // Trust: how much can be accepted automatically, choosing a threshold by looking at its consequences, and the history.
 
 import { answerCard } from "./answer.js";
+import { logCard } from "./answers.js";
 import { bench } from "./bench.js";
 import { h, put } from "../dom.js";
 import { historyCard } from "./history.js";
@@ -16,10 +17,11 @@ export async function show(root, context) {
   const { space, signal } = context;
   let [state] = await Promise.all([promiseState(context), loadRules(signal)]);
   const asked = { risk: state.current?.max_risk ?? 0.05, confidence: state.current?.confidence ?? 0.9, rule: "this", shown: null };
-  const [now, measuring, results, list] = [0, 1, 2, 3].map(() => h("div", { class: "stack" }));
-  put(root, h("h1", {}, "Trust"), h("p", { class: "lead" }, "How many images can be accepted without a person, and how sure that is."), h("div", { class: "stack" }, now, results, measuring, list));
+  const [now, measuring, results, list, log] = [0, 1, 2, 3, 4].map(() => h("div", { class: "stack" }));
+  put(root, h("h1", {}, "Trust"), h("p", { class: "lead" }, "How many images can be accepted without a person, and how sure that is."), h("div", { class: "stack" }, now, results, measuring, list, log));
   const measure = measureCard(context, state.observations, measured);
   put(measuring, measure.root);
+  put(log, logCard(context));
   promises();
 
   function promises() {

@@ -1,0 +1,39 @@
+"""The page's Trust starts and stops the log of answers, and shows the newest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from browsing import browsing
+from page_homes import NAMES, embedding, vectors
+
+import trustvlm
+
+pytestmark = pytest.mark.browser
+
+
+def test_the_log_of_answers(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    vectors(home)
+    with browsing(home) as seen:
+        seen.go("vectors", "trust")
+        card = seen.page.locator(".card.answers")
+        card.locator("summary").click()
+        card.get_by_text("Answers are not logged").wait_for()
+        card.get_by_label("Days").fill("7")
+        card.get_by_role("button", name="Start the log").click()
+        card.get_by_text("Answers are logged").wait_for()
+        with trustvlm.open(home) as service:
+            assert service.verdict_log("vectors").status().days == 7
+            queries = [embedding(4, 5, weight=0.1)]
+            service.score("vectors", trustvlm.Queries(queries, queries))
+        card.locator("summary").click()
+        card.locator("summary").click()
+        row = card.get_by_role("row").nth(1)
+        row.wait_for()
+        assert NAMES[4] in row.inner_text()
+        seen.accessible()
+        card.get_by_role("button", name="Stop the log").click()
+        card.get_by_text("Answers are not logged").wait_for()
+        assert "1 row" in card.inner_text()
