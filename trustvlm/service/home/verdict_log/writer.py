@@ -44,6 +44,8 @@ class VerdictWriter:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._waiting: list[Batch] = []
+        self._rows = 0
+        """Of the batches that wait: no call counts them again, and few wake the thread."""
         self._dropped: Counter[tuple[int, str]] = Counter()
         self._changed = threading.Condition()
         self._busy = self._closed = self._flush = False
@@ -60,15 +62,19 @@ class VerdictWriter:
             self._tell(space)
             return
         batch = Batch(space.id, space.name, verdicts, asked)
+        if not batch.rows:
+            return
         with self._changed:
-            waits = sum(one.rows for one in self._waiting)
-            if self._closed or (waits and waits + batch.rows > MOST_ROWS):
+            before, after = self._rows, self._rows + batch.rows
+            if self._closed or (before and after > MOST_ROWS):
                 self._dropped[space.id, space.name] += batch.rows
                 return
             if self._thread is None:
                 self._begin()
             self._waiting.append(batch)
-            self._changed.notify_all()
+            self._rows = after
+            if not before or before < _GATHER_ROWS <= after:
+                self._changed.notify_all()
 
     def flush(self) -> None:
         """Wait until what was offered before is stored, or dropped."""
@@ -107,7 +113,7 @@ class VerdictWriter:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._closed)
                 self._changed.wait_for(self._has_enough, _GATHER_S)
-                batches, self._waiting = self._waiting, []
+                batches, self._waiting, self._rows = self._waiting, [], 0
                 dropped, self._dropped = self._dropped, Counter()
                 self._busy, closed = True, self._closed
             with self._failures.logged():
@@ -119,8 +125,7 @@ class VerdictWriter:
                     return
 
     def _has_enough(self) -> bool:
-        rows = sum(one.rows for one in self._waiting)
-        return self._closed or self._flush or rows >= _GATHER_ROWS
+        return self._closed or self._flush or self._rows >= _GATHER_ROWS
 
     def _store(self, batches: Sequence[Batch], dropped: Counter[tuple[int, str]]) -> None:
         of_space: dict[tuple[int, str], list[Batch]] = {}
