@@ -12,6 +12,7 @@ from sqlalchemy import (
     Connection,
     Select,
     and_,
+    case,
     delete,
     func,
     insert,
@@ -36,6 +37,8 @@ _COLUMNS = [getattr(VerdictRow, name) for name in LoggedVerdict.__dataclass_fiel
 _CURSOR = re.compile(r"([0-9]{1,16})-([0-9]{1,18})")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NEWEST = VerdictRow.at.desc(), VerdictRow.id.desc()
+# The same order, which no index has: the few rows of a request are looked up by its id.
+_NEWEST_OF_FEW = case((VerdictRow.id > 0, VerdictRow.at)).desc(), VerdictRow.id.desc()
 
 Place = tuple[datetime, int]
 """Time and id of a row."""
@@ -76,7 +79,8 @@ def page(
         at, row_id = before
         earlier = and_(VerdictRow.at == at, VerdictRow.id < row_id)
         query = query.where(VerdictRow.at <= at, or_(VerdictRow.at < at, earlier))
-    rows = connection.execute(query.order_by(*_NEWEST).limit(limit))
+    order = _NEWEST if which.request_id is None else _NEWEST_OF_FEW
+    rows = connection.execute(query.order_by(*order).limit(limit))
     return [LoggedVerdict(*row) for row in rows]
 
 
