@@ -6,17 +6,19 @@ from pathlib import Path
 
 import pytest
 from browsing import browsing
-from page_homes import NAMES, embedding, vectors
+from page_homes import NAMES, embedding, sideways, vectors
 
 import trustvlm
+from trustvlm.service.home.verdict_log.asked import Asked, asked_by
 
 pytestmark = pytest.mark.browser
 
 
-def test_the_log_of_answers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("phone", [False, True])
+def test_the_log_of_answers(tmp_path: Path, phone: bool) -> None:
     home = tmp_path / "home"
     vectors(home)
-    with browsing(home) as seen:
+    with browsing(home, phone=phone) as seen:
         seen.go("vectors", "trust")
         card = seen.page.locator(".card.answers")
         card.locator("summary").click()
@@ -27,13 +29,16 @@ def test_the_log_of_answers(tmp_path: Path) -> None:
         with trustvlm.open(home) as service:
             assert service.verdict_log("vectors").status().days == 7
             queries = [embedding(4, 5, weight=0.1)]
-            service.score("vectors", trustvlm.Queries(queries, queries))
+            named = Asked(1, sources=["folder/" + "x" * 200])
+            with asked_by([named]):
+                service.score("vectors", trustvlm.Queries(queries, queries))
         card.locator("summary").click()
         card.locator("summary").click()
         row = card.get_by_role("row").nth(1)
         row.wait_for()
         assert NAMES[4] in row.inner_text()
         seen.accessible()
+        assert sideways(seen) == 0, "the page must not scroll sideways"
         card.get_by_role("button", name="Stop the log").click()
         card.get_by_text("Answers are not logged").wait_for()
         assert "1 row" in card.inner_text()

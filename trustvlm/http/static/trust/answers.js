@@ -3,7 +3,7 @@
 import { get, path, post } from "../api.js";
 import { freshId, h, put } from "../dom.js";
 import { doing, notice } from "../parts.js";
-import { count, counted, likely, when } from "../words.js";
+import { count, counted, fileName, likely, when } from "../words.js";
 
 const SHOWN = 10;
 const COLUMNS = ["Answered", "Decision", "Probability", "Label", "Image"];
@@ -53,7 +53,7 @@ function field(name, key, value, limits) {
 }
 
 function table(rows) {
-  const cells = ({ at, decision, probability, label, source }) => [when(at), decision, probability === null ? "–" : likely(probability), h("bdi", {}, label), source === null ? "–" : h("bdi", {}, source)];
+  const cells = ({ at, decision, probability, label, source }) => [when(at), decision, probability === null ? "–" : likely(probability), h("bdi", {}, label), source === null ? "–" : h("bdi", { title: source }, fileName(source))];
   return h("table", {}, h("caption", {}, "The newest answers"), h("thead", {}, h("tr", {}, COLUMNS.map((name) => h("th", { scope: "col" }, name)))),
     h("tbody", {}, rows.map((row) => h("tr", {}, cells(row).map((cell) => h("td", {}, cell))))));
 }
