@@ -156,8 +156,11 @@ class Catalog:
         """
         if self._joined.connection is not None:
             return None
-        with self._backend.translated():
+        try:
             return self._backend.version()
+        except Exception:
+            with self._backend.translated():
+                raise
 
     @contextmanager
     def read_at(self, version: Hashable) -> Iterator[Connection]:

@@ -46,6 +46,7 @@ class Candidates:
         background: (n, a) similarities z·P_a to the background sample of prototypes.
         neighbours: the nearest support images, for the rule that asks for them.
         discriminant: what the discriminant says of the candidates, for the rules that ask for it.
+        known_p: (n, m) the softmax probabilities, where an engine has them already.
     """
 
     logit: Float64s
@@ -61,6 +62,7 @@ class Candidates:
     background: Floats | None = None
     neighbours: Neighbours | None = None
     discriminant: DiscriminantValues | None = None
+    known_p: Float64s | None = None
 
     @cached_property
     def log_p(self) -> Float64s:
@@ -70,18 +72,27 @@ class Candidates:
     @cached_property
     def p(self) -> Float64s:
         """(n, m) softmax probability over all labels; 0 where padded."""
-        return np.exp(self.log_p)
+        return np.exp(self.log_p) if self.known_p is None else self.known_p
 
     @cached_property
+    def bare(self) -> Bools | None:
+        """(n, m) which candidates have no prototype; None: each one has."""
+        bare: Bools = np.isnan(self.similarity)
+        return bare if bare.any() else None
+
+    @property
     def filled(self) -> Float64s:
         """(n, m) c_j, with c̃ where the label has no support image."""
-        return np.where(np.isnan(self.similarity), self.imputed, self.similarity)
+        if self.bare is None:
+            return self.similarity
+        return np.where(self.bare, self.imputed, self.similarity)
 
     @property
     def verified_outside(self) -> Float64s:
         """(n,) share of the labels outside of the candidates that have a prototype; 1 where there
         are none."""
-        labels = self.labels - self.valid.sum(axis=1)
-        prototypes = self.prototypes - (self.valid & ~np.isnan(self.similarity)).sum(axis=1)
+        labels = self.labels - np.count_nonzero(self.valid, axis=1)
+        verified = self.valid if self.bare is None else self.valid & ~self.bare
+        prototypes = self.prototypes - np.count_nonzero(verified, axis=1)
         share: Float64s = np.clip(prototypes / np.maximum(labels, 1), 0.0, 1.0)
         return np.where(labels > 0, share, 1.0)

@@ -50,7 +50,8 @@ def general_evidence(background: Floats, tau: float) -> Float64s:
     """
     scaled = background / tau
     top = scaled.max(axis=1)
-    mean = np.exp(scaled - top[:, np.newaxis]).mean(axis=1)
+    scaled -= top[:, np.newaxis]
+    mean = np.exp(scaled, out=scaled).mean(axis=1)
     expected: Float64s = top.astype(np.float64) + np.log(mean.astype(np.float64))
     return expected
 
@@ -88,8 +89,12 @@ def posterior(
     if not has_bare(log_p, evidence, verified):
         joint = log_p + weight * evidence_or_zero(evidence)
         with np.errstate(divide="ignore"):
-            fused = log_sum(joint, np.log(rest) + weight * general)
-        return np.exp(joint - fused[:, np.newaxis])
+            outside = np.log(rest) + weight * general
+        top = np.maximum(joint.max(axis=1), outside)
+        joint -= top[:, np.newaxis]
+        fused = np.exp(joint, out=joint)
+        fused /= (fused.sum(axis=1) + np.exp(outside - top))[:, np.newaxis]
+        return fused
     groups = groups_of(log_p, evidence, general, rest, verified, weight)
     return within_groups(log_p, evidence, groups, groups.tempered_odds(weight), weight)
 
@@ -162,13 +167,14 @@ def within_groups(
 
 def evidence_or_zero(evidence: Float64s) -> Float64s:
     """The evidence, 0 where there is none."""
-    return np.where(np.isnan(evidence), 0.0, evidence)
+    bare = np.isnan(evidence)
+    return np.where(bare, 0.0, evidence) if bare.any() else evidence
 
 
 def has_bare(log_p: Float64s, evidence: Float64s, verified: Float64s) -> bool:
     """Whether a label without a prototype has any text probability."""
-    bare_p = log_p[np.isnan(evidence)]
-    return not (np.isneginf(bare_p).all() and (verified == 1.0).all())
+    bare = np.isnan(evidence)
+    return bool((verified != 1.0).any() or (bare.any() and not np.isneginf(log_p[bare]).all()))
 
 
 def log_sum(values: Float64s, further: Float64s) -> Float64s:

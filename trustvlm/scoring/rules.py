@@ -244,7 +244,9 @@ def _posterior(candidates: Candidates, parameters: Mapping[str, float | None]) -
         tau = evidence.tau
     if tau is None or candidates.background is None or not candidates.background.shape[1]:
         return _both(candidates.p)
-    log_p = np.where(candidates.valid, candidates.log_p, -np.inf)
+    log_p = candidates.log_p
+    if not candidates.valid.all():
+        log_p = np.where(candidates.valid, log_p, -np.inf)
     general = general_evidence(candidates.background, tau)
     weight, verified = _value(parameters, "lambda"), candidates.verified_outside
     evidence_of = candidates.similarity / tau

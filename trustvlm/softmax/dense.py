@@ -82,7 +82,7 @@ class DenseSoftmax:
             has one. logits: (n, N) theirs.
 
     Attributes:
-        rest: (n,) probability of all rows that are no candidates.
+        rest: (n,) probability of all rows that are no candidates. p: (n, m) of the columns.
     """
 
     def __init__(
@@ -94,11 +94,12 @@ class DenseSoftmax:
         logits: Float32s | None = None,
     ) -> None:
         self.logit, self.valid = logit, valid
-        self._powers, self._logits, at = powers, logits, np.arange(len(logit))
-        self._top = logit[at, best]
+        self._powers, self._logits = powers, logits
+        places = np.arange(len(logit)) * logit.shape[1] + best
+        self._top = logit.take(places)
         self._relative = logit - self._top[:, np.newaxis]
         self._power = np.exp(self._relative)
-        self._power[at, best] = 0.0
+        self._power.put(places, 0.0)
         columns, outside = self._power.sum(axis=1), np.zeros(len(logit))
         if powers is not None:
             outside = powers.sum(axis=1).astype(np.float64)
@@ -107,6 +108,8 @@ class DenseSoftmax:
         if powers is None and not valid.all():
             outside = np.where(valid, 0.0, self._power).sum(axis=1)
         self.rest = outside / self._total
+        self.p = self._power / self._total[:, np.newaxis]
+        self.p.put(places, 1.0 / self._total)
 
     def moments(self, *, entropy: bool) -> Moments:
         """The log-partition and, if asked for, entropy and impurity."""
@@ -152,5 +155,5 @@ def _one_by_one(values: Float32s, k: int) -> Int64s:
         best[rank] = flat[places[rank]]
         flat[places[rank]] = -np.inf
     flat[places[::-1]] = best[::-1]
-    columns: Int64s = (places - first).T
+    columns: Int64s = np.ascontiguousarray((places - first).T)
     return columns

@@ -5,6 +5,8 @@ In these coordinates equal images are equal; they follow the catalog by revision
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -15,7 +17,7 @@ from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.upkeep import purge
 from trustvlm.scoring.vectors import SAME_IMAGE, unit_rows
 from trustvlm.service.memory.reading import Reading
-from trustvlm.types.arrays import Float32s, Float64s, Floats, Int64s
+from trustvlm.types.arrays import Float32s, Floats, Int64s
 
 __all__ = ["MOST_COMPARED", "SupportPrints", "equal_others"]
 
@@ -23,23 +25,49 @@ MOST_COMPARED = 50_000
 """In a space with more support images none is compared, because reading all of them would make a
 process slow to start."""
 
-_DIRECTIONS = 8
-_FARTHEST = np.sqrt(2 * (1 - SAME_IMAGE)) + 1e-6  # distance of unit vectors that count as equal
+_THIN, _FULL = 3, 4  # coordinates besides the first
+_COORDINATES = 64  # places that a thin direction has values in, at least
+_FARTHEST = math.sqrt(2 * (1 - SAME_IMAGE)) + 1e-6  # distance of unit vectors that count as equal
+_MOST_PAIRS = 2**20  # a query and a support image, compared at once: 8 MB an array
+
+
+@dataclass(frozen=True, eq=False)
+class _Axes:
+    """Unit vectors, equal in all processes: the coordinates along them are prints.
+
+    The first costs a query one product of a matrix and a vector. The thin ones have a value in
+    every `step`-th place only. The full ones are for queries that equal a support image in the
+    others, of which there are few.
+
+    Attributes:
+        first: (dim,). thin: (⌈dim/step⌉, 3). full: (dim, 4).
+    """
+
+    step: int
+    first: Float32s
+    thin: Float32s
+    full: Float32s
+
+    def prints(self, unit: Floats) -> Float32s:
+        """(8, n) coordinates of unit vectors (n, dim)."""
+        parts = (unit @ self.first[:, np.newaxis], unit[:, :: self.step] @ self.thin)
+        prints: Float32s = np.concatenate((*parts, unit @ self.full), axis=1).T.astype(np.float32)
+        return prints
 
 
 class SupportPrints:
-    """The (m, 8) prints of m support images, by ascending first coordinate.
+    """The (8, m) prints of m support images, by ascending first coordinate.
 
     Attributes:
         revision: of the space.
     """
 
     def __init__(
-        self, dim: int, ids: Int64s | None = None, prints: Float64s | None = None, revision: int = 0
+        self, dim: int, ids: Int64s | None = None, prints: Float32s | None = None, revision: int = 0
     ) -> None:
         self._axes = _axes(dim)
         self._ids = np.empty(0, np.int64) if ids is None else ids
-        self._prints = np.empty((0, self._axes.shape[1])) if prints is None else prints
+        self._prints = self._axes.prints(np.empty((0, dim))) if prints is None else prints
         self.revision = revision
 
     def followed(self, connection: Connection, space: SpaceRecord) -> SupportPrints:
@@ -55,41 +83,61 @@ class SupportPrints:
             prints.append(self._prints_of(change.embeddings))
         stays = ~np.isin(self._ids, np.concatenate(dropped))
         all_ids = np.concatenate([self._ids[stays], *ids])
-        all_prints = np.concatenate([self._prints[stays], *prints])
-        order = np.argsort(all_prints[:, 0], kind="stable")
-        return SupportPrints(dim, all_ids[order], all_prints[order], space.revision)
+        all_prints = np.concatenate([self._prints[:, stays], *prints], axis=1)
+        order = np.argsort(all_prints[0], kind="stable")
+        return SupportPrints(dim, all_ids[order], all_prints.take(order, axis=1), space.revision)
 
-    def _prints_of(self, embeddings: Float32s) -> Float64s:
-        """(n, 8) prints of raw embeddings (n, dim); a damaged row gives arbitrary values, which
+    def _prints_of(self, embeddings: Float32s) -> Float32s:
+        """(8, n) prints of raw embeddings (n, dim); a damaged row gives arbitrary values, which
         equal no other row."""
         with np.errstate(all="ignore"):
             rows = embeddings.astype(np.float64)
-            prints: Float64s = rows / np.linalg.norm(rows, axis=1, keepdims=True) @ self._axes
-        return prints
+            return self._axes.prints(rows / np.linalg.norm(rows, axis=1, keepdims=True))
 
     def possibly_equal(self, queries: Floats) -> list[tuple[int, Int64s]]:
         """(query, ids of the support images that may equal it) of the unit queries (n, dim) that
         have any."""
-        prints = queries @ self._axes
-        first = np.searchsorted(self._prints[:, 0], prints[:, 0] - _FARTHEST, side="left")
-        last = np.searchsorted(self._prints[:, 0], prints[:, 0] + _FARTHEST, side="right")
-        if not (last > first).any():
+        axes, by_first = self._axes, self._prints[0]
+        firsts = (queries @ axes.first).astype(np.float32, copy=False)
+        first = by_first.searchsorted(firsts - _FARTHEST, side="left")
+        last = by_first.searchsorted(firsts + _FARTHEST, side="right")
+        pairs, half = int((last - first).sum()), len(queries) // 2
+        if not pairs:
             return []
+        if pairs > _MOST_PAIRS and half:
+            later = self.possibly_equal(queries[half:])
+            return self.possibly_equal(queries[:half]) + [(half + one, ids) for one, ids in later]
         query, row = _ranges(first, last)
-        for axis in range(1, self._axes.shape[1]):
-            if not len(query):
-                return []
-            close = np.abs(self._prints[row, axis] - prints[query, axis]) <= _FARTHEST
-            query, row = query[close], row[close]
-        return [(one, self._ids[row[query == one]]) for one in np.unique(query).tolist()]
+        thin = queries[:, :: axes.step] @ axes.thin
+        query, row = _close(thin, self._prints[1 : 1 + _THIN], query, row)
+        if not len(query):
+            return []
+        some, place = np.unique(query, return_inverse=True)
+        place, row = _close(queries[some] @ axes.full, self._prints[1 + _THIN :], place, row)
+        return [(int(some[one]), self._ids[row[place == one]]) for one in np.unique(place).tolist()]
+
+
+def _close(
+    coordinates: Floats, prints: Float32s, query: Int64s, row: Int64s
+) -> tuple[Int64s, Int64s]:
+    """The pairs of a query and a print whose coordinates, (n, a) and (a, m), may be of equals."""
+    for axis in range(len(prints)):
+        close = np.abs(prints[axis].take(row) - coordinates[:, axis].take(query)) <= _FARTHEST
+        query, row = query[close], row[close]
+    return query, row
 
 
 @cache
-def _axes(dim: int) -> Float32s:
-    """(dim, 8) the directions whose coordinates are prints: orthonormal, equal in all processes."""
-    directions = np.random.default_rng(0).normal(size=(dim, min(dim, _DIRECTIONS)))
-    axes: Float32s = np.linalg.qr(directions)[0].astype(np.float32)
-    return axes
+def _axes(dim: int) -> _Axes:
+    rng, step = np.random.default_rng(0), max(1, dim // _COORDINATES)
+
+    def units(length: int, count: int) -> Float32s:
+        directions = rng.normal(size=(length, count))
+        directions /= np.linalg.norm(directions, axis=0)
+        return directions.astype(np.float32)
+
+    thin = units(len(range(0, dim, step)), _THIN)
+    return _Axes(step, units(dim, 1)[:, 0], thin, units(dim, _FULL))
 
 
 def _ranges(first: Int64s, last: Int64s) -> tuple[Int64s, Int64s]:

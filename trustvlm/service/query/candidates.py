@@ -200,9 +200,13 @@ class DenseEngine:
     ) -> CandidateSet:
         """The candidates in these (n, m) slots, with their similarities."""
         none, context = np.zeros(len(slots)), self._context
-        similarity = np.full(slots.shape, np.nan)
-        if taken is not None:
-            np.copyto(similarity, taken, where=(slots >= 0) & (taken > -np.inf))
+        if taken is None:
+            similarity = np.full(slots.shape, np.nan)
+        else:
+            similarity = taken.astype(np.float64)
+            present = (slots >= 0) & (taken > -np.inf)
+            if not present.all():
+                similarity[~present] = np.nan
         candidates = Candidates(
             logit=softmax.logit,
             moments=softmax.moments(entropy=request.moments),
@@ -215,6 +219,7 @@ class DenseEngine:
             prototypes=self._prototypes,
             evidence=context.fit.evidence,
             background=self._background if request.reach == "candidates" else None,
+            known_p=softmax.p,
         )
         outside = image_outside = none
         if request.temperature is not None:
@@ -250,8 +255,13 @@ class DenseEngine:
         """(n, N) s·x·t_j, further names by themselves."""
         view, keep = self._context.view, self._context.subset.text
         with stage("text pass"):
-            scaled = self._queries.classifier * np.float32(view.space.logit_scale)
-            logits = products(scaled.astype(np.float32, copy=False), view.text.rows, view.device)
+            scale, rows = np.float32(view.space.logit_scale), view.text.rows
+            vectors = self._queries.classifier.astype(np.float32, copy=False)
+            if len(rows) < rows.shape[1]:  # what has fewer numbers is multiplied by the scale
+                logits = products(vectors, rows, view.device)
+                logits *= scale
+            else:
+                logits = products(vectors * scale, rows, view.device)
             if keep is None and view.text.live < view.text.n:
                 keep = view.text.alive
             if keep is not None:

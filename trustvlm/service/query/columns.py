@@ -26,6 +26,12 @@ NAMES = {
 }
 """Column of names → column of the text slots that they are the names of; −1 stands for no name."""
 
+_NUMBERS = (
+    "label_id", "text_confidence", "image_similarity", "trust", "nearest_similarity", "agrees",
+    "rival_id", "rival_trust", "rival_confidence", "unverified", "top_confidence",
+)  # fmt: skip
+"""The columns of numbers that a verdict shows."""
+
 
 class Columns(Mapping[str, Any]):
     """The verdict columns of n queries, each an array of n rows.
@@ -61,12 +67,7 @@ class Columns(Mapping[str, Any]):
 
     def numbers(self) -> dict[str, npt.NDArray[Any]]:
         """The columns of numbers that a verdict shows."""
-        hidden = {"close", "ahead", "exact", "node", "node_mass", *NAMES.values()}
-        return {
-            key: values
-            for key, values in self.arrays.items()
-            if key not in hidden and not key.startswith(CLAIMED)
-        }
+        return {key: self.arrays[key] for key in _NUMBERS}
 
     def with_arrays(self, arrays: dict[str, npt.NDArray[Any]]) -> Columns:
         """Other columns whose slots have the same names."""

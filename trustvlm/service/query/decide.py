@@ -94,8 +94,7 @@ def undecided(
     """No calibration applies: everything is for review; the reason adds what is unusual, and the
     remarks on the evidence of all verdicts; `first`: reasons before all others, `then`: before the
     last one."""
-    trust = columns["trust"]
-
+    trust = columns.arrays["trust"]
     least = context.fit.evidence.unknown_below(UNKNOWN_RATE)  # verdicts keep no context alive
 
     def unknown() -> Bools:

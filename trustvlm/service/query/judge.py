@@ -254,47 +254,52 @@ def _columns(
     """The verdict columns, (n,) where float32 did not surely tell the answer from the next, and
     (n,) the column of the label among the candidates."""
     view, candidates = context.view, candidate_set.candidates
-    p, similarity, at = candidates.p, candidates.similarity, np.arange(len(candidates.logit))
-    ranking = Ranking(view.names, candidate_set.slots, candidate_set.rounding)
+    p, similarity, slots = candidates.p, candidates.similarity, candidate_set.slots
+    ranking = Ranking(view.names, slots, candidate_set.rounding)
     scale = view.space.logit_scale
     order = ranking.order(candidates.logit, scale, top_k, candidate_set.order)
     by_classifier = order[:, 0]
     by_rule = np.where(candidates.valid, judgement.quantity, -np.inf)
     chosen = ranking.best(by_rule, scale, relative=True) if rule.relabels else by_classifier
-    others = by_rule.copy()
-    others[at, chosen] = -np.inf
-    rival = ranking.best(others, scale, relative=True)
-    has_rival = others[at, rival] > -np.inf
-    nearest = ranking.best(np.where(np.isnan(similarity), -np.inf, similarity), 1.0)
-    nearest_similarity = similarity[at, nearest]
+    of_label = ranking.first + chosen
+    largest = by_rule.take(of_label)
+    by_rule.put(of_label, -np.inf)
+    rival = ranking.best(by_rule, scale, relative=True)
+    of_rival = ranking.first + rival
+    largest_other = by_rule.take(of_rival)
+    has_rival = largest_other > -np.inf
+    bare = candidates.bare
+    nearest = ranking.best(similarity if bare is None else np.where(bare, -np.inf, similarity), 1.0)
+    of_nearest = ranking.first + nearest
+    nearest_similarity = similarity.take(of_nearest)
     has_nearest = ~np.isnan(nearest_similarity)
-    slots = candidate_set.slots
-    label_slot, rival_slot = slots[at, chosen], np.where(has_rival, slots[at, rival], -1)
+    label_slot, rival_slot = slots.take(of_label), np.where(has_rival, slots.take(of_rival), -1)
     label_id = view.text.ids[label_slot]
-    trust, image_similarity = judgement.trust, similarity[at, chosen]
+    trust, image_similarity = judgement.trust, similarity.take(of_label)
+    listed = ranking.first[:, np.newaxis] + order
     unverified = np.isnan(image_similarity)
     if unverified.any():  # perhaps only because no verifier embeddings were given
         unverified = view.prototypes.slots(label_id) < 0
     arrays = {
         "label_slot": label_slot,
         "label_id": label_id,
-        "corrected_slot": np.where(chosen != by_classifier, slots[at, by_classifier], -1),
-        "text_confidence": p[at, chosen],
+        "corrected_slot": np.where(chosen != by_classifier, slots.take(listed[:, 0]), -1),
+        "text_confidence": p.take(of_label),
         "image_similarity": image_similarity,
-        "trust": trust[at, chosen],
-        "nearest_slot": np.where(has_nearest, slots[at, nearest], -1),
+        "trust": trust.take(of_label),
+        "nearest_slot": np.where(has_nearest, slots.take(of_nearest), -1),
         "nearest_similarity": nearest_similarity,
         "agrees": has_nearest & (nearest == chosen),
         "rival_slot": rival_slot,
         "rival_id": np.where(has_rival, view.text.ids[rival_slot], -1),
-        "rival_trust": np.where(has_rival, trust[at, rival], np.nan),
-        "rival_confidence": np.where(has_rival, p[at, rival], np.nan),
+        "rival_trust": np.where(has_rival, trust.take(of_rival), np.nan),
+        "rival_confidence": np.where(has_rival, p.take(of_rival), np.nan),
         "unverified": unverified,
-        "top_slots": slots[at[:, np.newaxis], order],
-        "top_confidence": p[at[:, np.newaxis], order],
+        "top_slots": slots.take(listed),
+        "top_confidence": p.take(listed),
         "exact": candidate_set.surely_nearest.copy(),
     }
     if close:
         arrays["close"] = has_rival & close_calls(rule, judgement, p, chosen, rival)
-        arrays["ahead"] = has_rival & (by_rule[at, rival] > by_rule[at, chosen])
+        arrays["ahead"] = has_rival & (largest_other > largest)
     return Columns(view.names, arrays), ranking.unsure, chosen

@@ -22,7 +22,6 @@ from trustvlm.service.memory.label_subset import LabelChoice, subset_of
 from trustvlm.service.memory.passes import ROUNDED_ERROR
 from trustvlm.service.memory.space_cache import SpaceView
 from trustvlm.service.memory.support_prints import equal_others
-from trustvlm.service.memory.taxonomy.space_tree import SpaceTree
 from trustvlm.service.query.back_off.nodes import answers, no_answers, tree_of_call
 from trustvlm.service.query.back_off.threshold import check_back_off, node_threshold
 from trustvlm.service.query.claims.decide_claims import (
@@ -33,14 +32,13 @@ from trustvlm.service.query.claims.decide_claims import (
 )
 from trustvlm.service.query.claims.resolve import claims_of, require_claimable
 from trustvlm.service.query.collect import collect
-from trustvlm.service.query.columns import Columns
 from trustvlm.service.query.context import Context, context_of
 from trustvlm.service.query.decide import applies, decide, undecided
 from trustvlm.service.query.evidence import evidence_reader
 from trustvlm.service.query.judge import judge
 from trustvlm.service.query.whitened.words import discriminant_evidence, discriminant_remarks
 from trustvlm.types import Queries, Verdicts
-from trustvlm.types.arrays import Float32s, Int64s
+from trustvlm.types.arrays import Float32s
 from trustvlm.types.bounds import choice, whole
 from trustvlm.types.calibration import Calibration
 from trustvlm.types.options import ON_ERROR, BackOff
@@ -68,7 +66,8 @@ def score(
     """See :meth:`TrustService.score`; `logged`: the space's verdict log, if it has one, gets the
     answer."""
     choice("on_error", on_error, ON_ERROR)
-    back_off = check_back_off(back_off)
+    if back_off is not None:
+        back_off = check_back_off(back_off)
     if rule is not None:
         resolve_parameters(rule, params)  # refused before anything is encoded
     top_k = whole("top_k", top_k)
@@ -164,11 +163,13 @@ def verdicts_of(
     context = context_of(home, reading, space.id, labels)
     every_label = context.subset.text is None
     why_not = applies(calibration, name, parameters, all_labels=every_label)
-    nodes = node_threshold(back_off, name, chosen, calibration if why_not is None else None)
-    tree = None
-    if nodes.value is not None:
-        tree = tree_of_call(context, required=back_off is not None)
-    why_not = why_not or nodes.why_not
+    tree, threshold = None, None
+    deciding = calibration if why_not is None else None
+    if back_off is not None or deciding is not None:
+        nodes = node_threshold(back_off, name, chosen, deciding)
+        why_not, threshold = why_not or nodes.why_not, nodes.value
+        if threshold is not None:
+            tree = tree_of_call(context, required=back_off is not None)
     claims = None
     if unit.claimed is not None:
         require_claimable([name])
@@ -178,7 +179,7 @@ def verdicts_of(
         close=why_not is None or of_claims is not None,
         claimed=None if claims is None else claims.slots, tree=tree,
     )  # fmt: skip
-    label_id, rival_id = cast(Int64s, columns["label_id"]), cast(Int64s, columns["rival_id"])
+    label_id, rival_id = columns.arrays["label_id"], columns.arrays["rival_id"]
     copy_of = equal_others(reading, label_id, verifier)
     tau, image_evidence = _image_evidence(context, chosen, parameters, verifier)
     fallbacks = discriminant_remarks(context) if chosen.discriminant else ()
@@ -193,9 +194,13 @@ def verdicts_of(
         judged = JudgedClaims(context, columns, claims, verifier, name, chosen, parameters)
         said = claimed_verdicts(judged, of_claims, decision, off, fallbacks)
         decision = said.decision
-    error = _error_bound(view, all_nearest=bool(columns["exact"].all()))
+    error = _error_bound(view, all_nearest=bool(columns.arrays["exact"].all()))
+    if tree is None or threshold is None:
+        later, node_values = decision.later | no_answers(len(label_id)), {}
+    else:
+        later, node_values = decision.later, answers(tree, columns, threshold)
     return Verdicts.lazily(
-        columns.names() | decision.later,
+        columns.names() | later,
         rule=name,
         params=parameters | ({"tau": tau} if "tau" in parameters else {}),
         revision=view.revision,
@@ -209,17 +214,10 @@ def verdicts_of(
         image_evidence=image_evidence,
         **(about or {}),
         **columns.numbers(),
-        **_nodes(tree, columns, nodes.value),
+        **node_values,
         **decision.values,
         **({} if said is None else said.values),
     )
-
-
-def _nodes(tree: SpaceTree | None, columns: Columns, threshold: float | None) -> dict[str, Any]:
-    """The columns that say what a call backs off to."""
-    if tree is None or threshold is None:
-        return no_answers(len(columns["trust"]))
-    return answers(tree, columns, threshold)
 
 
 def _fitted_at(context: Context, rule: Rule, image_evidence: str | None) -> int | None:

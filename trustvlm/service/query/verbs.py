@@ -99,7 +99,7 @@ class QueryVerbs(OpenHome):
         if review is not None:
             flags(review=review)
         home = self._writable() if review else self._ready()
-        given = given_queries(queries, stream=True)
+        given = queries if type(queries) is Queries else given_queries(queries, stream=True)
         return score(
             home, space, given, rule, top_k, labels, params, revision, review, on_error,
             back_off=back_off, logged=True,

@@ -191,14 +191,18 @@ def answers(tree: SpaceTree, columns: Columns, threshold: float) -> dict[str, np
     }
 
 
-def no_answers(count: int) -> dict[str, Objects | Float64s]:
-    """The same columns where the call does not back off."""
-    path = np.empty(count, dtype=object)
-    path.fill(())
+def no_answers(count: int) -> dict[str, Callable[[], Objects | Float64s]]:
+    """The same columns where the call does not back off, made when they are read."""
+
+    def no_path() -> Objects:
+        path = np.empty(count, dtype=object)
+        path.fill(())
+        return path
+
     return {
-        "node": np.full(count, None, dtype=object),
-        "node_probability": np.full(count, np.nan),
-        "path": path,
+        "node": lambda: np.full(count, None, dtype=object),
+        "node_probability": lambda: np.full(count, np.nan),
+        "path": no_path,
     }
 
 

@@ -14,12 +14,13 @@ class Ranking:
     """Chooses the best of m labels of each of n queries; of equal ones that with the smallest name.
 
     Attributes:
+        first: (n,) places of the first label of each query, where (n, m) values are one row.
         unsure: (n,) where a choice was between values that rounding may have made unequal.
     """
 
     def __init__(self, names: NameTable, slots: Int64s, rounding: float) -> None:
         self._names, self._slots, self._rounding = names, slots, rounding
-        self._at = np.arange(len(slots))
+        self.first = np.arange(len(slots)) * slots.shape[1]
         self.unsure = np.zeros(len(slots), np.bool_)
 
     def best(self, values: Float64s, scale: float, *, relative: bool = False) -> Int64s:
@@ -29,16 +30,14 @@ class Ranking:
             scale: by how much values grow with a similarity; `relative`: to the value.
         """
         best: Int64s = values.argmax(axis=1)
-        largest = values[self._at, best]
-        values[self._at, best] = -np.inf
-        second = values.max(axis=1)
-        values[self._at, best] = largest
+        largest = values.take(self.first + best)
         margin: Float64s | float = self._rounding * scale
         if relative and self._rounding:
             margin = margin * np.abs(largest)
-        several = (second > -np.inf) & (second >= largest - margin)
-        if not several.any():
+        near = values >= (largest - margin)[:, np.newaxis]
+        if np.count_nonzero(near) == len(best):  # each only the best itself
             return best
+        several = (largest > -np.inf) & (np.count_nonzero(near & (values > -np.inf), axis=1) > 1)
         if self._rounding:  # what is exactly 0 is no matter of rounding
             nonzero = largest != 0
             self.unsure |= several & nonzero
@@ -53,7 +52,7 @@ class Ranking:
         as an engine has found them."""
         if order is None:
             order = np.argsort(-values, axis=1, kind="stable")
-        ordered = values[self._at[:, np.newaxis], order[:, : k + 1]]
+        ordered = values.take(self.first[:, np.newaxis] + order[:, : k + 1])
         later = ordered[:, 1:]
         tied = (later > -np.inf) & (later >= ordered[:, :-1] - self._rounding * scale)
         several = tied.any(axis=1)
