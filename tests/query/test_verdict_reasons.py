@@ -11,6 +11,7 @@ from worlds import IMAGE_DIM, TEXT_DIM, World, make_space
 import trustvlm
 from trustvlm import LabelInput, Queries
 from trustvlm.scoring.rules import RULES
+from trustvlm.service.memory import support_prints
 
 CODES = {
     "accepted": "accept",
@@ -163,6 +164,38 @@ def test_a_copy_is_found_in_an_index_that_rounds(
     near = other + 1e-2 * np.random.default_rng(0).normal(size=other.shape)
     codes = service.score("s", Queries(world.text[[1, 1]], np.vstack([other, near]))).reason_code
     assert list(codes) == ["copy_of_other", "not_calibrated"]
+
+
+@pytest.mark.parametrize("most_pairs", [2**20, 8])
+@pytest.mark.parametrize("kind", ["dense", "one value of many"])
+def test_each_of_many_copies_is_found_and_nothing_else(
+    service: trustvlm.TrustService, monkeypatch: pytest.MonkeyPatch, most_pairs: int, kind: str
+) -> None:
+    monkeypatch.setattr(support_prints, "_MOST_PAIRS", most_pairs)
+    rng, labels, dim = np.random.default_rng(0), 12, 300
+    images = rng.normal(size=(labels, 5, dim))
+    if kind != "dense":
+        images *= np.eye(dim)[rng.permutation(dim)[: 5 * labels]].reshape(images.shape)
+    texts = np.eye(labels)
+    service.create_space("s", classifier=f"precomputed:{labels}", verifier=f"precomputed:{dim}")
+    service.register(
+        "s", [LabelInput(f"label {i}", texts[i], image_vectors=images[i]) for i in range(labels)]
+    )
+    copies = images.reshape(-1, dim) * rng.uniform(0.1, 9, size=(5 * labels, 1))
+    owner = np.repeat(np.arange(labels), 5)
+    near = copies + 0.02 * rng.normal(size=copies.shape)
+    for vectors, named, code in [
+        (copies.astype(np.float32), (owner + 1) % labels, "copy_of_other"),
+        (copies, (owner + 1) % labels, "copy_of_other"),
+        (copies, owner, "not_calibrated"),
+        (near, (owner + 1) % labels, "not_calibrated"),
+    ]:
+        verdicts = service.score("s", Queries(texts[named], vectors), rule="msp")
+        assert set(verdicts.reason_code) == {code}
+        if code == "copy_of_other":
+            assert all(
+                f"'label {i}'" in reason for i, reason in zip(owner, verdicts.reason, strict=True)
+            )
 
 
 def test_a_stale_calibration_promises_nothing(service: trustvlm.TrustService, world: World) -> None:
