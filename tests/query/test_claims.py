@@ -164,6 +164,26 @@ def test_both_engines_say_the_same_of_claims(seed: int, labels: int, part: bool)
                 np.testing.assert_array_equal(getattr(one, column), getattr(other, column), column)
 
 
+def test_a_claim_that_is_no_candidate_of_many_labels(service: trustvlm.TrustService) -> None:
+    rng, labels, count = np.random.default_rng(4), 300, 20
+    text, images = (unit(rng.normal(size=(labels, dim))) for dim in (TEXT_DIM, IMAGE_DIM))
+    make_space(service, logit_scale=SCALE)
+    service.register(
+        "s",
+        [LabelInput(f"label {i}", text[i], image_vectors=images[i][None]) for i in range(labels)],
+    )
+    x, z = (unit(rng.normal(size=(count, dim))) for dim in (TEXT_DIM, IMAGE_DIM))
+    last = np.argsort(-x @ text.T, axis=1)[:, -1]
+    power = np.exp(SCALE * x @ text.T)
+    p = power / power.sum(axis=1, keepdims=True)
+    at = np.arange(count)
+    queries = Queries(x, z, claimed=[f"label {i}" for i in last])
+    for rule, expected in (("msp", p), ("trustvlm", p + z @ images.T)):
+        verdicts = service.score("s", queries, rule=rule)
+        np.testing.assert_allclose(verdicts.claimed_trust, expected[at, last], atol=1e-4)
+        np.testing.assert_allclose(verdicts.text_confidence, p.max(axis=1), atol=1e-4)
+
+
 @pytest.fixture
 def space(service: trustvlm.TrustService) -> World:
     """The service with a space "s" of twelve labels, one of them with a further name."""

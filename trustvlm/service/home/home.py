@@ -142,8 +142,8 @@ class Home:
         kept = self.caches.kept(space)
         if kept is not None and revision in (None, kept.view.revision):
             with suppress(Changed), ExitStack() as stack:
-                transaction = self.catalog.read_at(kept.version)
-                return call(Reading(kept, lambda: stack.enter_context(transaction)))
+                catalog, version = self.catalog, kept.version
+                return call(Reading(kept, lambda: stack.enter_context(catalog.read_at(version))))
         with self.snapshot(space, revision) as reading:
             return call(reading)
 

@@ -65,6 +65,7 @@ def with_claimed(
             rest=np.maximum(candidates.rest - p, 0.0),
             neighbours=None,
             discriminant=None,
+            known_p=None,
         ),
     )
 
