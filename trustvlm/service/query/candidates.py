@@ -200,13 +200,9 @@ class DenseEngine:
     ) -> CandidateSet:
         """The candidates in these (n, m) slots, with their similarities."""
         none, context = np.zeros(len(slots)), self._context
-        if taken is None:
-            similarity = np.full(slots.shape, np.nan)
-        else:
-            similarity = taken.astype(np.float64)
-            present = (slots >= 0) & (taken > -np.inf)
-            if not present.all():
-                similarity[~present] = np.nan
+        similarity = np.full(slots.shape, np.nan) if taken is None else taken.astype(np.float64)
+        if taken is not None and not (present := (slots >= 0) & (taken > -np.inf)).all():
+            similarity[~present] = np.nan
         candidates = Candidates(
             logit=softmax.logit,
             moments=softmax.moments(entropy=request.moments),
