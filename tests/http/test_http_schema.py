@@ -61,10 +61,22 @@ def tried(folder: Path, *options: str, seconds: int) -> str:
                 for name in ("third", "fourth")
             ]
             service.register(space, [first, second, *others])
+            truth = ["first", "second/half"] * 20
+            rng = np.random.default_rng(0)
+            seen = trustvlm.Queries(
+                np.eye(2)[[0, 1] * 20] + 0.1 * rng.normal(size=(40, 2)),
+                np.eye(3)[[0, 1] * 20] + 0.1 * rng.normal(size=(40, 3)),
+            )
+            service.feedback(space, seen, truth)
+            service.calibrate(space, seen, truth, rule="msp", max_risk=0.5)
     with server(home) as (_, address):
         ready(address)
         document = folder / "openapi.json"
         document.write_bytes(httpx.get(f"{address}/openapi.json", timeout=60).content)
+        unsure = {"classifier": [[1, 1]], "verifier": [[1, 1, 1]], "review": True}
+        for space in "stuv":  # an item in the review queue
+            answer = httpx.post(f"{address}/v1/spaces/{space}/score", json=unsure, timeout=60)
+            assert answer.status_code == 200, answer.text
         config = ["--config-file", str(TESTS / "schemathesis.toml")]
         command = [
             sys.executable,
