@@ -77,6 +77,7 @@ def test_a_unit_over_which_all_workers_end_is_named(home: Path, tmp_path: Path) 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("on", ["here", "processes:2"])
 def test_a_driver_that_is_killed_leaves_no_worker(home: Path, tmp_path: Path, on: str) -> None:
     given, out = folder_of_vectors(tmp_path / "in", UNITS, 3_000), tmp_path / "out"

@@ -110,8 +110,10 @@ def test_the_pipeline_of_the_page(home: Path, tmp_path: Path) -> None:
     code = code.replace('"/data/home"', repr(str(home))).replace('"birds"', '"space"')
     script = tmp_path / "pipeline.py"
     script.write_text(code, encoding="utf-8")
+    # "local": not a cluster that an earlier test, ended by its time limit, has left behind
+    environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ADDRESS": "local"}
     done = subprocess.run(
-        [sys.executable, script], cwd=tmp_path, env=os.environ | {"RAY_USAGE_STATS_ENABLED": "0"},
+        [sys.executable, script], cwd=tmp_path, env=environment,
         capture_output=True, text=True, check=False, timeout=800,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]
