@@ -19,7 +19,7 @@ demo: $(READY)
 	$(BIN)/trustvlm --home $(HOME_DIR) demo
 
 test: $(READY)
-	$(PYTEST) --dist loadfile --no-loadscope-reorder
+	$(PYTEST) --dist loadfile --no-loadscope-reorder --durations 10 --durations-min 3
 
 test-slow: $(READY)
 	$(PYTEST) -m slow

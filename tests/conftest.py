@@ -50,7 +50,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         # A client sends what the library would do: over PostgreSQL that is shown once, without it.
         values = getattr(item, "callspec", _NO_PARAMETERS).params.values()
-        if {"postgresql", "client"} <= {value for value in values if isinstance(value, str)}:
+        words = {value for value in values if isinstance(value, str)}
+        if "postgresql" in words and words & {"client", "http"}:
             item.add_marker(pytest.mark.slow)
 
 

@@ -52,10 +52,10 @@ FILTERS = st.recursive(
 )
 
 
-def brute(found: Any, attributes: dict[str, Any]) -> bool:
+def brute(content: Any, attributes: dict[str, Any]) -> bool:
     """What a filter in JSON says of one object, word by word."""
     answers = []
-    for key, value in found.items():
+    for key, value in content.items():
         if key == "and":
             answers.append(all(brute(one, attributes) for one in value))
         elif key == "or":
@@ -114,13 +114,13 @@ def kept(chosen: Filter, objects: list[dict[str, Any]], split: int) -> list[bool
 @settings(max_examples=200)
 @given(FILTERS, st.lists(OBJECTS, max_size=8), st.integers(0, 8))
 def test_columns_keep_what_the_words_say(
-    found: dict[str, Any], objects: list[dict[str, Any]], split: int
+    content: dict[str, Any], objects: list[dict[str, Any]], split: int
 ) -> None:
-    chosen = Filter(found)
-    assert SCHEMA.is_valid(found)
+    chosen = Filter(content)
+    assert SCHEMA.is_valid(content)
     assert SCHEMA.is_valid(chosen.to_dict())
-    assert kept(chosen, objects, min(split, len(objects))) == [brute(found, o) for o in objects]
-    assert holds_of_nothing(chosen.root) == brute(found, {})
+    assert kept(chosen, objects, min(split, len(objects))) == [brute(content, o) for o in objects]
+    assert holds_of_nothing(chosen.root) == brute(content, {})
     again = Filter(json.loads(json.dumps(chosen.to_dict())))
     assert again == chosen
     assert hash(again) == hash(chosen)

@@ -69,9 +69,9 @@ def test_shards_share_the_work(home: Path, given: Path, tmp_path: Path) -> None:
     state = trustvlm.bulk.status(out)
     assert (state.units, state.done) == (first.units + 4, first.done_now)
     trustvlm.bulk.score(home, "space", given, out, shard="2/2", rows=16)
-    whole = tmp_path / "whole"
-    trustvlm.bulk.score(home, "space", given, whole, rows=16)
-    assert sources(out) == sources(whole)
+    at_once = tmp_path / "at once"
+    trustvlm.bulk.score(home, "space", given, at_once, rows=16)
+    assert sources(out) == sources(at_once)
     assert len(sources(out)) == FILES * ROWS
     for shard in ("0/2", "3/2", "1", "a/b", "1/0"):
         with pytest.raises(InvalidInput, match="shard: expected I/N"):

@@ -8,6 +8,7 @@ ARGUMENTS`).
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -28,7 +29,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from children import run, tell_json
+from children import run, start, tell_json
 from numbered import AT_ONCE, CATALOG, VERIFIER, create, label, queries, require_equal, vectors
 from raw_sql import run_sql
 from sqlalchemy import Engine, create_engine, event
@@ -47,7 +48,7 @@ def change(home: Path, *statements: str) -> None:
         run_sql(home, statement)
 
 
-def told_by(
+def printed_by(
     verb: Callable[..., None], *arguments: object, wrapper: tuple[str, ...] = ()
 ) -> list[Any]:
     return [json.loads(line) for line in run(verb, *arguments, wrapper=wrapper)]
@@ -355,7 +356,9 @@ def purge_with_a_short_log(home: str, limit: str) -> None:
         service.register("space", [label(30)])
 
 
-@pytest.mark.parametrize("limit", [0, pytest.param(3, marks=pytest.mark.slow), 1000])
+@pytest.mark.parametrize(
+    "limit", [0, *(pytest.param(limit, marks=pytest.mark.slow) for limit in (3, 1000))]
+)
 def test_a_cache_older_than_the_log_rebuilds(home: Path, limit: int) -> None:
     """Caches that were warm before a purge drop what was purged: by the log, or anew where the log
     begins too late."""
@@ -364,7 +367,7 @@ def test_a_cache_older_than_the_log_rebuilds(home: Path, limit: int) -> None:
             service.score("space", queries())
             service.search("space", queries(), kind="support")
             service.search("space", queries(), kind="prototype")
-        told_by(purge_with_a_short_log, home, limit)
+        printed_by(purge_with_a_short_log, home, limit)
         ((kept,),) = run_sql(home, "SELECT count(*) FROM changes")
         ((start,),) = run_sql(home, "SELECT log_start FROM spaces")
         assert kept <= limit
@@ -511,19 +514,20 @@ def mounted_read_only(home: Path) -> tuple[str, ...]:
 
 def as_nobody(folder: Path) -> tuple[str, ...]:
     """The words before a command that run it as a user who may read `folder`, and not write it."""
-    wrapper = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
-    check = [
-        *wrapper,
-        sys.executable,
-        "-c",
-        f"import os, trustvlm.settings; os.listdir({str(folder)!r})",
-    ]
-    if (
-        shutil.which("setpriv") is None
-        or subprocess.run(check, check=False, capture_output=True).returncode
-    ):
+    if not _nobody_runs() or subprocess.run([*NOBODY, "ls", folder], check=False).returncode:
         pytest.skip("running as another user is not possible here")
-    return wrapper
+    return NOBODY
+
+
+NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+
+
+@functools.cache
+def _nobody_runs() -> bool:
+    """Whether another user may run this Python with the package."""
+    check = [*NOBODY, sys.executable, "-c", "import trustvlm.settings"]
+    has_program = shutil.which("setpriv") is not None
+    return has_program and not subprocess.run(check, check=False, capture_output=True).returncode
 
 
 @pytest.fixture
@@ -554,7 +558,7 @@ def test_a_home_on_a_file_system_mounted_read_only(home: Path) -> None:
     works, all that changes is refused in one sentence, and no file appears."""
     wrapper = mounted_read_only(home)
     before = sorted(path.name for path in home.rglob("*"))
-    told = told_by(use_read_only, home, wrapper=wrapper)
+    told = printed_by(use_read_only, home, wrapper=wrapper)
     assert sorted(path.name for path in home.rglob("*")) == before
     require_readable(home, told)
 
@@ -568,9 +572,9 @@ def die_after_registering(home: str) -> None:
 
 
 def leave_a_log(home: Path) -> None:
-    command = [sys.executable, __file__, die_after_registering.__name__, str(home)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, timeout=60)
-    assert (done.returncode, done.stdout) == (-signal.SIGKILL, '"registered"\n')
+    child = start(die_after_registering, home)
+    assert child.communicate(timeout=60)[0] == '"registered"\n'
+    assert child.returncode == -signal.SIGKILL
     assert (home / (CATALOG + "-wal")).stat().st_size > 0
 
 
@@ -579,14 +583,14 @@ def test_a_read_only_home_with_a_log_left_by_a_kill(home: Path) -> None:
     cannot be folded in."""
     leave_a_log(home)
     wrapper = mounted_read_only(home)
-    told = told_by(use_read_only, home, wrapper=wrapper)
+    told = printed_by(use_read_only, home, wrapper=wrapper)
     assert "label 0077" in told[2]
     require_readable(home, told)
 
 
 def test_a_home_of_another_user(public: Path) -> None:
     """A user who may read the files but not write them: the same as on a read-only file system."""
-    require_readable(public, told_by(use_read_only, public, wrapper=as_nobody(public)))
+    require_readable(public, printed_by(use_read_only, public, wrapper=as_nobody(public)))
 
 
 def watch(home: str) -> None:

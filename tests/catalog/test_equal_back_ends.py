@@ -53,7 +53,7 @@ def images(count: int, seed: int = 9) -> tuple[Queries, list[str]]:
     return given, [NAMES[number] for number in numbers]
 
 
-def told(verdicts: trustvlm.Verdicts) -> dict[str, Any]:
+def columns_of(verdicts: trustvlm.Verdicts) -> dict[str, Any]:
     """Every value of verdicts, and their evidence."""
     said = {name: np.asarray(getattr(verdicts, name)).tolist() for name in (
         "label", "label_id", "rival", "trust", "text_confidence", "image_similarity",
@@ -78,7 +78,7 @@ def answers(service: TrustService) -> Iterator[tuple[str, Any]]:
                   {"unverified": True}):  # fmt: skip
         yield f"page {asked}", server.label_page("s", thumbnails=3, **asked)
     yield "page by images", server.label_page_by_images("s", after=None, limit=50)
-    yield "score", told(service.score("s", queries(30)))
+    yield "score", columns_of(service.score("s", queries(30)))
     for kind in ("support", "prototype", "text"):
         found = service.search("s", queries(20), kind=kind, k=7)
         yield f"search {kind}", (found.ids.tolist(), found.labels.tolist())
@@ -89,7 +89,7 @@ def answers(service: TrustService) -> Iterator[tuple[str, Any]]:
     yield "removed label", service.remove_label("s", "b")
     ids = [row.id for row in service.list_supports("s", label(101).name)]
     yield "removed support image", service.remove_support("s", ids[:1])
-    yield "score again", told(service.score("s", queries(30)))
+    yield "score again", columns_of(service.score("s", queries(30)))
     yield "trash", [(row.kind, row.id, row.label) for row in server.removed_rows("s").removed]
     yield "restored", (service.restore_label("s", "b"), service.restore_support("s", ids[:1]))
     calibration = service.calibrate("s", *images(400), max_risk=0.3)
@@ -101,7 +101,7 @@ def answers(service: TrustService) -> Iterator[tuple[str, Any]]:
     yield "monitor", monitor
     yield "recalibration", service.recalibrate("s").threshold
     yield "calibrations", [one.threshold for one in service.list_calibrations("s")]
-    yield "score at last", told(service.score("s", queries(30)))
+    yield "score at last", columns_of(service.score("s", queries(30)))
     yield "removed again", service.remove_label("s", label(102).name, purge=True)
     yield "purged", service.purge(older_than=timedelta(0))
     yield "ids go on", service.register("s", [label(500)])

@@ -25,13 +25,15 @@ class Noisy:
         rng = np.random.default_rng(seed)
         self.names = [f"label {i}" for i in range(LABELS)]
         self.text = rng.normal(size=(LABELS, DIM))
-        own = np.repeat(np.arange(LABELS), shots)
-        self.verifier = rng.normal(size=(LABELS, DIM))[own] + 0.8 * rng.normal(size=(len(own), DIM))
-        self.classifier = self.text[own] + 1.5 * rng.normal(size=(len(own), DIM))
-        self.wrong = np.zeros(len(own), np.bool_)
-        self.wrong[rng.permutation(len(own))[: len(own) // 10]] = True
-        other = (own + rng.integers(1, LABELS, len(own))) % LABELS
-        self.truth, self.label = own, np.where(self.wrong, other, own)
+        labels = np.repeat(np.arange(LABELS), shots)
+        self.verifier = rng.normal(size=(LABELS, DIM))[labels] + 0.8 * rng.normal(
+            size=(len(labels), DIM)
+        )
+        self.classifier = self.text[labels] + 1.5 * rng.normal(size=(len(labels), DIM))
+        self.wrong = np.zeros(len(labels), np.bool_)
+        self.wrong[rng.permutation(len(labels))[: len(labels) // 10]] = True
+        other = (labels + rng.integers(1, LABELS, len(labels))) % LABELS
+        self.truth, self.label = labels, np.where(self.wrong, other, labels)
 
     def inputs(self, *, text: bool = True) -> list[trustvlm.LabelInput]:
         return [

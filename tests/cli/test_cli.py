@@ -213,12 +213,8 @@ def test_home_that_cannot_be_made_is_unavailable():
 
 def test_unexpected_errors_are_one_line_and_a_traceback_only_when_asked(space):
     with Path("/dev/full").open("w") as full:
-        short = space.process(
-            "label", "list", "s", stdout=full, stderr=subprocess.PIPE, capture_output=False
-        )
-        long = space.process(
-            "-v", "label", "list", "s", stdout=full, stderr=subprocess.PIPE, capture_output=False
-        )
+        short = space.process("label", "list", "s", stdout=full.fileno())
+        long = space.process("-v", "label", "list", "s", stdout=full.fileno())
     assert short.returncode == long.returncode == 1
     assert short.stderr.startswith("Error: unexpected OSError: [Errno 28]")
     assert "Traceback" not in short.stderr

@@ -10,13 +10,13 @@ import math
 import os
 import pty
 import re
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 from checkpoints import make_clip
 from cli_runner import COMMAND, Cli, save_labels, save_queries
+from forked import Child
 from PIL import Image
 
 import trustvlm
@@ -278,13 +278,9 @@ def test_vectors_that_cannot_be_right(space: Cli, tmp_path: Path) -> None:
 def test_a_terminal_gets_colours_and_literal_names(space: Cli, queries: Path) -> None:
     def on_terminal(**environment: str) -> str:
         leader, follower = pty.openpty()
-        command = [*COMMAND, "--home", str(space.home), "score", "s", "--vectors", str(queries)]
-        with subprocess.Popen(
-            command,
-            stdout=follower,
-            stderr=follower,
-            env=os.environ | {"COLUMNS": "150", "TERM": "xterm-256color"} | environment,
-        ):
+        command = [*COMMAND[1:], "--home", str(space.home), "score", "s", "--vectors", str(queries)]
+        terminal = os.environ | {"COLUMNS": "150", "TERM": "xterm-256color"} | environment
+        with Child(command, terminal, stderr=follower, stdout=follower):
             os.close(follower)
             said = b""
             while True:
@@ -354,10 +350,8 @@ def test_file_names_that_are_not_utf8(encoded: tuple[Cli, Path], tmp_path: Path)
 )
 def test_output_fits_every_encoding(space: Cli, tmp_path: Path, form: str, encoding: str) -> None:
     odd = save_queries(tmp_path / "odd.npz", sources=np.array(["\udcff", "ü", "漢字"]))
-    environment = os.environ | {"PYTHONIOENCODING": encoding}
-    done = space.process(
-        "score", "s", "--vectors", odd, "--format", form, env=environment, encoding=encoding
-    )
+    written = ("score", "s", "--vectors", odd, "--format", form)
+    done = space.process(*written, PYTHONIOENCODING=encoding)
     assert done.returncode == 0, done.stderr
     assert r"\udcff" in done.stdout
     assert "漢字" in done.stdout or encoding != "utf-8"

@@ -19,7 +19,7 @@ from fastapi import FastAPI
 from numbered import create, label, queries
 from served_client import application, client_of
 from server_process import ready, server
-from test_client_retries import GOOD, SPACE, told
+from test_client_retries import GOOD, SPACE, scripted
 
 import trustvlm
 from trustvlm import Queries
@@ -169,19 +169,19 @@ def app(tmp_path: Path) -> Iterator[FastAPI]:
 @pytest.mark.parametrize("name", ["x-request-id", "x-call-id"])
 def test_an_answer_to_another_request_is_not_used(name: str) -> None:
     other = (200, SPACE | {"name": "another"}, {name: "of-another"})
-    with told(other, GOOD) as (client, there):
+    with scripted(other, GOOD) as (client, there):
         assert client.get_space("s").name == "s"
         assert len(there.came) == 2
         assert there.came[0][1][name] != there.came[1][1][name]  # each try has its own
     with (
-        told(other, retries=0) as (client, _),
+        scripted(other, retries=0) as (client, _),
         pytest.raises(trustvlm.Unavailable, match="belongs to another request"),
     ):
         client.get_space("s")
 
 
 def test_a_write_whose_answer_went_elsewhere_is_repeated_as_the_same_write() -> None:
-    with told(
+    with scripted(
         (200, {"revision": 9}, {"x-request-id": "of-another"}), (200, {"revision": 3}, {})
     ) as (client, there):
         assert client.remove_support("s", [1]) == 3

@@ -18,7 +18,7 @@ import pytest
 import trustme
 from proxies import Proxy, recording
 from served_client import application, listening
-from test_client_retries import told
+from test_client_retries import scripted
 
 import trustvlm
 from trustvlm.client import Client
@@ -231,7 +231,7 @@ def test_a_proxy_that_is_down_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("url", [ELSEWHERE, "https://service.example"])
 def test_a_proxy_that_refuses_is_named(url: str) -> None:
-    with told((407, b"", {}), retries=0) as (_, there):
+    with scripted((407, b"", {}), retries=0) as (_, there):
         address = f"http://127.0.0.1:{there.server_port}"
         with pytest.raises(
             trustvlm.Unavailable, match=rf"through the proxy {address}\): .*(user and password|407)"

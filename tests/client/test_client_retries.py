@@ -77,7 +77,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def told(*steps: Step, **options: Any) -> Iterator[tuple[Client, Told]]:
+def scripted(*steps: Step, **options: Any) -> Iterator[tuple[Client, Told]]:
     server = Told(list(steps))
     thread = threading.Thread(
         target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
@@ -110,7 +110,7 @@ def test_what_passes_is_tried_again() -> None:
         [error("Overloaded"), BREAK, proxy, GOOD],
         [error("TooMany"), error("Busy"), error("Unavailable"), GOOD],
     ):
-        with told(*steps) as (client, server):
+        with scripted(*steps) as (client, server):
             assert client.get_space("s").name == "s"
             assert len(server.came) == 4
             pauses = np.diff(server.times)
@@ -119,13 +119,13 @@ def test_what_passes_is_tried_again() -> None:
 
 
 def test_the_service_says_when() -> None:
-    with told(error("TooMany", retry_after="1"), GOOD) as (client, server):
+    with scripted(error("TooMany", retry_after="1"), GOOD) as (client, server):
         client.get_space("s")
         assert np.diff(server.times)[0] >= 1
 
 
 def test_a_write_is_the_same_write_each_time() -> None:
-    with told(BREAK, error("Overloaded"), WRITTEN, BREAK, WRITTEN, WRITTEN) as (client, server):
+    with scripted(BREAK, error("Overloaded"), WRITTEN, BREAK, WRITTEN, WRITTEN) as (client, server):
         assert client.update_label("s", "a", text_vector=[1.0, 0.5]) == 3
         assert client.remove_support("s", [1, 2]) == 3
         assert client.remove_label("s", "a") == 3
@@ -134,7 +134,7 @@ def test_a_write_is_the_same_write_each_time() -> None:
         assert len(set(keys)) == 3
         assert len({body for _, _, body in server.came[:3]}) == 1
         assert json.loads(server.came[0][2]) == {"text_vector": [1.0, 0.5]}
-    with told(BREAK, GOOD) as (client, server):
+    with scripted(BREAK, GOOD) as (client, server):
         client.get_space("s")
         assert all("idempotency-key" not in headers for _, headers, _ in server.came)
 
@@ -143,7 +143,7 @@ def test_a_write_is_the_same_write_each_time() -> None:
     "kind", ["NotFound", "Conflict", "InvalidInput", "Unauthorized", "Forbidden", "TooLarge"]
 )
 def test_what_does_not_pass_is_told_at_once(kind: str) -> None:
-    with told(error(kind)) as (client, server):
+    with scripted(error(kind)) as (client, server):
         with pytest.raises(getattr(errors, kind), match=f"^a {kind}") as caught:
             client.get_space("s")
         assert type(caught.value).__name__ == kind
@@ -153,20 +153,20 @@ def test_what_does_not_pass_is_told_at_once(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["ReadOnly", "SchemaMismatch", "WeightsMissing", "Damaged"])
 def test_a_503_that_no_waiting_mends(kind: str) -> None:
-    with told(error(kind)) as (client, server):
+    with scripted(error(kind)) as (client, server):
         with pytest.raises(getattr(errors, kind)):
             client.get_space("s")
         assert len(server.came) == 1
 
 
 def test_it_gives_up_after_so_many_tries() -> None:
-    with told(error("Overloaded", retry_after="0"), retries=2) as (client, server):
+    with scripted(error("Overloaded", retry_after="0"), retries=2) as (client, server):
         with pytest.raises(errors.Overloaded) as caught:
             client.get_space("s")
         assert len(server.came) == 3
         assert caught.value.retry_after == 0
         assert "(tried 3 times)" in caught.value.__notes__
-    with told(BREAK, retries=0) as (client, server):
+    with scripted(BREAK, retries=0) as (client, server):
         with pytest.raises(
             trustvlm.Unavailable,
             match=r"http://127.0.0.1:\d+: no answer \(.+\); is 'trustvlm serve' running",
@@ -180,19 +180,19 @@ def test_it_gives_up_in_time() -> None:
     begun."""
     begin = time.monotonic()
     with (
-        told(error("TooMany", retry_after="30"), timeout=5) as (client, server),
+        scripted(error("TooMany", retry_after="30"), timeout=5) as (client, server),
         pytest.raises(errors.TooMany),
     ):
         client.get_space("s")
     assert len(server.came) == 1
     with (
-        told(error("Overloaded"), timeout=0.5, retries=100) as (client, server),
+        scripted(error("Overloaded"), timeout=0.5, retries=100) as (client, server),
         pytest.raises(errors.Overloaded),
     ):
         client.get_space("s")
     assert 2 <= len(server.came) <= 8
     with (
-        told(STALL, timeout=0.3) as (client, server),
+        scripted(STALL, timeout=0.3) as (client, server),
         pytest.raises(trustvlm.Unavailable, match="no answer"),
     ):
         client.get_space("s")
@@ -212,11 +212,11 @@ def test_nobody_is_there() -> None:
 
 def test_something_else_answers() -> None:
     with (
-        told((200, b"<html>", {})) as (client, _),
+        scripted((200, b"<html>", {})) as (client, _),
         pytest.raises(trustvlm.Unavailable, match="answers in JSON"),
     ):
         client.get_space("s")
-    with told((404, b"<html>  no </html>", {})) as (client, _):
+    with scripted((404, b"<html>  no </html>", {})) as (client, _):
         with pytest.raises(
             trustvlm.NotFound, match=r"/v1/spaces/s answered 404: <html> no </html>"
         ) as caught:
@@ -224,17 +224,17 @@ def test_something_else_answers() -> None:
         assert caught.value.request_id is None
     moved = (301, b"", {"location": "http://elsewhere"})
     with (
-        told(moved) as (client, _),
+        scripted(moved) as (client, _),
         pytest.raises(trustvlm.TrustVLMError, match="answered 301: use 'http://elsewhere' as url"),
     ):
         client.get_space("s")
     with (
-        told(error("NoKindOfOurs", 409)) as (client, _),
+        scripted(error("NoKindOfOurs", 409)) as (client, _),
         pytest.raises(trustvlm.Conflict, match="a NoKindOfOurs"),
     ):
         client.get_space("s")
     with (
-        told(error("EXIT_CODES", 500)) as (client, _),
+        scripted(error("EXIT_CODES", 500)) as (client, _),
         pytest.raises(trustvlm.TrustVLMError, match="a EXIT_CODES"),
     ):
         client.get_space("s")

@@ -147,7 +147,7 @@ class Replay:
         ] = {}  # descriptor → what is open, position
         self._unfinished: dict[str, tuple[str, int]] = {}
 
-    def told(self, line: str) -> str | None:
+    def applied(self, line: str) -> str | None:
         """Apply one line; what the process wrote to its standard output with it, if it did."""
         process, _, call = line.strip().partition(" ")
         call = call.strip()

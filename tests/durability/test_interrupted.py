@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_runner import COMMAND, minding_ctrl_c
+from cli_runner import COMMAND
 from crash_state import (
     CATALOG,
     IMAGES,
@@ -29,6 +29,7 @@ from crash_state import (
     require_sound,
     require_whole,
 )
+from forked import Child
 from sqlalchemy import event
 from thresholds import set_thresholds
 
@@ -58,13 +59,10 @@ def vectors(tmp_path: Path) -> Path:
     return tmp_path / "labels.npz"
 
 
-def register(home: Path, vectors: Path, fault: str = "") -> subprocess.Popen[str]:
-    command = [*COMMAND, "--home", str(home), "register", "main", "--vectors", str(vectors)]
+def register(home: Path, vectors: Path, fault: str = "") -> Child:
+    command = [*COMMAND[1:], "--home", str(home), "register", "main", "--vectors", str(vectors)]
     environment = os.environ | {"TRUSTVLM_FAULT": fault, "OMP_NUM_THREADS": "1"}
-    with minding_ctrl_c():
-        return subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-        )
+    return Child(command, environment, stderr=None)
 
 
 # Asked to end

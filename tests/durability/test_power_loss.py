@@ -89,7 +89,7 @@ def test_what_was_acknowledged_survives_a_power_cut(
     )
     seen = -1
     for number, line in enumerate(lines):
-        if (said := replay.told(line)) is not None:
+        if (said := replay.applied(line)) is not None:
             told.hear(said)
         changed = sum(
             map(
@@ -154,7 +154,7 @@ def test_a_new_home_survives_a_power_cut_once_it_is_there(tmp_path: Path) -> Non
     begun = done = cuts = 0
     for line in lines:
         before = [len(node.pending) for node in _nodes(replay.folder)]
-        said = replay.told(line)
+        said = replay.applied(line)
         begun += said is not None and said.startswith("B")
         done += said is not None and said.startswith("D")
         if not begun or (
@@ -262,7 +262,9 @@ def small_child(place: Path, code: str) -> tuple[Folder, list[str]]:
         capture_output=True,
     )
     told = [
-        said for line in trace.read_text().splitlines() if (said := replay.told(line)) is not None
+        said
+        for line in trace.read_text().splitlines()
+        if (said := replay.applied(line)) is not None
     ]
     assert contents(replay.folder) == {
         str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()

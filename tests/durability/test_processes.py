@@ -182,7 +182,9 @@ space_state: dict[str, list[int]] = {}
 
 
 @pytest.mark.parametrize(
-    "looks_between", [True, False], ids=["look after each step", "look at the end"]
+    "looks_between",
+    [True, pytest.param(False, marks=pytest.mark.slow)],
+    ids=["look after each step", "look at the end"],
 )
 def test_the_next_call_sees_what_another_process_changed(
     home: Path, other: Other, looks_between: bool

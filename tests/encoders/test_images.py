@@ -411,7 +411,7 @@ def test_workers_change_nothing(tmp_path: Path, clip: Any) -> None:
 
 
 def test_stopping_early_leaves_a_few_sandboxes_that_wait(tmp_path: Path, clip: Any) -> None:
-    for _ in range(3):
+    for _ in range(2):
         found = encode_images(mixed(tmp_path), [clip], batch_size=2, workers=6)
         next(found)
         found.close()  # type: ignore[attr-defined]

@@ -58,6 +58,7 @@ def test_a_timm_model_is_what_timm_makes_of_the_weights(tmp_path: Path) -> None:
     assert all(torch.equal(got[name], expected[name]) for name in got)
 
 
+@pytest.mark.slow
 def test_torchs_compiler_is_loaded_when_it_is_used(tmp_path: Path) -> None:
     specs = make_clip(tmp_path / "clip"), make_timm(tmp_path / "vit.safetensors")
     code = f"""

@@ -342,6 +342,7 @@ print(f"{time.perf_counter() - begun:.2f}", encoder.identity)
 """
 
 
+@pytest.mark.slow
 def test_the_hub_is_not_asked_for_what_is_here(clip: Any, tmp_path: Path) -> None:
     # Port 9 of this machine answers nothing; the cache holds one repository.
     cached = tmp_path / "hub" / "models--org--cached"
@@ -377,6 +378,7 @@ def test_without_the_package_the_way_to_it_is_told(
         open_encoder("openai/clip-vit-base-patch32")
 
 
+@pytest.mark.slow
 def test_open_clip_is_loaded_without_transformers_until_a_model_needs_it(tmp_path: Path) -> None:
     from transformers import BertConfig
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_runner import COMMAND, Cli
+from forked import Child
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from worlds import TEXT_DIM, make_space
@@ -278,24 +279,10 @@ def test_a_terminal_gets_no_escape_of_ours(full: Cli) -> None:
     never set."""
     main, other = pty.openpty()
     wide = os.environ | {"COLUMNS": "400"}  # nothing is folded
-    command = [
-        *COMMAND,
-        "--home",
-        str(full.home),
-        "score",
-        "s",
-        "--vectors",
-        str(full.home.parent / "queries.npz"),
-    ]
-    done = subprocess.run(
-        command,
-        stdout=other,
-        stderr=other,
-        stdin=subprocess.DEVNULL,
-        timeout=120,
-        check=True,
-        env=wide,
-    )
+    vectors = full.home.parent / "queries.npz"
+    command = [*COMMAND[1:], "--home", str(full.home), "score", "s", "--vectors", str(vectors)]
+    with Child(command, wide, stderr=other, stdout=other) as child:
+        assert child.wait(120) == 0
     os.close(other)
     seen = b""
     while True:
@@ -307,7 +294,6 @@ def test_a_terminal_gets_no_escape_of_ours(full: Cli) -> None:
             break
         seen += block
     os.close(main)
-    assert done.returncode == 0
     assert b"owned" in seen.replace(b"\r\n", b"")
     assert b"\x1b]" not in seen
     assert b"\x07" not in seen

@@ -179,7 +179,7 @@ def test_an_image_bomb_is_refused_from_its_header(
 
 
 def test_a_repeated_field_and_an_unknown_one_are_named(http: Http) -> None:
-    def told(data: Any, **options: Any) -> str:
+    def refusal_of(data: Any, **options: Any) -> str:
         return str(
             http(
                 "POST",
@@ -191,9 +191,9 @@ def test_a_repeated_field_and_an_unknown_one_are_named(http: Http) -> None:
             )["error"]
         )
 
-    assert "top_k: expected one value" in told({"top_k": ["1", "2"]})
-    assert "not a field of this request (did you mean 'top_k'?)" in told({"topk": "1"})
-    assert "not a field of this request" in told({"classifier": "[[1]]"})
-    assert "expected one value" in told({"top_k": "1"}, params={"top_k": "2"})
+    assert "top_k: expected one value" in refusal_of({"top_k": ["1", "2"]})
+    assert "not a field of this request (did you mean 'top_k'?)" in refusal_of({"topk": "1"})
+    assert "not a field of this request" in refusal_of({"classifier": "[[1]]"})
+    assert "expected one value" in refusal_of({"top_k": "1"}, params={"top_k": "2"})
     files = [("images", picture(number, 8)) for number in range(257)]
     check(http.ask("POST", "/v1/spaces/p/score", files=files, status=None), 422)

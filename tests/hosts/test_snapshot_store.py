@@ -62,8 +62,8 @@ def first(tmp_path: Path, store: Path) -> Machine:
 
 def copies(store: Path) -> list[tuple[int, Path]]:
     """(revision, file) of the shared copies of the labels' snapshot."""
-    found = [(COPY.fullmatch(path.name), path) for path in store.rglob("*")]
-    return sorted((int(match[1]), path) for match, path in found if match)
+    matches = [(COPY.fullmatch(path.name), path) for path in store.rglob("*")]
+    return sorted((int(match[1]), path) for match, path in matches if match)
 
 
 def another(first: Machine, name: str = "second") -> Machine:

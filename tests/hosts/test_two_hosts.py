@@ -201,9 +201,9 @@ def test_the_next_query_of_every_host_sees_a_new_label(hosts: Hosts) -> None:
         (a if number % 2 else b).service.register("space", [label(number)])
         for host in (a, b):
             body = {"classifier": [label(number).text_vector.tolist()], "rule": "msp"}  # type: ignore[union-attr]
-            found = host("POST", "/v1/spaces/space/score", json=body)
-            assert found["verdicts"][0]["label"] == label(number).name
-            assert found["revision"] == a.service.get_space("space").revision
+            answer = host("POST", "/v1/spaces/space/score", json=body)
+            assert answer["verdicts"][0]["label"] == label(number).name
+            assert answer["revision"] == a.service.get_space("space").revision
 
 
 def test_expired_rows_are_purged_by_one_host(
@@ -265,7 +265,7 @@ def test_while_the_database_is_away_nothing_is_answered_from_memory(
             a.service.register("space", [label(number) for number in range(5)])
             job = a.serving.jobs.record("evaluate", "space", "", "running")
             a.serving.home.create_job(job)
-            asked = [("GET", "/readyz", None), ("GET", "/v1/spaces/space", None),
+            requests = [("GET", "/readyz", None), ("GET", "/v1/spaces/space", None),
                      ("POST", "/v1/spaces/space/score", vector(1)),
                      ("POST", "/v1/spaces/space/labels", {"names": ["n"]})]  # fmt: skip
             for host in (a, b):
@@ -274,7 +274,7 @@ def test_while_the_database_is_away_nothing_is_answered_from_memory(
             own.kill()
             for host in (a, b):
                 begin = time.monotonic()
-                for method, path, body in asked:
+                for method, path, body in requests:
                     answer = host.ask(method, path, json=body, status=503)
                     assert answer.json()["error"]["kind"] == "Unavailable"
                 assert time.monotonic() - begin < 20

@@ -62,16 +62,13 @@ def metric(text: str, name: str) -> float:
 def test_a_log_that_nobody_reads(tmp_path: Path) -> None:
     """A pipe that is full: the service answers on, counts the lines that it drops, and ends when
     asked to."""
-    port = free_port()
     reading, writing = os.pipe()
     try:
         with (
-            started(
-                tmp_path / "home", "--port", str(port), stdout=subprocess.DEVNULL, stderr=writing
-            ) as process,
-            httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client,
+            server(tmp_path / "home", stderr=writing) as (process, address),
+            httpx.Client(base_url=address, timeout=20) as client,
         ):
-            ready(f"http://127.0.0.1:{port}")
+            ready(address)
             for _ in range(600):  # some 250 bytes each: twice what the pipe holds
                 assert client.get("/healthz").status_code == 200
             assert client.get("/metrics").status_code == 200
@@ -123,7 +120,7 @@ def test_lines_beyond_the_queue_are_dropped_and_counted(lost: list[int]) -> None
     os.close(writing)
 
 
-@pytest.mark.parametrize("kind", ["closed", "full and gone"])
+@pytest.mark.parametrize("kind", ["closed", pytest.param("full and gone", marks=pytest.mark.slow)])
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux only")
 def test_streams_that_cannot_be_written(tmp_path: Path, kind: str) -> None:
     """Neither stdout (closed, or full) nor stderr (closed, or a pipe whose reader has gone): the

@@ -167,6 +167,7 @@ def past(http: Http) -> dict[str, str]:
 PAST = ("revoked", "rotated", "expired")
 
 
+@pytest.mark.both_back_ends(slow=True)
 @pytest.mark.parametrize(("method", "path", "scope"), ROUTES, ids=IDS)
 def test_every_route_refuses_keys_of_the_past(
     http: Http, past: dict[str, str], method: str, path: str, scope: str
@@ -176,6 +177,7 @@ def test_every_route_refuses_keys_of_the_past(
         assert error["kind"] == "Unauthorized", what
 
 
+@pytest.mark.both_back_ends(slow=True)
 @pytest.mark.parametrize(("method", "path", "scope"), ROUTES, ids=IDS)
 def test_every_route_refuses_every_scope_below_its_own(
     http: Http, keys: dict[tuple[str, str | None], str], method: str, path: str, scope: str

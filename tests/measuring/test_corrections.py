@@ -18,7 +18,7 @@ import trustvlm
 from trustvlm import Queries
 from trustvlm.scoring.rules import RULES
 
-pytestmark = pytest.mark.both_back_ends
+pytestmark = pytest.mark.both_back_ends(slow=True)
 
 
 @pytest.fixture

@@ -42,7 +42,9 @@ def material(seed: int = 0, shots: int = 4, queries: int = 40) -> tuple[Material
     return given, truth
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))]
+)
 def test_formulas(seed: int) -> None:
     given, _ = material(seed)
     trust = run(given)

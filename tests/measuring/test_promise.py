@@ -12,7 +12,7 @@ from worlds import IMAGE_DIM, TEXT_DIM, World, assert_same_verdicts, make_space
 import trustvlm
 from trustvlm import LabelInput, Queries
 
-pytestmark = pytest.mark.both_back_ends
+pytestmark = pytest.mark.both_back_ends(slow=True)
 
 
 def labelled(world: World, count: int, seed: int = 1) -> tuple[Queries, list[str]]:

@@ -92,7 +92,7 @@ def advanced(seen: Browsing) -> None:
     seen.page.locator(".advanced > summary").click()
 
 
-def told(home: Path) -> list[tuple[Any, ...]]:
+def feedback_in(home: Path) -> list[tuple[Any, ...]]:
     """The feedback in the catalog: (truth, sampling, predicted)."""
     with sqlite3.connect(home / "catalog.sqlite3") as connection:
         found = connection.execute(
@@ -458,11 +458,11 @@ def test_correct_is_stored_as_of_an_image_that_was_picked(home: Path, tried: Bro
     label = verdict(home, held_out(home))["label"]
     tried.page.get_by_role("button", name="✓ Right").click()
     tried.page.get_by_text(f"Stored: “{label}” is right. Images that you pick").wait_for()
-    assert told(home) == [(label, "chosen", label)]
+    assert feedback_in(home) == [(label, "chosen", label)]
     tried.page.get_by_role("button", name="Copy link").wait_for()  # it is stored now
     tried.page.get_by_role("button", name="✓ Right").click()
     tried.page.get_by_text("the earlier answer about this image is replaced").wait_for()
-    assert told(home) == [(label, "chosen", label)]
+    assert feedback_in(home) == [(label, "chosen", label)]
     tried.accessible()
 
 
@@ -497,7 +497,7 @@ def test_wrong_with_a_label_by_keyboard_alone(home: Path, tried: Browsing) -> No
     assert page.locator(f"#{active}").inner_text() == other
     page.keyboard.press("Enter")
     page.get_by_text(f"Stored: it is “{other}”").wait_for()
-    assert told(home) == [(other, "chosen", predicted)]
+    assert feedback_in(home) == [(other, "chosen", predicted)]
     page.get_by_text(f"Of all labels “{other}” is now").wait_for()
     assert f"Add this image to “{other}”" in page.evaluate("document.activeElement.innerText")
 
@@ -509,10 +509,10 @@ def test_none_of_the_labels_and_a_label_that_is_not_there(home: Path, tried: Bro
     page.locator(".combobox input").fill("flo")
     page.get_by_text("No label has “flo” in its name.").wait_for()
     page.locator(".combobox input").press("Enter")
-    assert told(home) == []
+    assert feedback_in(home) == []
     page.get_by_role("button", name="None of the labels").click()
     page.get_by_text("Stored: it is none of the labels").wait_for()
-    assert [row[:2] for row in told(home)] == [(None, "chosen")]
+    assert [row[:2] for row in feedback_in(home)] == [(None, "chosen")]
 
 
 @pytest.mark.flow
@@ -720,7 +720,7 @@ def test_a_read_key_may_look_but_is_told_that_it_may_not_answer(home: Path) -> N
         assert first.evaluate(loaded)
         seen.page.get_by_role("button", name="✓ Right").click()
         seen.page.locator(".notice.bad").get_by_text("this needs a key of scope 'write'").wait_for()
-        assert told(home) == []
+        assert feedback_in(home) == []
         seen.accessible()
 
 
@@ -762,7 +762,7 @@ def test_a_better_rival_is_the_answer_in_one_click(home: Path) -> None:
         assert (row["label"], row["trust"]) == (expected["label"], expected["trust"])
         page.locator("button", has_text="It is “seven”").click()
         page.get_by_text("Stored: it is “seven”").wait_for()
-        assert told(home) == [("seven", "chosen", "nine")]
+        assert feedback_in(home) == [("seven", "chosen", "nine")]
         page.locator("button", has_text="Add this image to “seven”").wait_for()
         picture(seen, "try-better-rival-stored")
 

@@ -88,6 +88,7 @@ def test_the_shipped_models_are_small_and_readable_by_everyone():
     assert all(file.stat().st_mode & 0o044 == 0o044 for file in files)
 
 
+@pytest.mark.slow
 def test_open_clip_itself_loads_the_classifier_which_is_good_but_imperfect():
     import open_clip
     import torch

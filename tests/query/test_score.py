@@ -505,6 +505,7 @@ BAD_QUERIES = [
 ]
 
 
+@pytest.mark.both_back_ends(slow=True)
 @pytest.mark.parametrize(("queries", "message"), BAD_QUERIES)
 def test_bad_queries(
     service: trustvlm.TrustService, world: World, queries: Queries, message: str
@@ -515,6 +516,7 @@ def test_bad_queries(
         service.score("s", queries)
 
 
+@pytest.mark.both_back_ends(slow=True)
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -113,7 +113,7 @@ def test_a_read_only_service_asks_nothing_either(home: Path) -> None:
         assert statements(lambda: service.score("space", queries())) == []
 
 
-def told(service: TrustService) -> dict[str, Any]:
+def answers_of(service: TrustService) -> dict[str, Any]:
     """What a service says of the space, in every verb that answers from memory."""
     asked, _ = labelled(20)
     some = Queries(np.concatenate([asked.classifier, queries().classifier]),
@@ -186,14 +186,14 @@ SILENT = {"feedback", "purge", "remove and restore the space"}
 def test_the_next_call_sees_every_change_of_another_process(
     home: Path, service: TrustService, other: Other
 ) -> None:
-    before = told(service)
-    assert told(service) == before
+    before = answers_of(service)
+    assert answers_of(service) == before
     for step, expression in STEPS.items():
         for part in expression.split("; "):
             other(part)
-        after = told(service)
+        after = answers_of(service)
         with trustvlm.open(home, read_only=True) as fresh:
-            assert after == told(fresh), step
+            assert after == answers_of(fresh), step
         assert (after != before) == (step not in SILENT), step
         before = after
     other("service.remove_space('space')")

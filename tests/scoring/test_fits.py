@@ -20,7 +20,7 @@ from trustvlm import LabelInput, Queries
 from trustvlm.service.memory import support_fit
 from trustvlm.types.thresholds import Thresholds
 
-pytestmark = pytest.mark.both_back_ends
+pytestmark = pytest.mark.both_back_ends(slow=True)
 
 BARE = Queries(np.ones(TEXT_DIM), np.ones(IMAGE_DIM))
 
@@ -206,6 +206,7 @@ def test_a_large_space_is_answered_with_the_fit_there_is(tmp_path: Path) -> None
         assert (again.tau, again.tau_revision) == (served.tau, second)
 
 
+@pytest.mark.both_back_ends
 def test_what_came_after_a_fit_in_the_background_is_fitted_too(tmp_path: Path) -> None:
     """A query looks at what was registered since this service stored a fit, though nothing that the
     fit looked at changed."""

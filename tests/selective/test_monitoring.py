@@ -88,7 +88,7 @@ def test_errors_that_come_in_clumps_raise_no_false_alarm_either() -> None:
     assert np.mean(broken) <= 0.1 + 2 * math.sqrt(0.1 * 0.9 / 200)
 
 
-@pytest.mark.parametrize("good", [0.0, 0.025])
+@pytest.mark.parametrize("good", [pytest.param(0.0, marks=pytest.mark.slow), 0.025])
 @pytest.mark.parametrize(("before", "items"), [(0, 220), (2_000, 487), (5_000, 566)])
 def test_a_doubled_risk_is_found_soon_however_much_was_good_before(
     before: int, items: int, good: float
@@ -105,7 +105,7 @@ def test_a_doubled_risk_is_found_soon_however_much_was_good_before(
 
 
 @pytest.mark.parametrize("risk", [0.01, 0.05, 0.2])
-@pytest.mark.parametrize("share", [1.0, 0.9])
+@pytest.mark.parametrize("share", [1.0, pytest.param(0.9, marks=pytest.mark.slow)])
 def test_looking_at_each_of_many_items_raises_no_false_alarm(risk: float, share: float) -> None:
     rng = np.random.default_rng(5)
     streams = (np.flatnonzero(rng.random(5_000) < share * risk) + 1 for _ in range(400))

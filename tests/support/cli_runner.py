@@ -16,6 +16,7 @@ from typing import Any
 import click
 import numpy as np
 from click.testing import CliRunner, Result
+from forked import Child
 
 from trustvlm.cli import main
 
@@ -50,11 +51,14 @@ class Cli:
         """What a command with --format jsonl answers."""
         return [json.loads(line) for line in self(*arguments, "--format", "jsonl").splitlines()]
 
-    def process(self, *arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
-        """The same as a process of its own."""
-        command = [*COMMAND, "--home", str(self.home), *map(str, arguments)]
-        options = {"capture_output": True, "text": True, "timeout": 120, "check": False} | options
-        return subprocess.run(command, **options)
+    def process(
+        self, *arguments: object, stdout: int | None = None, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """The same as a process of its own, with more variables. `stdout`: a descriptor."""
+        command = [*COMMAND[1:], "--home", str(self.home), *map(str, arguments)]
+        with Child(command, os.environ | environment, stderr=None, stdout=stdout) as child:
+            output, errors = child.communicate(timeout=120)
+        return subprocess.CompletedProcess(command, child.wait(), output, errors)
 
 
 @contextmanager

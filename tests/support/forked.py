@@ -41,25 +41,34 @@ def _zygote(_: int) -> socket.socket:
 
 class Child:
     """A running child; `command`: a file of Python, or "-m" and a module, and its arguments.
-    `stderr`: a descriptor; None: it is kept, for :meth:`communicate`."""
+    `stderr`: a descriptor; None: it is kept, for :meth:`communicate`. `stdout`: a descriptor in
+    place of the pipe. Text is in the encoding that PYTHONIOENCODING names to the child."""
 
     def __init__(
-        self, command: Sequence[str], environment: Mapping[str, str], stderr: int | None = 2
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        stderr: int | None = 2,
+        stdout: int | None = None,
     ) -> None:
         self._errors = tempfile.TemporaryFile("w+") if stderr is None else None  # noqa: SIM115
         stdin, to_child = os.pipe()
-        from_child, stdout = os.pipe()
+        from_child, to_stdout = os.pipe()
         status, to_status = os.pipe()
         request = {
             "command": [*command], "environment": {**environment}, "folder": str(Path.cwd()),
         }  # fmt: skip
         message = json.dumps(request).encode()
         errors = self._errors.fileno() if stderr is None else stderr
-        socket.send_fds(_zygote(os.getpid()), [message], [stdin, stdout, errors, to_status])
-        for descriptor in (stdin, stdout, to_status):
+        socket.send_fds(
+            _zygote(os.getpid()),
+            [message],
+            [stdin, to_stdout if stdout is None else stdout, errors, to_status],
+        )
+        for descriptor in (stdin, to_stdout, to_status):
             os.close(descriptor)
         self.stdin: TextIO = os.fdopen(to_child, "w")
-        self.stdout: TextIO = os.fdopen(from_child)
+        self.stdout: TextIO = os.fdopen(from_child, encoding=environment.get("PYTHONIOENCODING"))
         self._status = os.fdopen(status)
         self.pid = int(self._status.readline())
         self.returncode: int | None = None

@@ -17,13 +17,14 @@ from forked import Child
 
 @contextmanager
 def server(
-    home: Path, *options: str, log: Path | None = None, fault: str = ""
+    home: Path, *options: str, log: Path | None = None, stderr: int | None = None, fault: str = ""
 ) -> Iterator[tuple[Child, str]]:
-    """A server process, and its address; `fault`: see :mod:`trustvlm.system.fault_points`."""
+    """A server process, and its address. `log`: the file of its stderr; `stderr`: a descriptor in
+    its place. `fault`: see :mod:`trustvlm.system.fault_points`."""
     command = [*COMMAND[1:], "--home", str(home), "serve", "--port", "0", *options]
     errors = (log or home.with_suffix(".log")).open("w")
     environment = without_home_variables() | ({"TRUSTVLM_FAULT": fault} if fault else {})
-    process = Child(command, environment, errors.fileno())
+    process = Child(command, environment, errors.fileno() if stderr is None else stderr)
     try:
         greeting = process.stdout.readline()
         address = re.search(r"http://127\.0\.0\.1:\d+", greeting)

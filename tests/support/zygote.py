@@ -28,14 +28,13 @@ from trustvlm.system import fault_points
 
 def serve(requests: socket.socket) -> None:
     """Fork a child for each message, until the other end is closed."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # attendants need no burial
     while True:
         message, descriptors, _, _ = socket.recv_fds(requests, 1 << 20, 4)
         if not message:
             return
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # attendants need no burial
-        attendant = os.fork()
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        if not attendant:
+        if not os.fork():
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             requests.close()
             attend(json.loads(message), *descriptors)
             return
@@ -64,9 +63,12 @@ def become(request: dict[str, object], *streams: int) -> None:
     for descriptor, standard in zip(streams, (0, 1, 2), strict=True):
         os.dup2(descriptor, standard)
         os.close(descriptor)
-    sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
     os.environ.clear()
     os.environ.update(request["environment"])  # type: ignore[call-overload]
+    encoding = os.environ.get("PYTHONIOENCODING")
+    sys.stdin, sys.stdout = os.fdopen(0), os.fdopen(1, "w", encoding=encoding)
+    sys.stderr = os.fdopen(2, "w", encoding=encoding, errors="backslashreplace")
     os.chdir(str(request["folder"]))
     importlib.reload(fault_points)  # it reads the environment at import
     first, *others = list(request["command"])  # type: ignore[call-overload]

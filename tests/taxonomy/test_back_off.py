@@ -58,8 +58,8 @@ def test_mass_of_nodes_against_brute_force() -> None:
     text = p @ below
     among = np.repeat(below[np.newaxis, :m], n, axis=0)
     valid = np.ones((n, m), np.bool_)
-    found = node_mass(q[:, :m], p[:, :m], valid, among, text)
-    np.testing.assert_allclose(found, q @ below, rtol=1e-9)
+    mass = node_mass(q[:, :m], p[:, :m], valid, among, text)
+    np.testing.assert_allclose(mass, q @ below, rtol=1e-9)
 
     mass = np.array([[0.2, 0.5, np.nan], [0.7, 0.8, 0.9]])
     assert finest(mass, 0.5).tolist() == [1, 0]
@@ -119,8 +119,10 @@ def test_nodes_against_brute_force_in_both_engines(tmp_path: Path, count: int) -
                 sums = []
                 for node in reversed(verdict.path):
                     inside = [under(place[names[j]], node, parents) for j in kept]
-                    whole = {name for name in labels if under(name, node, parents)} == labels
-                    sums.append(np.nan if whole and len(labels) > 1 else p[i] @ inside)
+                    is_every_label = {
+                        name for name in labels if under(name, node, parents)
+                    } == labels
+                    sums.append(np.nan if is_every_label and len(labels) > 1 else p[i] @ inside)
                 enough = [k for k, value in enumerate(sums) if value >= 0.6]
                 expected = verdict.path[::-1][enough[0]] if enough else None
                 assert verdict.node == expected, (sums, verdict)
@@ -219,8 +221,8 @@ def test_calibrated_back_off(service: Any) -> None:
     assert set(only.reason_code) == {"not_calibrated"}
     assert "for nodes from" in only.reason[0]
     assert set(only.node) == {None}
-    own = service.score("s", images, back_off=0.5)
-    assert set(own.decision) == {"review"}
+    given = service.score("s", images, back_off=0.5)
+    assert set(given.decision) == {"review"}
     assert service.score("s", images, back_off=True).node.tolist() == verdicts.node.tolist()
 
     later, names = world.queries(10), list(np.repeat(world.names, 10))
@@ -276,11 +278,11 @@ def test_ranks_of_answers_that_become_coarser() -> None:
         labels, _ = find_by_ranks(trust, right, keys, max_risk=0.2, wrong_up_to=wrong)
         assert (labels.accepted, labels.errors) == (same[0].accepted, same[0].errors)
         sooner = np.where(right, -np.inf, trust * rng.random(n))
-        found, _ = find_by_ranks(trust, right, keys, max_risk=0.2, wrong_up_to=sooner)
-        assert found.threshold is not None
-        assert found.errors >= int((sooner >= found.threshold).sum())
-        assert found.accepted == int((trust >= found.threshold).sum())
-        assert found.accepted >= same[0].accepted
+        choice, _ = find_by_ranks(trust, right, keys, max_risk=0.2, wrong_up_to=sooner)
+        assert choice.threshold is not None
+        assert choice.errors >= int((sooner >= choice.threshold).sum())
+        assert choice.accepted == int((trust >= choice.threshold).sum())
+        assert choice.accepted >= same[0].accepted
 
 
 def test_commands(cli: Cli, tmp_path: Path) -> None:
