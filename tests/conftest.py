@@ -36,7 +36,7 @@ if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 << 30:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 # An example's time is the machine's business: on a busy one 0.2 s go by in any of them.
-hypothesis.settings.register_profile("trustvlm", deadline=None)
+hypothesis.settings.register_profile("trustvlm", max_examples=50, deadline=None)
 hypothesis.settings.load_profile("trustvlm")
 
 _NO_PARAMETERS = SimpleNamespace(params={})
