@@ -181,10 +181,9 @@ CHANGES: dict[str, list[Step]] = {
 space_state: dict[str, list[int]] = {}
 
 
+@pytest.mark.slow  # in short: tests/query/test_unchanged.py
 @pytest.mark.parametrize(
-    "looks_between",
-    [True, pytest.param(False, marks=pytest.mark.slow)],
-    ids=["look after each step", "look at the end"],
+    "looks_between", [True, False], ids=["look after each step", "look at the end"]
 )
 def test_the_next_call_sees_what_another_process_changed(
     home: Path, other: Other, looks_between: bool
