@@ -588,6 +588,7 @@ def test_a_read_only_home_with_a_log_left_by_a_kill(home: Path) -> None:
     require_readable(home, told)
 
 
+@pytest.mark.slow
 def test_a_home_of_another_user(public: Path) -> None:
     """A user who may read the files but not write them: the same as on a read-only file system."""
     require_readable(public, printed_by(use_read_only, public, wrapper=as_nobody(public)))

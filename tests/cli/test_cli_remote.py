@@ -280,8 +280,8 @@ def test_every_command_is_sent_or_refused() -> None:
 
 LIGHT = (
     "score i test/red/2.png",
-    "search i --image test/red/2.png",
-    "register i learn/red/0.png --label red",
+    pytest.param("search i --image test/red/2.png", marks=pytest.mark.slow),
+    pytest.param("register i learn/red/0.png --label red", marks=pytest.mark.slow),
 )
 
 

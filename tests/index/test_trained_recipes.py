@@ -23,6 +23,13 @@ from trustvlm.service.indexes.suggest import estimate
 DIM, ROWS, FROM = 32, 6_000, 2_000
 TRAINED = [load_recipe(name) for name in ("hnsw", "ivf-flat", "ivf-sq8")]
 every_recipe = pytest.mark.parametrize("recipe", TRAINED, ids=lambda recipe: recipe.name)
+ALIKE = ("flat-fp16", "ivf-flat")
+"""Recipes that another one of their kind stands for by default."""
+every_kind = pytest.mark.parametrize(
+    "recipe",
+    [pytest.param(recipe, marks=[pytest.mark.slow] * (recipe.name in ALIKE)) for recipe in TRAINED],
+    ids=lambda recipe: recipe.name,
+)
 
 
 def small(recipe: Recipe) -> Recipe:
@@ -83,7 +90,7 @@ def test_trained_it_finds_nearly_all_and_every_similarity_is_right(recipe: Recip
     assert recall(further, rows, queries) >= recall(ids, rows, queries)
 
 
-@pytest.mark.parametrize("dim", [12, 64])
+@pytest.mark.parametrize("dim", [12, pytest.param(64, marks=pytest.mark.slow)])
 def test_rows_that_come_after_the_training_keep_the_error(dim: int) -> None:
     recipe, rng, trained = load_recipe("ivf-sq8"), np.random.default_rng(7), 20_000
     rows = rng.normal(size=(50_000, dim))
@@ -95,8 +102,8 @@ def test_rows_that_come_after_the_training_keep_the_error(dim: int) -> None:
     np.testing.assert_allclose(similarity, expected, atol=recipe.max_error, rtol=0)
 
 
-@every_recipe
-@pytest.mark.parametrize("k", [1, 200, 3_000])
+@every_kind
+@pytest.mark.parametrize("k", [1, pytest.param(200, marks=pytest.mark.slow), 3_000])
 def test_k_live_rows_whatever_is_dead_and_however_many_are_asked_for(
     recipe: Recipe, k: int
 ) -> None:
@@ -115,7 +122,7 @@ def test_k_live_rows_whatever_is_dead_and_however_many_are_asked_for(
     ).mean() > 0.9  # the old view still has them
 
 
-@every_recipe
+@every_kind
 def test_all_rows_can_be_asked_for(recipe: Recipe) -> None:
     rows = clustered()
     view = built(small(recipe), rows).view()
@@ -124,7 +131,7 @@ def test_all_rows_can_be_asked_for(recipe: Recipe) -> None:
     assert (ids[:, ROWS:] == -1).all()
 
 
-@every_recipe
+@every_kind
 def test_compaction_keeps_what_was_learnt(recipe: Recipe) -> None:
     rows = clustered()
     index = built(small(recipe), rows)
@@ -143,7 +150,7 @@ def test_compaction_keeps_what_was_learnt(recipe: Recipe) -> None:
     )
 
 
-@every_recipe
+@every_kind
 def test_a_view_as_arrays_leaves_out_what_came_later(recipe: Recipe) -> None:
     rows = clustered()
     index = built(small(recipe), rows[:5_000])
@@ -160,7 +167,14 @@ def test_a_view_as_arrays_leaves_out_what_came_later(recipe: Recipe) -> None:
     )
 
 
-@pytest.mark.parametrize("recipe", list_recipes(), ids=lambda recipe: recipe.name)
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        pytest.param(recipe, marks=[pytest.mark.slow] * (recipe.name in ALIKE))
+        for recipe in list_recipes()
+    ],
+    ids=lambda recipe: recipe.name,
+)
 def test_a_large_index_is_compacted_while_it_is_searched_and_changed(
     recipe: Recipe, caplog: pytest.LogCaptureFixture
 ) -> None:
