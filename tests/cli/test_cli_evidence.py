@@ -118,20 +118,21 @@ def test_the_options_of_calibrate_are_used(space: Cli, tmp_path: Path, world: Wo
 
 def test_a_stale_calibration_says_so(space: Cli, tmp_path: Path, world: World) -> None:
     labelled = save(tmp_path / "labelled.npz", world, 300, 1)
+    few = save(tmp_path / "few.npz", world, 10, 2)
     for policy, code in (("flag", "accepted"), ("abstain", "stale")):
         space("calibrate", "s", "--vectors", labelled, "--max-risk", "0.2", "--on-stale", policy)
         with trustvlm.open(space.home) as service:
             revision = service.add_support(
                 "s", "beach", image_vectors=world.supports(1, 1)
             ).revision
-        rows = space.rows("score", "s", "--vectors", labelled)
+        rows = space.rows("score", "s", "--vectors", few)
         assert {row["stale_since"] for row in rows} == {revision}
         assert any(row["reason_code"] == code for row in rows)
         assert all("run 'trustvlm recalibrate s'" in row["reason"] for row in rows)
         assert {row["probability"] for row in rows} == {None}
         assert {row["probability_source"] for row in rows} == {None}
         assert (policy == "flag") == any(row["accepted"] for row in rows)
-        shown = space.run("score", "s", "--vectors", labelled)
+        shown = space.run("score", "s", "--vectors", few)
         assert re.match(
             rf"no probability: calibration \d+ is stale since revision {revision}; run 'trustvlm "
             rf"recalibrate s'\n",
