@@ -7,6 +7,8 @@ TRUSTVLM_SLOWER=4 makes the browser's processor four times slower: a race shows 
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
 import shutil
 from collections.abc import Iterator
@@ -83,23 +85,16 @@ def browsing(
     home: Path, *options: str, phone: bool = False, dark: bool = False
 ) -> Iterator[Browsing]:
     """A browser on a server of its own; at the end its console must be quiet."""
-    from playwright.sync_api import sync_playwright
-
-    chromium = shutil.which("chromium")
-    assert chromium, "these tests need Chromium: apt-get install chromium"
-    with server(home, *options) as (_, address), sync_playwright() as playwright:
+    with server(home, *options) as (_, address):
         ready(address)
-        browser = playwright.chromium.launch(
-            executable_path=chromium, args=["--no-sandbox", "--disable-gpu"]
+        scheme: Any = "dark" if dark else "light"
+        context = _chromium().new_context(
+            viewport=PHONE if phone else DESK,
+            has_touch=phone,
+            color_scheme=scheme,
+            reduced_motion="reduce",
         )
         try:
-            scheme: Any = "dark" if dark else "light"
-            context = browser.new_context(
-                viewport=PHONE if phone else DESK,
-                has_touch=phone,
-                color_scheme=scheme,
-                reduced_motion="reduce",
-            )
             context.set_default_timeout(15_000)
             found = Browsing(context.new_page(), address)
             if slower := os.environ.get("TRUSTVLM_SLOWER"):
@@ -108,7 +103,23 @@ def browsing(
             yield found
             found.quiet()
         finally:
-            browser.close()
+            context.close()
+
+
+@functools.cache
+def _chromium() -> Any:
+    """The browser of this process: each test has a context of its own, as of a new profile."""
+    from playwright.sync_api import sync_playwright
+
+    chromium = shutil.which("chromium")
+    assert chromium, "these tests need Chromium: apt-get install chromium"
+    playwright = sync_playwright().start()
+    browser = playwright.chromium.launch(
+        executable_path=chromium, args=["--no-sandbox", "--disable-gpu"]
+    )
+    atexit.register(playwright.stop)
+    atexit.register(browser.close)
+    return browser
 
 
 @pytest.fixture(scope="session")
