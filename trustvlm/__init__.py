@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from trustvlm.reading.sets.read import read_images
     from trustvlm.reading.tables import read_parents
     from trustvlm.restoring import restore
-    from trustvlm.scoring.external import ExternalClassifier
     from trustvlm.scoring.rules import DEFAULT_RULE, RULES
     from trustvlm.service import TrustService
     from trustvlm.settings import open_service as open
@@ -67,7 +66,6 @@ __all__ = [
     "Damaged",
     "Evaluation",
     "Evidence",
-    "ExternalClassifier",
     "FeedbackResult",
     "Filter",
     "Hit",
@@ -110,7 +108,6 @@ _FROM = {
     "trustvlm.types.backups": ("Reembedding",),
     "trustvlm.types.evaluation": ("Evaluation",),
     "trustvlm.types.calibration": ("Calibration", "FeedbackResult", "MonitorReport"),
-    "trustvlm.scoring.external": ("ExternalClassifier",),
     "trustvlm.scoring.rules": ("DEFAULT_RULE", "RULES"),
     "trustvlm.service": ("TrustService",),
     "trustvlm.restoring": ("restore",),

@@ -59,7 +59,7 @@ def _labelled(
         texts = {name: values[read_only] for name, values in texts.items()}
         count = len(read_only)
     _same_number("truth", count, len(next(iter(embedded.arrays.values()))))
-    return npz_body(embedded.arrays | texts), embedded
+    return npz_body(embedded.arrays | embedded.beside | texts), embedded
 
 
 def _same_number(what: str, names: int, queries: int) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ from trustvlm.client.images import File, loaded
 from trustvlm.client.transport import Body, Wire, json_body, path_of
 from trustvlm.errors import Busy, Conflict, InvalidInput, NotFound, Unavailable
 from trustvlm.reading.claims import claimed_names, no_claims
+from trustvlm.reading.outputs.probabilities import no_probabilities, outputs_of
 from trustvlm.system.pickling import LocalReader
 from trustvlm.types import Embedded, Evidence, Hits, Queries, Verdicts
 from trustvlm.types.answers import Embeddings, EvidenceList
@@ -117,6 +118,7 @@ class EmbeddedQueries:
         arrays: the embeddings by side. sources: names of the images that were embedded for it; None
             without images. notes: on these.
         places: of these images among all that came; failures: the others.
+        beside: what is sent with each part of the arrays: the names of columns of probabilities.
 
     The arrays hold the claims, too, where there are any, under "claimed".
     """
@@ -126,6 +128,7 @@ class EmbeddedQueries:
     notes: tuple[str, ...]
     places: tuple[int, ...] = ()
     failures: tuple[UnreadImage, ...] = ()
+    beside: Arrays = field(default_factory=dict)
 
 
 def embedded_queries(
@@ -139,7 +142,7 @@ def embedded_queries(
     """
     choice("on_error", on_error, ON_ERROR)
     _only_one_kind(queries)
-    claimed = queries.claimed
+    claimed, outputs = queries.claimed, outputs_of(queries)
     if claimed is not None and isinstance(queries.images, list | tuple):
         claimed_names(claimed, len(queries.images))
     notes: tuple[str, ...] = ()
@@ -162,6 +165,18 @@ def embedded_queries(
     arrays = {
         name: matrix(rows, f"queries.{name}") for name, rows in sides.items() if rows is not None
     }
+    beside: Arrays = {}
+    if outputs is not None:
+        images = len(places) + len(failures)
+        if sources is not None and images != len(outputs):
+            raise InvalidInput(
+                f"queries.probabilities: expected {images} rows, one for each image, got "
+                f"{len(outputs)}"
+            )
+        arrays["probabilities"] = (
+            outputs.values if sources is None else outputs.values[list(places)]
+        )
+        beside["outputs"] = claimed_array(outputs.names)
     if not arrays:
         raise InvalidInput(
             "queries: expected classifier or verifier embeddings, images or text; got none of them"
@@ -174,7 +189,7 @@ def embedded_queries(
         rows = len(next(iter(arrays.values()))) if came is None else came
         names = claimed_names(claimed, rows, None if came is None else places)
         arrays["claimed"] = claimed_array(names or [])
-    return EmbeddedQueries(arrays, sources, notes, places, failures)
+    return EmbeddedQueries(arrays, sources, notes, places, failures, beside)
 
 
 def _only_one_kind(queries: Queries) -> None:
@@ -269,6 +284,7 @@ def score(
     given = embedded_queries(wire, space, queries, on_error)
     arrays = given.arrays
     subset: Arrays = {} if labels is None else {"labels": np.array(labels, dtype=np.str_)}
+    subset |= given.beside
     answers = [
         answer
         for answer, _ in _answers(
@@ -276,8 +292,8 @@ def score(
             lambda part: npz_body(part | subset), options,
         )
     ]  # fmt: skip
-    side = "verifier" if "verifier" in arrays else "classifier"
-    reader = _EvidenceReader(wire, space, side, arrays[side], answers)
+    side = "classifier" if "verifier" not in arrays and "classifier" in arrays else "verifier"
+    reader = _EvidenceReader(wire, space, side, arrays.get(side), answers)
     others = {"notes": given.notes, "source": given.sources, "failures": given.failures}
     return merged_verdicts(answers, read_evidence=reader, **others)
 
@@ -287,7 +303,12 @@ class _EvidenceReader(LocalReader):
     other, for some of the next ones, too."""
 
     def __init__(
-        self, wire: Wire, space: str, side: str, vectors: npt.NDArray[Any], answers: Sequence[Any]
+        self,
+        wire: Wire,
+        space: str,
+        side: str,
+        vectors: npt.NDArray[Any] | None,
+        answers: Sequence[Any],
     ) -> None:
         self._wire, self._path = wire, path_of("spaces", space, "evidence")
         self._side, self._vectors = side, vectors
@@ -307,14 +328,19 @@ class _EvidenceReader(LocalReader):
 
     def __call__(self, i: int, k: int) -> Evidence:
         k = whole("k", k)
+        if self._vectors is None:  # of probabilities without images, as in the library
+            return Evidence((), ())
         memo = self._memo  # no lock: a fork while a thread holds it would leave it locked for ever
         if (i, k) not in memo:
             self._step = min(2 * self._step, _AHEAD) if i == self._after else 1
-            memo = self._memo = self._ask(i, min(i + self._step, len(self._vectors)), k)
+            memo = self._memo = self._ask(self._vectors, i, i + self._step, k)
         return memo[i, k]
 
-    def _ask(self, start: int, stop: int, k: int) -> dict[tuple[int, int], Evidence]:
-        content = self._moment | {self._side: self._vectors[start:stop].tolist(), "k": k}
+    def _ask(
+        self, vectors: npt.NDArray[Any], start: int, stop: int, k: int
+    ) -> dict[tuple[int, int], Evidence]:
+        stop = min(stop, len(vectors))
+        content = self._moment | {self._side: vectors[start:stop].tolist(), "k": k}
         content |= {name: ids[start:stop] for name, ids in self._ids.items()}
         try:
             answer = self._wire.ask("POST", self._path, body=json_body(content))
@@ -337,6 +363,7 @@ def search(
 ) -> Hits:
     """See :meth:`Client.search`."""
     no_claims(queries.claimed, "search")
+    no_probabilities(queries, "search")
     path, k = path_of("spaces", space, "search"), whole("k", k)
     expected = None if revision is None else whole("revision", revision)
     choice("kind", kind, KINDS)

@@ -93,7 +93,7 @@ class SupportVerbs(Connected):
         options: list[tuple[str, Any]] = [("accept", bool(accept)), ("review", bool(review))]
         options.append(("few", whole("few", few, bounds="k")))
         embedded = embedded_queries(self._wire, space, given_queries(queries), on_error)
-        arrays: dict[str, Any] = dict(embedded.arrays)
+        arrays: dict[str, Any] = embedded.arrays | embedded.beside
         names = list(embedded.sources) if embedded.sources is not None else None
         if sources is not None:
             given = optional_texts(sources, "sources", "one name for each query, or None")

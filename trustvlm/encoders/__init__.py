@@ -25,13 +25,14 @@ from trustvlm.encoders.images.decode import (
     source_name,
 )
 from trustvlm.encoders.open import open_encoder
-from trustvlm.encoders.specs.parse import EncoderSpec, parse_spec, spec_dim
+from trustvlm.encoders.specs.parse import MAX_OUTPUTS, EncoderSpec, parse_spec, spec_dim
 from trustvlm.encoders.specs.presets import PAPER, PRESETS, Preset, preset
 from trustvlm.types.messages.remarks import Remark, notes_of
 
 __all__ = [
     "GOLDEN_CLOSE",
     "GOLDEN_SAME",
+    "MAX_OUTPUTS",
     "PAPER",
     "PRESETS",
     "DecodedImage",

@@ -120,7 +120,7 @@ def encode_images(
     if workers is not None and workers < 0:
         raise InvalidInput(f"workers must be None or at least 0, got {workers}")
     for encoder in encoders:
-        if encoder.identity.startswith("precomputed:"):
+        if encoder.identity.startswith(("precomputed:", "external:")):
             raise InvalidInput(
                 f"{encoder.spec} cannot encode images: pass their {encoder.dim}-d embeddings "
                 f"instead"

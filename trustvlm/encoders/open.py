@@ -51,7 +51,7 @@ def open_encoder(
             "encoder spec 'same' means the classifier's image tower: open the classifier instead"
         )
     _check_compute(device, precision)
-    if parsed.kind == "precomputed":
+    if parsed.kind in ("precomputed", "external"):
         return PrecomputedEncoder(parsed)
     warm()  # it imports what it needs while this process imports torch
     if parsed.kind == "open_clip":

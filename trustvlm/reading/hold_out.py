@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.claims import claimed_names
+from trustvlm.reading.outputs.probabilities import in_one_form, outputs_of
 from trustvlm.types import LabelInput, Queries
 from trustvlm.types.arrays import Bools, optional_texts, real_array, sources
 from trustvlm.types.bounds import number, whole
@@ -239,6 +240,9 @@ def _contents_of_rows(vectors: Any, what: str = "image_vectors") -> list[bytes |
 def _contents_of_queries(queries: Queries) -> list[bytes | None]:
     """The content of each query; none where its parts do not fit together."""
     classifier, verifier = _vectors_of(queries)
+    outputs = outputs_of(queries)
+    if outputs is not None and classifier is None:
+        classifier = outputs.values
     if queries.images is not None:
         return [content_of(image) for image in sources(queries.images, "queries.images")]
     if classifier is None or verifier is None:
@@ -256,7 +260,7 @@ def _vectors_of(queries: Queries) -> tuple[Array | None, Array | None]:
 
 def _some_queries(queries: Queries, places: list[int]) -> Queries:
     images = None if queries.images is None else sources(queries.images, "queries.images")
-    claimed = queries.claimed
+    queries, claimed = in_one_form(queries, places), queries.claimed
     if claimed is not None:
         names = claimed_names(claimed, len(claimed)) or []
         claimed = [names[place] for place in places]

@@ -70,6 +70,8 @@ class Rule:
         relabels: it predicts argmax of its quantity instead of argmax p.
         beyond: a label outside the candidates can win it (it relabels by a sum over all labels).
         neighbours: it looks at the nearest support images. discriminant: at whitened evidence.
+        absolute: its trust changes when one number is added to all logits, so that probabilities do
+            not determine it.
         of_label: its trust belongs to a label; else to the query, and is the same for every label.
         reach: which labels can be its answer or its rival: "text" leaders, those of the largest
             "sum" p + λ·c, or any of the "candidates".
@@ -86,6 +88,7 @@ class Rule:
     beyond: bool = False
     neighbours: bool = False
     discriminant: bool = False
+    absolute: bool = False
     of_label: bool = True
     reach: Literal["text", "sum", "candidates"] = "candidates"
     moments: bool = False
@@ -276,10 +279,10 @@ _NIL = (0.0, 0.0)
 
 RULES: dict[str, Rule] = {
     "msp": Rule(_msp, "text", reach="text", probability=True, least=_NIL, most=_ONE),
-    "max_logit": Rule(_max_logit, "text", reach="text", logits=True),
+    "max_logit": Rule(_max_logit, "text", absolute=True, reach="text", logits=True),
     "margin": Rule(_margin, "text", reach="text", least=_NIL, most=_ONE),
     "entropy": Rule(_entropy, "text", of_label=False, reach="text", moments=True, most=_NIL),
-    "energy": Rule(_energy, "text", of_label=False, reach="text"),
+    "energy": Rule(_energy, "text", absolute=True, of_label=False, reach="text"),
     "doctor": Rule(_doctor, "text", of_label=False, reach="text", moments=True, most=_ONE),
     "image": Rule(_image, "image", cosines=True, least=(-1.0, 0.0), most=_ONE),
     "knn": Rule(_knn, "image", {"temperature": 0.07}, neighbours=True, least=_NIL, most=_ONE),

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     Images = ImageSource | IO[bytes] | Iterable[ImageSource | IO[bytes]] | ArrowTable
     """A folder, one image, or several; an image may be a file that is open for reading bytes; a
     .csv, .tsv, .parquet or .tar file of images, or a table."""
+    Probabilities = npt.ArrayLike | Sequence[Mapping[str, float]]
+    """(n, N) values, or for each query a mapping of labels to values."""
     ImagesByLabel = Mapping[str, Images | npt.ArrayLike | None]
     """Label name → its images, or verifier embeddings of them."""
 
@@ -83,6 +85,11 @@ class Queries:
         claimed: a label name for each query, given by another model, a catalogue or a person, or
             None: verdicts then say whether that label can be accepted (docs/claims.md). A name that
             is no label of the space is no error; its verdict says so.
+        probabilities: of spaces with an external classifier (docs/claims.md): (n, N) of N labels,
+            each row with the sum 1; or for each query a mapping of some labels to their
+            probabilities, of which the other labels share the rest evenly.
+        log_probabilities: in place of these, their logarithms; of arrays also any logits.
+        outputs: the label of each of the N columns; None: a column with the rest.
     """
 
     classifier: npt.ArrayLike | None = None
@@ -93,6 +100,9 @@ class Queries:
     accept_truncated: bool = False
     thumbnails: Sequence[bytes | None] | None = None
     claimed: Sequence[str | None] | None = None
+    probabilities: Probabilities | None = None
+    log_probabilities: Probabilities | None = None
+    outputs: Sequence[str | None] | None = None
 
 
 @dataclass(frozen=True, eq=False)

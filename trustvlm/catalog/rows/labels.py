@@ -19,6 +19,7 @@ from trustvlm.catalog.store.models import PROTOTYPED, Label, Space
 from trustvlm.catalog.store.names import brief, forms, normal
 from trustvlm.catalog.store.vectors import checksum, pack, unpack, verify_checksums
 from trustvlm.errors import NotFound
+from trustvlm.scoring.external import output_of
 from trustvlm.types.arrays import Float32s, Int64s
 from trustvlm.types.messages.commands import suggested
 
@@ -195,15 +196,15 @@ def insert_many(
         return []
     rows = []
     for label in labels:
-        text = pack(label.text_prototype)
+        text, source = pack(label.text_prototype), label.text_source
         image = None if label.prototype is None else pack(label.prototype)
         rows.append(
             {
                 "space_id": space_id, "name": label.name, "name_hash": name_hash(label.name),
-                "prompt": label.prompt,
-                "text_source": label.text_source, "support_count": label.support_count,
-                "created_revision": revision,
+                "prompt": label.prompt, "text_source": source,
+                "support_count": label.support_count, "created_revision": revision,
                 "revision": revision, "removed_revision": None, "removed_at": None,
+                "output": output_of(label.text_prototype) if source == "output" else None,
                 "checksum": checksum(text, image),
                 "text_prototype": text, "prototype": image,
             }

@@ -59,6 +59,7 @@ GONE = text("removed_revision IS NOT NULL")
 REMOVED = text("removed_at IS NOT NULL")
 PROTOTYPED = text("support_count > 0 AND removed_revision IS NULL")
 ALIASES = text("alias_of IS NOT NULL")
+OUTPUTS = text("output IS NOT NULL")
 UNVERIFIED = text("support_count = 0 AND removed_revision IS NULL AND alias_of IS NULL")
 
 
@@ -179,6 +180,9 @@ class Label(Base):
         partial_index("ix_labels_space_id_unverified", "space_id", "name", where=UNVERIFIED),
         partial_index("ix_labels_space_id_support_count", "space_id", "support_count", where=ALIVE),
         partial_index("ix_labels_space_id_id", "space_id", "id", where=ALIVE),
+        partial_index(
+            "uq_labels_space_id_output", "space_id", "output", where=OUTPUTS, unique=True
+        ),
         {"sqlite_autoincrement": True},
     )
 
@@ -188,7 +192,7 @@ class Label(Base):
     name_hash: Mapped[int] = mapped_column(BigInteger)
     prompt: Mapped[str | None]
     text_source: Mapped[str] = mapped_column(String(8))
-    """Where the text prototype came from: "name", "prompt" or "vector"."""
+    """Where the text prototype came from: "name", "prompt", "vector" or "output"."""
     support_count: Mapped[int]
     """How many support images the prototype is made of: its own and its aliases'; 0 for an
     alias."""
@@ -201,6 +205,8 @@ class Label(Base):
     prototype: Mapped[bytes | None] = mapped_column(LargeBinary)
     alias_of: Mapped[int | None] = mapped_column(BigInteger)
     """The label whose further name this one is. No foreign key: a purge may take the label away."""
+    output: Mapped[int | None]
+    """In a space with an external classifier: which value of its embeddings is the label's."""
 
 
 class TreeEdge(Base):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +18,9 @@ from trustvlm.cli.printing.progress import Bar, progress_bar
 from trustvlm.cli.printing.queue import report_waiting, waiting_in
 from trustvlm.cli.printing.safe_text import count, note
 from trustvlm.cli.printing.suggested import placed
+from trustvlm.cli.reading.beside import Beside, probabilities_given, probabilities_option
 from trustvlm.cli.reading.bounds import back_off_option
-from trustvlm.cli.reading.claims import (
-    ByPlace,
-    Claimed,
-    claimed_images,
-    claimed_option,
-    claims_given,
-)
+from trustvlm.cli.reading.claims import ByPlace, claimed_images, claimed_option, claims_given
 from trustvlm.cli.reading.folders import check_exclude, exclude_option, finding
 from trustvlm.cli.reading.images import image_options, note_images, report_unreadable
 from trustvlm.cli.reading.sets import given_images
@@ -142,7 +137,8 @@ EVIDENCE = [
 @file(
     "--vectors",
     metavar="FILE.npz",
-    help="Embeddings in the arrays classifier and verifier, as far as needed, and sources (names).",
+    help="Embeddings in the arrays classifier and verifier, as far as needed, and sources (names); "
+    "of an external classifier probabilities and outputs (label names).",
 )
 @click.option(
     "--rule",
@@ -185,6 +181,7 @@ EVIDENCE = [
     help="List the N nearest support images of label and rival.  [default: 3 for jsonl, else 0]",
 )
 @claimed_option
+@probabilities_option
 @flag("--review", help="Put what is not accepted, and a random share, into the review queue.")
 @exclude_option
 @image_options
@@ -203,6 +200,7 @@ def score(
     back_off: bool | float | None,
     evidence: int | None,
     claimed: str | None,
+    probabilities: str | None,
     review: bool,
     exclude: tuple[str, ...],
     reading: dict[str, Any],
@@ -229,7 +227,9 @@ def score(
     if only and where is not None:
         raise click.UsageError("Expected --only or --where, not both.")
     check_exclude(exclude, paths)
-    claims = claims_given(claimed, paths, vectors)
+    beside = Beside(
+        claims_given(claimed, paths, vectors), probabilities_given(probabilities, vectors)
+    )
     given = {name: value for name, value in params.items() if value is not None}
     options: dict[str, Any] = {
         "rule": rule,
@@ -245,9 +245,9 @@ def score(
         evidence = 3 if form == "jsonl" else 0
     with session.writing() if review else session.reading() as service:
         if vectors is not None:
-            batches = _vectors(vectors, claims)
+            batches = _vectors(vectors, beside)
         else:
-            images = _Given(paths, exclude, claims)
+            images = _Given(paths, exclude, beside)
             batches = _images(service, space, images, reading, options)
         before = waiting_in(service.review(space)) if review else 0
         with closing(batches):  # an error takes the progress bar away before it is reported
@@ -321,24 +321,17 @@ class _Given:
 
     paths: tuple[Path, ...]
     exclude: tuple[str, ...]
-    claims: Claimed | None
+    beside: Beside
 
     def images(self, finder: ImageFinder) -> tuple[Iterable[Any], int]:
         """The images and their number, 0 where it is not known."""
-        if isinstance(self.claims, ByPlace) and self.claims.in_column:
-            return claimed_images(self.claims, self.paths), 0
+        claims = self.beside.claims
+        if isinstance(claims, ByPlace) and claims.in_column:
+            return claimed_images(claims, self.paths), 0
         return given_images(finder, self.paths)
 
 
-def _claimed(
-    claims: Claimed | None, queries: Queries, sources: list[str], places: Iterable[int]
-) -> Queries:
-    if claims is None:
-        return queries
-    return replace(queries, claimed=claims.of(sources, list(places)))
-
-
-def _vectors(path: Path, claims: Claimed | None) -> Batches:
+def _vectors(path: Path, beside: Beside) -> Batches:
     from trustvlm.cli.reading.arrays import query_batches
 
     done = 0
@@ -346,9 +339,8 @@ def _vectors(path: Path, claims: Claimed | None) -> Batches:
         for sources, queries in query_batches(path, BATCH_ROWS):
             places = range(done, done + len(sources))
             done += len(sources)
-            yield sources, _claimed(claims, queries, sources, places), bar
-    if claims is not None:
-        claims.end(done)
+            yield sources, beside.added(queries, sources, places), bar
+    beside.end(done)
 
 
 def _images(
@@ -362,7 +354,7 @@ def _images(
     read."""
     # A wrong option shows before any image is encoded.
     nothing = _no_queries(service, space)
-    service.score(space, _claimed(given.claims, nothing, [], []), **options)
+    service.score(space, given.beside.added(nothing, [], []), **options)
     with finding(given.exclude) as finder:
         images, total = given.images(finder)
     failures, notes, done = list[tuple[str, str]](), list[str](), 0
@@ -374,12 +366,11 @@ def _images(
             notes += embedded.notes
             if embedded.sources:
                 places = (start + place for place in embedded.places)
-                queries = _claimed(given.claims, embedded.queries, embedded.sources, places)
+                queries = given.beside.added(embedded.queries, embedded.sources, places)
                 yield embedded.sources, queries, bar
     if not done:
         raise InvalidInput(f"no images in {', '.join(map(str, given.paths))}")
-    if given.claims is not None:
-        given.claims.end(done)
+    given.beside.end(done)
     report_unreadable(failures)
     note_images(merged_notes(notes))
     if len(failures) == done:

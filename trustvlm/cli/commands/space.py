@@ -75,8 +75,9 @@ def space() -> None:
     metavar="SPEC",
     help="The vision-language model: open_clip:MODEL/PRETRAINED, open_clip:local-dir:PATH, "
     "open_clip:hf-hub:ORG/NAME, transformers:ORG/NAME, transformers:PATH, or "
-    "precomputed:DIM[:TAG] for vectors of your own. Names such as ViT-B/32 or "
-    "openai/clip-vit-base-patch32 are understood.",
+    "precomputed:DIM[:TAG] for vectors of your own; or external[:LABELS], any classifier, whose "
+    "probabilities come with the queries (room for 1000 labels by default). Names such as "
+    "ViT-B/32 or openai/clip-vit-base-patch32 are understood.",
 )
 @text(
     "--verifier",

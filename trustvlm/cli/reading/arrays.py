@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,8 @@ __all__ = [
     "text_vectors_by_name",
 ]
 
+_PROBABILITIES = ("probabilities", "log_probabilities")
+_QUERIES = ("classifier", "verifier", *_PROBABILITIES)
 _SUPPORTS = ("image_vectors", "classifier_image_vectors")
 
 
@@ -229,10 +232,10 @@ def query_batches(path: Path, size: int) -> Iterator[tuple[list[str], Queries]]:
     Raises:
         NotFound: no such file. InvalidInput: arrays of different lengths.
     """
-    arrays = read_npz(path, "classifier", "verifier", "sources")
-    texts = arrays.pop("sources", None)
+    arrays = read_npz(path, *_QUERIES, "outputs", "sources")
+    texts, outputs = arrays.pop("sources", None), _outputs(path, arrays)
     if not arrays:
-        raise InvalidInput(f"{path}: expected an array classifier, verifier or both")
+        raise InvalidInput(f"{path}: expected an array classifier, verifier or probabilities")
     sides = {name: np.atleast_2d(array) for name, array in arrays.items()}
     lengths = {name: len(array) for name, array in sides.items()}
     total = next(iter(lengths.values()))
@@ -242,8 +245,8 @@ def query_batches(path: Path, size: int) -> Iterator[tuple[list[str], Queries]]:
         different = ", ".join(f"{name} {number}" for name, number in lengths.items())
         raise InvalidInput(f"{path}: expected arrays of one length, got {different}")
     for start in range(0, max(total, 1), size):
-        batch = {name: array[start : start + size] for name, array in sides.items()}
-        queries = Queries(classifier=batch.get("classifier"), verifier=batch.get("verifier"))
+        batch: dict[str, Any] = {name: array[start : start + size] for name, array in sides.items()}
+        queries = Queries(**batch, outputs=outputs)
         yield sources[start : start + size], queries
 
 
@@ -256,13 +259,16 @@ def labelled_vectors(path: Path) -> tuple[Queries, list[str | None], list[str]]:
     Raises:
         NotFound: no such file. InvalidInput: missing arrays, or arrays that do not fit together.
     """
-    names = ("classifier", "verifier", "truth", "label_names", "image_labels", "sources")
-    arrays = read_npz(path, *names, *_SUPPORTS)
+    names = ("truth", "label_names", "image_labels", "outputs", "sources")
+    arrays = read_npz(path, *_QUERIES, *names, *_SUPPORTS)
+    given: dict[str, Any] = {name: arrays.get(name) for name in _PROBABILITIES}
+    given["outputs"] = _outputs(path, arrays)
     classifier = arrays.get("classifier", arrays.get("classifier_image_vectors"))
     verifier = arrays.get("verifier", arrays.get("image_vectors"))
-    side = verifier if classifier is None else classifier
+    sides = (classifier, verifier, *(given[name] for name in _PROBABILITIES))
+    side = next((one for one in sides if one is not None), None)
     if side is None:
-        raise InvalidInput(f"{path}: expected an array classifier, verifier or both")
+        raise InvalidInput(f"{path}: expected an array classifier, verifier or probabilities")
     total = len(np.atleast_2d(side))
     truth = _truth(path, arrays)
     sources = _sources(path, arrays.get("sources"), total)
@@ -271,7 +277,14 @@ def labelled_vectors(path: Path) -> tuple[Queries, list[str | None], list[str]]:
             raise InvalidInput(
                 f"{path}: expected a {what} for each of the {total} images, got {count}"
             )
-    return Queries(classifier=classifier, verifier=verifier), truth, sources
+    return Queries(classifier=classifier, verifier=verifier, **given), truth, sources
+
+
+def _outputs(path: Path, arrays: dict[str, Array]) -> list[str | None] | None:
+    """The label of each column of probabilities, taken out of the arrays; an empty one stands for
+    the rest."""
+    names = arrays.pop("outputs", None)
+    return None if names is None else [name or None for name in _strings(path, "outputs", names)]
 
 
 def _sources(path: Path, texts: Array | None, total: int) -> list[str]:

@@ -4,10 +4,10 @@ array of the file of vectors, or a file of its own."""
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import click
 
@@ -19,7 +19,10 @@ from trustvlm.reading.claimed_files import CLAIM_TABLES, claims_by_file, claims_
 if TYPE_CHECKING:
     from trustvlm.reading.sets.rows import LabelledImages
 
+T = TypeVar("T")
+
 __all__ = [
+    "ByFile",
     "ByPlace",
     "Claimed",
     "claimed_images",
@@ -83,15 +86,14 @@ class ByPlace(Claimed):
 
 
 @dataclass
-class ByFile(Claimed):
-    """Claims by the files of the images, as the end of a path names them."""
+class ByFile(Generic[T]):
+    """What is said of images by their files, as the end of a path names them; `what` it is, in a
+    noun."""
 
     origin: str
-    names: dict[str, str | None]
+    names: Mapping[str, T]
+    what: str = "claim"
     used: set[str] = field(default_factory=set)
-
-    def of(self, sources: Sequence[str], places: Sequence[int]) -> list[str | None]:
-        return [self._of(source) for source in sources]
 
     def end(self, came: int) -> None:
         unused = [name for name in self.names if name not in self.used]
@@ -101,9 +103,10 @@ class ByFile(Claimed):
                 f"images; the first: {unused[0]}"
             )
         if unused:
-            note(f"{self.origin}: {count(len(unused), 'claim')} of no image: {unused[0]} …")
+            note(f"{self.origin}: {count(len(unused), self.what)} of no image: {unused[0]} …")
 
-    def _of(self, source: str) -> str | None:
+    def row(self, source: str) -> T | None:
+        """What is said of the image of this name; None: nothing is."""
         parts = PurePath(source).parts
         for start in range(len(parts)):
             name = PurePath(*parts[start:]).as_posix()
@@ -111,6 +114,13 @@ class ByFile(Claimed):
                 self.used.add(name)
                 return self.names[name]
         return None
+
+
+class ClaimsByFile(ByFile[str | None], Claimed):
+    """Claims by the files of the images."""
+
+    def of(self, sources: Sequence[str], places: Sequence[int]) -> list[str | None]:
+        return [self.row(source) for source in sources]
 
 
 def claims_given(given: str | None, paths: Sequence[Path], vectors: Path | None) -> Claimed | None:
@@ -169,7 +179,7 @@ def labelled_claims(given: str | None, folder: Path | None, vectors: Path | None
     rows = set_of(folder, label=given)
     assert rows is not None, folder
     names = {str(getattr(row.image, "filename", row.image)): row.label for row in rows}
-    return ByFile(f"{folder}: {given}", {PurePath(k).as_posix(): v for k, v in names.items()})
+    return ClaimsByFile(f"{folder}: {given}", {PurePath(k).as_posix(): v for k, v in names.items()})
 
 
 def _of_file(given: str) -> Claimed | None:
@@ -177,7 +187,7 @@ def _of_file(given: str) -> Claimed | None:
     path = Path(given)
     kind = path.suffix.lower()
     if kind in CLAIM_TABLES:
-        return ByFile(given, claims_by_file(path))
+        return ClaimsByFile(given, claims_by_file(path))
     if path.is_file() or kind == ".txt":
         return ByPlace(given, claims_in_lines(path))
     return None

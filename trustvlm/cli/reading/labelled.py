@@ -13,7 +13,8 @@ import click
 
 from trustvlm.cli.printing.progress import progress_bar
 from trustvlm.cli.printing.safe_text import quoted, utf8
-from trustvlm.cli.reading.claims import Claimed, labelled_claims
+from trustvlm.cli.reading.beside import Beside, probabilities_given, probabilities_option
+from trustvlm.cli.reading.claims import labelled_claims
 from trustvlm.cli.reading.folders import (
     check_exclude,
     check_naming,
@@ -68,6 +69,7 @@ class LabelledOptions:
     naming: Naming
     exclude: tuple[str, ...]
     reading: dict[str, Any]
+    probabilities: str | None
 
     def read(
         self,
@@ -86,13 +88,16 @@ class LabelledOptions:
         exactly_one(FOLDER=self.folder, vectors=self.vectors)
         check_exclude(self.exclude, self.folder)
         check_naming(self.naming, self.folder)
-        claims = labelled_claims(claimed, self.folder, self.vectors)
+        beside = Beside(
+            labelled_claims(claimed, self.folder, self.vectors),
+            probabilities_given(self.probabilities, self.vectors),
+        )
         service.get_space(space)  # before looking through a large folder
         if self.folder is None:
             from trustvlm.cli.reading.arrays import labelled_vectors
 
             assert self.vectors is not None
-            images = _with_claims(Labelled(*labelled_vectors(self.vectors)), claims)
+            images = _with(Labelled(*labelled_vectors(self.vectors)), beside)
             check_names(service, space, images.truth, self.no_label)
             images = images if split is None else _held_out(images, split)
         else:
@@ -101,7 +106,7 @@ class LabelledOptions:
             check_names(service, space, by_label, self.no_label)
             by_label = by_label if split is None else _held_out_files(by_label, split)
             images = encoded(service, space, self.folder, by_label, self.reading)
-            images = _with_claims(images, claims)
+            images = _with(images, beside)
         truth = [None if name in self.no_label else name for name in images.truth]
         return replace(images, truth=truth)
 
@@ -115,19 +120,17 @@ class LabelledOptions:
         return {label.name: images for label, images in named.items()}
 
 
-def _with_claims(images: Labelled, claims: Claimed | None) -> Labelled:
-    """The images with what they are claimed to be. Raises InvalidInput: claims for other images."""
-    if claims is None:
-        return images
+def _with(images: Labelled, beside: Beside) -> Labelled:
+    """The images with what is said of them. Raises InvalidInput: it is about other images."""
     places = range(len(images.sources))
-    queries = replace(images.queries, claimed=claims.of(images.sources, places))
-    claims.end(len(places))
+    queries = beside.added(images.queries, images.sources, places)
+    beside.end(len(places))
     return replace(images, queries=queries)
 
 
 def labelled_options(command: F) -> F:
-    """FOLDER, --names, --clean-names, --exclude, --vectors, --no-label and how images are read, as
-    the argument `labelled` of the command."""
+    """FOLDER, --names, --clean-names, --exclude, --vectors, --no-label, --probabilities and how
+    images are read, as the argument `labelled` of the command."""
 
     @functools.wraps(command)
     def run(*args: Any, **given: Any) -> Any:
@@ -138,6 +141,7 @@ def labelled_options(command: F) -> F:
         image_options,
         naming_options,
         exclude_option,
+        probabilities_option,
         click.option(
             "--no-label",
             metavar="NAME",
@@ -151,7 +155,8 @@ def labelled_options(command: F) -> F:
             metavar="FILE.npz",
             type=click.Path(path_type=Path),
             help="Embeddings in the arrays classifier and verifier (or classifier_image_vectors "
-            "and image_vectors), with labels in truth (names) or in label_names and image_labels.",
+            "and image_vectors), with labels in truth (names) or in label_names and image_labels; "
+            "of an external classifier probabilities and outputs (label names).",
         ),
         click.argument("folder", required=False, type=click.Path(path_type=Path)),
     ):

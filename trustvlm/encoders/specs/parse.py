@@ -12,14 +12,14 @@ from types import MappingProxyType
 from trustvlm.encoders.specs.names import suggestions, understood
 from trustvlm.errors import InvalidInput
 
-__all__ = ["MAX_DIM", "EncoderSpec", "parse_spec", "spec_dim"]
+__all__ = ["MAX_DIM", "MAX_OUTPUTS", "OUTPUTS", "EncoderSpec", "parse_spec", "spec_dim"]
 
 _ACCEPTED = (
     "open_clip:<model>/<pretrained>, open_clip:local-dir:/path, "
     "open_clip:hf-hub:org/name, timm:<model>, "
     "timm:<model>@/path/to/weights (both with ?pooling=…&size=…&preprocess=…), "
     "transformers:<org>/<name>, transformers:/path (both with ?pooling=…), "
-    "precomputed:<dim>[:<tag>], same"
+    "precomputed:<dim>[:<tag>], external[:<labels>], same"
 )
 _OPTIONS = {
     "pooling": ("default", "mean-tokens", "class-token"),
@@ -27,6 +27,9 @@ _OPTIONS = {
     "preprocess": ("own", "clip"),
 }
 MAX_DIM = 65_536  # far above any embedding; keeps a mistyped dim from allocating gigabytes
+OUTPUTS, MAX_OUTPUTS = 1_000, 20_000
+"""For how many labels an external classifier has outputs, by default and at most: a label takes as
+many numbers."""
 _MAX_SIZE = 4_096
 _MAX_NAME = 200
 _NAME = r"[\w.-]+"
@@ -40,13 +43,14 @@ class EncoderSpec:
     """A parsed spec.
 
     Attributes:
-        kind: "open_clip", "timm", "transformers", "precomputed" or "same".
+        kind: "open_clip", "timm", "transformers", "precomputed", "external" or "same".
         model: architecture name; "local-dir" or "hf-hub" when the files themselves say which; ""
             when there is none.
         weights: pretrained tag, absolute path, hub repository, or the tag of precomputed
             embeddings; None when not given.
         options: what stood after "?", as text, in canonical order.
-        dim: embedding dimension, known beforehand for precomputed embeddings only.
+        dim: embedding dimension, known beforehand for precomputed embeddings and external
+            classifiers only.
         text: the spec in canonical form.
     """
 
@@ -56,6 +60,11 @@ class EncoderSpec:
     weights: str | None = None
     options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), hash=False)
     dim: int | None = None
+
+    @property
+    def is_external(self) -> bool:
+        """Whether it stands for a classifier whose probabilities come with the queries."""
+        return self.kind == "external"
 
     @property
     def encodes_images(self) -> bool:
@@ -83,6 +92,8 @@ def parse_spec(spec: str) -> EncoderSpec:
     kind, _, rest = text.partition(":")
     if text == "same":
         return EncoderSpec("same", "same")
+    if text == "external":
+        return parse_spec(f"external:{OUTPUTS}")
     if kind in _PARSERS and rest:
         return _PARSERS[kind](spec, rest)
     if (meant := understood(text)) is not None:
@@ -91,7 +102,7 @@ def parse_spec(spec: str) -> EncoderSpec:
 
 
 def spec_dim(spec: str) -> int | None:
-    """The embedding dimension that the spec alone tells (precomputed), else None.
+    """The embedding dimension that the spec alone tells (precomputed, external), else None.
 
     Raises:
         InvalidInput: see :func:`parse_spec`.
@@ -200,6 +211,15 @@ def _parse_precomputed(spec: str, rest: str) -> EncoderSpec:
     return EncoderSpec("precomputed", text, weights=tag or None, dim=dim)
 
 
+def _parse_external(spec: str, rest: str) -> EncoderSpec:
+    if (labels := _integer(rest, MAX_OUTPUTS)) is None:
+        raise InvalidInput(
+            f"encoder spec {spec!r:.500}: expected room for 1 to {MAX_OUTPUTS:,} labels, not "
+            f"{rest!r:.80}, as in external:{OUTPUTS}"
+        )
+    return EncoderSpec("external", f"external:{labels}", dim=labels + 1)
+
+
 def _integer(digits: str, most: int) -> int | None:
     """The integer from 1 to `most` that `digits` are; None for anything else."""
     if not re.fullmatch(r"[0-9]{1,9}", digits):  # more are slow to read
@@ -212,4 +232,5 @@ _PARSERS = {
     "timm": _parse_timm,
     "transformers": _parse_transformers,
     "precomputed": _parse_precomputed,
+    "external": _parse_external,
 }

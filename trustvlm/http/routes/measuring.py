@@ -26,7 +26,7 @@ from trustvlm.http.wire.schemas import (
 )
 from trustvlm.http.work.batches import joined, shaped
 from trustvlm.http.work.job_queue import Progress, job_row
-from trustvlm.http.work.process import Serving, refuse_unknown, serving_of
+from trustvlm.http.work.process import Serving, refuse_unknown, serving_of, with_vectors
 from trustvlm.scoring.rules import RULES
 from trustvlm.types.answers import (
     CalibrationList,
@@ -117,7 +117,7 @@ async def labelled_body(request: Request, space: str, model: type[Labelled]) -> 
         await serving.encode(lambda: serving.service.embed(space, []))
         rows = len(received.images)
     else:
-        _, dimensions, rows = shaped(received.queries())
+        _, dimensions, rows = shaped(await with_vectors(serving, space, received.queries()))
         if dimensions == (None, None):
             raise InvalidInput("classifier, verifier: expected embeddings, got none")
     for name in ("truth", "sources", "claimed"):

@@ -17,7 +17,7 @@ from trustvlm.http.wire.bodies import FORM, JSON, NPZ, Received, read_body
 from trustvlm.http.wire.support_bodies import ProposeBody
 from trustvlm.http.work.batches import joined, shaped
 from trustvlm.http.work.job_queue import Progress
-from trustvlm.http.work.process import Serving, serving_of
+from trustvlm.http.work.process import Serving, serving_of, with_vectors
 from trustvlm.types import Queries
 from trustvlm.types.answers import Job
 from trustvlm.types.messages.remarks import merged_notes
@@ -53,7 +53,7 @@ async def _check(serving: Serving, space: str, received: Received[ProposeBody]) 
         await serving.encode(lambda: serving.service.embed(space, []))
         rows = len(received.images)
     else:
-        _, dimensions, rows = shaped(received.queries())
+        _, dimensions, rows = shaped(await with_vectors(serving, space, received.queries()))
         if dimensions == (None, None):
             raise InvalidInput("classifier, verifier: expected embeddings, got none")
     names = received.body.sources

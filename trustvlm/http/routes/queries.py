@@ -18,7 +18,7 @@ from trustvlm.http.wire.matching import expected_revision
 from trustvlm.http.wire.schemas import EmbedBody, EvidenceBody, RuleName, ScoreBody, SearchBody
 from trustvlm.http.wire.term_rows import term_rows
 from trustvlm.http.work.batches import Part
-from trustvlm.http.work.process import Serving, refuse_unknown, serving_of
+from trustvlm.http.work.process import Serving, refuse_unknown, serving_of, with_vectors
 from trustvlm.reading.claims import claimed_names
 from trustvlm.service.query.evidence import EvidenceGone, EvidenceReader
 from trustvlm.types import CALL_COLUMNS, Embedded, Hits, Queries, Verdicts
@@ -76,7 +76,7 @@ async def _embedded(
 ) -> tuple[Embedded | None, Queries]:
     """Queries as embeddings; of image files also how they were read. Raises InvalidInput."""
     if received.images is None:
-        return None, received.queries()
+        return None, await with_vectors(serving, space, received.queries())
     embedded = await serving.embed(space, received.images, received.reading)
     if not embedded.places:
         source, reason = embedded.failures[0]

@@ -72,7 +72,7 @@ def check_encoders(body: SpaceBody, options: ServeOptions) -> None:
     allowed = {parse_spec(spec).text for spec in options.encoders}
     for side, spec in given.items():
         meant = parse_spec("same" if spec is None else spec)
-        if meant.kind not in ("same", "precomputed") and meant.text not in allowed:
+        if meant.kind not in ("same", "precomputed", "external") and meant.text not in allowed:
             names = ", ".join(sorted(allowed)) or "none"
             raise Forbidden(
                 f"{side}: expected 'precomputed:<dim>' or an encoder of the server's setting "

@@ -40,9 +40,13 @@ MOST_VALUES = 2_000_000
 """Of a JSON body: each takes 80 bytes while it is read, however few it has."""
 _LARGE = 64 * 1024
 _PLAIN = (float, int, str)
-ARRAYS = ("classifier", "verifier", "image_vectors", "classifier_image_vectors", "text_vector")
+PROBABILITIES = ("probabilities", "log_probabilities")
+ARRAYS = (
+    "classifier", "verifier", "image_vectors", "classifier_image_vectors", "text_vector",
+    *PROBABILITIES,
+)  # fmt: skip
 _READING = tuple(field.name for field in fields(ReadingOptions))
-_STRINGS = ("truth", "labels", "sources", "claimed", "filter")
+_STRINGS = ("truth", "labels", "sources", "claimed", "filter", "outputs")
 
 _FORM_FIELDS: dict[type[Options], dict[str, dict[str, Any]]] = {}
 
@@ -97,7 +101,10 @@ class Received(Generic[B]):
         text = getattr(self.body, "text", None)
         classifier, verifier = self.rows("classifier"), self.rows("verifier")
         pictures = self._thumbnails()
-        return Queries(classifier, verifier, text=text, thumbnails=pictures, claimed=self._claimed)
+        given = {name: self.rows(name) for name in (*PROBABILITIES, "outputs")}
+        return Queries(
+            classifier, verifier, text=text, thumbnails=pictures, claimed=self._claimed, **given
+        )
 
     @property
     def _claimed(self) -> list[str | None] | None:
@@ -356,7 +363,9 @@ def form_fields(kind: type[Options]) -> dict[str, dict[str, Any]]:
     if kind not in _FORM_FIELDS:
         properties = schema_of(kind)["properties"].items()
         _FORM_FIELDS[kind] = {
-            name: without_null(schema) for name, schema in properties if name not in ARRAYS
+            name: without_null(schema)
+            for name, schema in properties
+            if name not in (*ARRAYS, "outputs")
         }
     return _FORM_FIELDS[kind]
 

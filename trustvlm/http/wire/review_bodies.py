@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from trustvlm.http.wire.schemas import Name
+from trustvlm.http.wire.queries.bodies import Name
 from trustvlm.types.options import Options, says
 from trustvlm.types.review import AnswerOptions, CollectOptions
 from trustvlm.types.verdict_log import LogOptions

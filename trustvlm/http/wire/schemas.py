@@ -17,6 +17,7 @@ from trustvlm.http.wire.attribute_bodies import (
     Replacing,
     SupportPatchBody,
 )
+from trustvlm.http.wire.queries.bodies import Name, ProbabilityBody, QueryBody, Rows, Vector
 from trustvlm.http.wire.sync_bodies import LabelContents, SyncBody
 from trustvlm.http.wire.texts import (
     ClassifierSpec,
@@ -56,9 +57,6 @@ __all__ = [
     "SupportPatchBody", "SupportsBody", "SyncBody", "examples",
 ]  # fmt: skip
 
-Vector = list[float]
-Rows = list[Vector]
-Name = Annotated[str, Field(max_length=2_000)]
 Id = Annotated[WholeNumber, Between(1, 2**63 - 1)]
 IdOrNone = Annotated[WholeNumber, Between(-1, 2**63 - 1)]  # -1: of no label
 
@@ -225,20 +223,8 @@ class SupportsBody(Pictured):
     image_attributes: Attributes | None = None
 
 
-def _rows_of(encoder: str) -> Any:
-    return Field(description=f"(n, d) embeddings, not normalised, of the space's {encoder}")
-
-
 @dataclass(frozen=True, kw_only=True)
-class QueryBody(Options):
-    """Queries as embeddings; images come as multipart files instead."""
-
-    classifier: Annotated[Rows | None, _rows_of("classifier")] = None
-    verifier: Annotated[Rows | None, _rows_of("verifier")] = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScoreBody(ScoreOptions, ReadingOptions, QueryBody):
+class ScoreBody(ScoreOptions, ReadingOptions, ProbabilityBody):
     """Queries to score."""
 
     rule: Annotated[
@@ -288,7 +274,7 @@ class SearchBody(SearchOptions, ReadingOptions, QueryBody):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelledBody(ReadingOptions, QueryBody):
+class LabelledBody(ReadingOptions, ProbabilityBody):
     """Queries whose true labels are known."""
 
     truth: Annotated[

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from trustvlm.http.wire.schemas import IdsBody, LabelledBody, Name, QueryBody
+from trustvlm.http.wire.queries.bodies import Name, ProbabilityBody
+from trustvlm.http.wire.schemas import IdsBody, LabelledBody
 from trustvlm.types.options import ReadingOptions, says
 from trustvlm.types.support.proposals import ProposeOptions
 
@@ -32,7 +33,7 @@ class KeepBody(IdsBody):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProposeBody(ProposeOptions, ReadingOptions, QueryBody):
+class ProposeBody(ProposeOptions, ReadingOptions, ProbabilityBody):
     """Images without labels."""
 
     sources: list[Name | None] | None = None

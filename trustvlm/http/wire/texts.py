@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from trustvlm.encoders.specs.names import FAMILIES, NAMES
-from trustvlm.encoders.specs.parse import MAX_DIM
+from trustvlm.encoders.specs.parse import MAX_DIM, MAX_OUTPUTS
 from trustvlm.service.home.names import JOINERS, MAX_NAME, MAX_PROMPT, UNSEEN
 
 __all__ = [
@@ -73,5 +73,6 @@ Template = Annotated[str, _documented(MAX_PROMPT, rf"^{_SEEN}*\{{\}}{_SEEN}*$")]
 _TRANSFORMERS = rf"transformers:(?:{_WORD}/{_WORD}|[/.~](?:{_PATH})?)(?:\?[a-z0-9=&\-]+)?"
 _NAMED = "|".join([*NAMES, *(pattern for pattern, _ in FAMILIES)])
 _BOTH = rf"{_PRECOMPUTED}|{_OPEN_CLIP}|{_TRANSFORMERS}|{_NAMED}"
-ClassifierSpec = Annotated[str, _documented(2_000, rf"^(?:{_BOTH})$")]
+_EXTERNAL = rf"external(?::(?:{up_to(MAX_OUTPUTS)}))?"
+ClassifierSpec = Annotated[str, _documented(2_000, rf"^(?:{_EXTERNAL}|{_BOTH})$")]
 VerifierSpec = Annotated[str, _documented(2_000, rf"^(?:same|{_TIMM}|{_BOTH})$")]

@@ -246,6 +246,14 @@ async def refuse_unknown(
         raise NotFound(f"{field}: {not_found_text(missing, space)}")
 
 
+async def with_vectors(serving: Serving, space: str, queries: Queries) -> Queries:
+    """Queries whose probabilities, if they have some, are embeddings, as the verbs take them too.
+    Raises InvalidInput, NotFound: see :class:`trustvlm.Queries`."""
+    if queries.probabilities is queries.log_probabilities is queries.outputs is None:
+        return queries
+    return await serving.reading.run(partial(serving.home.with_vectors, space, queries))
+
+
 def serving_of(request: Request) -> Serving:
     """The serving of a request's application."""
     serving: Serving = request.app.state.serving

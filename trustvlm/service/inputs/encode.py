@@ -23,11 +23,13 @@ from trustvlm.encoders import (
 )
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.given import ImageStream
+from trustvlm.reading.outputs.probabilities import in_one_form, outputs_of
 from trustvlm.scoring.vectors import as_matrix, as_unit, unit_rows
 from trustvlm.service.home.home import Home
 from trustvlm.service.home.limits import at_most, too_many
 from trustvlm.service.home.names import MAX_PROMPT, check_characters
 from trustvlm.service.home.pictures import Picture
+from trustvlm.service.inputs.outputs import with_vectors
 from trustvlm.service.inputs.space_encoders import (
     cut_message,
     encoder_of,
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ImageQueries", "check_queries", "embed", "encode_for", "encoded", "notes_and_remarks",
-    "raw_queries", "reading", "unit_queries",
+    "raw_queries", "reading", "to_be_encoded", "unit_queries",
 ]  # fmt: skip
 
 log = logging.getLogger("trustvlm")
@@ -246,7 +248,7 @@ def encoded(
     check_queries(queries)
     parts = (queries.images, queries.text, queries.classifier, queries.verifier)
     if queries.images is None and queries.text is None:
-        return queries, None
+        return with_vectors(home, space, queries), None
     if sum(part is not None for part in parts) > 1:
         raise InvalidInput("queries: pass vectors, or images, or text, not several of them")
     if queries.text is not None:
@@ -254,7 +256,31 @@ def encoded(
     images = _encoded_images(home, space, queries, thumbnails)
     if images.failures and on_error != "skip":
         raise unreadable(images.failures, len(images.names) + len(images.failures))
-    return images.queries, images
+    return _with_outputs(home, space, queries, images), images
+
+
+def _with_outputs(
+    home: Home, space: SpaceRecord, queries: Queries, images: ImageQueries
+) -> Queries:
+    """The embeddings of images, with those that the probabilities beside these give."""
+    outputs = outputs_of(queries)
+    if outputs is None:
+        return images.queries
+    if len(outputs) != images.came:
+        raise InvalidInput(
+            f"queries.probabilities: expected {images.came} rows, one for each image, got "
+            f"{len(outputs)}"
+        )
+    beside = in_one_form(queries, images.places)
+    names = ("probabilities", "outputs")
+    given = {name: getattr(beside, name) for name in names}
+    return with_vectors(home, space, replace(images.queries, **given))
+
+
+def to_be_encoded(queries: Queries) -> bool:
+    """Whether queries are not embeddings yet, but images, texts or probabilities."""
+    given = queries.images, queries.text, queries.probabilities, queries.log_probabilities
+    return any(part is not None for part in given)
 
 
 def unit_queries(
@@ -289,7 +315,7 @@ def _matrices(
 ) -> tuple[Matrix | None, Matrix | None]:
     """(classifier, verifier) of embeddings, each read by `read(values, dim, name)`."""
     check_queries(queries)
-    classifier = verifier = None
+    queries, classifier, verifier = with_vectors(home, space, queries), None, None
     if queries.classifier is not None:
         classifier = read(queries.classifier, space.classifier_dim, "queries.classifier")
     if queries.verifier is not None:

@@ -23,6 +23,7 @@ from trustvlm.scoring.vectors import SAME_IMAGE, unit_rows
 from trustvlm.service.home.home import Home, Reading
 from trustvlm.service.home.names import source_text
 from trustvlm.service.inputs.encode import check_queries, encoded, raw_queries
+from trustvlm.service.inputs.outputs import no_classifier
 from trustvlm.types import Queries
 from trustvlm.types.arrays import Bools, Float64s, Int64s, Objects, optional_texts
 from trustvlm.types.arrays import sources as image_list
@@ -141,10 +142,7 @@ def observe(
     vectors, images = encoded(home, space, queries, on_error, thumbnails=keep)
     classifier, verifier = raw_queries(home, space, vectors)
     if classifier is None:
-        raise InvalidInput(
-            "queries.classifier: trust needs classifier embeddings; only verifier embeddings "
-            "were given"
-        )
+        raise no_classifier(space, "trust")
     if images is not None:
         hashes, notes, failures = images.hashes, images.notes, images.failures
         truth = [truth[place] for place in images.places]

@@ -34,6 +34,7 @@ from trustvlm.service.inputs.labelled import (
     stored_images,
     truth_ids,
 )
+from trustvlm.service.inputs.outputs import is_external, require_logits
 from trustvlm.service.measuring.calibration_options import (
     CORRECTING,
     POLICIES,
@@ -242,12 +243,14 @@ def _choose(
     names, left_out = comparable(
         images=verifier is not None,
         prototypes=len(context.view.prototypes),
+        logits=not is_external(context.view.space),
         may_correct=options.may_correct,
         claims=images.claimed is not None,
     )
     if options.rule not in (None, "auto"):
         names, left_out = [options.rule], ()
     require_images(names, context.view.space.verifier_dim, images=verifier is not None)
+    require_logits(context.view.space, names)
     compared = configurations(names, options.params, context.fit.evidence)
     if options.threshold is not None or options.procedure == "ranks":
         compared = compared[:1]  # a threshold is no threshold of other parameters

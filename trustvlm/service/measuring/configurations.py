@@ -28,7 +28,7 @@ class Configuration:
 
 
 def comparable(
-    *, images: bool, prototypes: int, may_correct: bool = True, claims: bool = False
+    *, images: bool, prototypes: int, logits: bool, may_correct: bool = True, claims: bool = False
 ) -> tuple[list[str], tuple[RuleLeftOut, ...]]:
     """The rules that a comparison of all of them takes, in the order of the table, and those that
     it leaves out.
@@ -36,6 +36,7 @@ def comparable(
     Args:
         images: whether there are verifier embeddings. prototypes: how many labels have support
             images.
+        logits: whether there are logits, not probabilities only.
         may_correct: whether rules may correct the classifier's labels.
         claims: it is about claimed labels.
     """
@@ -45,6 +46,8 @@ def comparable(
             reasons[name] = "needs verifier embeddings; none were given"
         elif rule.kind == "image" and not prototypes:
             reasons[name] = "compares with support images; no label has any"
+        elif rule.absolute and not logits:
+            reasons[name] = "looks at logits; an external classifier gives probabilities"
         elif claims and not rule.of_label:
             reasons[name] = "has the same trust for every label, so that it says nothing of a claim"
         elif rule.relabels and not may_correct:

@@ -22,6 +22,7 @@ from trustvlm.service.inputs.labelled import (
     stored_images,
     truth_ids,
 )
+from trustvlm.service.inputs.outputs import is_external, require_logits
 from trustvlm.service.measuring.by_label import Sides, by_label
 from trustvlm.service.measuring.configurations import comparable
 from trustvlm.service.measuring.outcome import (
@@ -211,7 +212,10 @@ def _choose_rules(
     out."""
     given = options.params or {}
     prototypes = len(context.view.prototypes)
-    names, left_out = comparable(images=images, prototypes=prototypes, claims=claims)
+    space = context.view.space
+    names, left_out = comparable(
+        images=images, prototypes=prototypes, logits=not is_external(space), claims=claims
+    )
     if options.rules is not None:
         names, left_out = options.rules, ()
     if unknown := sorted(set(given) - set(names)):
@@ -219,7 +223,8 @@ def _choose_rules(
             f"params: {unknown[0][:80]!r} is none of the rules evaluated: {', '.join(names)}"
         )
     chosen: Chosen = {name: resolve_parameters(name, given.get(name))[1:] for name in names}
-    require_images(chosen, context.view.space.verifier_dim, images=images)
+    require_images(chosen, space.verifier_dim, images=images)
+    require_logits(space, list(chosen))
     if claims:
         require_claimable(list(chosen))
     return chosen, left_out

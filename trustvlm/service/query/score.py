@@ -11,13 +11,13 @@ import numpy as np
 
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.encoders.images.pictures import Pictures
-from trustvlm.errors import InvalidInput
 from trustvlm.reading.claims import claimed_names
 from trustvlm.scoring.rules import Rule, require_images, resolve_parameters
 from trustvlm.service.home.calibrations import in_force
 from trustvlm.service.home.home import Home, Reading
 from trustvlm.service.home.verdict_log.keep import keep
-from trustvlm.service.inputs.encode import ImageQueries, encoded, unit_queries
+from trustvlm.service.inputs.encode import ImageQueries, encoded, to_be_encoded, unit_queries
+from trustvlm.service.inputs.outputs import no_classifier, require_logits
 from trustvlm.service.memory.label_subset import LabelChoice, subset_of
 from trustvlm.service.memory.passes import ROUNDED_ERROR
 from trustvlm.service.memory.space_cache import SpaceView
@@ -74,7 +74,7 @@ def score(
     expected = None if revision is None else whole("revision", revision)
     given: tuple[SpaceRecord, Queries] | None = None
     images: ImageQueries | None = None
-    if not isinstance(queries, Queries) or queries.images is not None or queries.text is not None:
+    if not isinstance(queries, Queries) or to_be_encoded(queries):
         if labels is not None:
             # a wrong name shows before anything is encoded
             home.answer(space_name, lambda reading: subset_of(reading, labels))
@@ -131,10 +131,7 @@ def _with_claims(home: Home, space: SpaceRecord, queries: Queries) -> Queries:
 def _unit(home: Home, space: SpaceRecord, queries: Queries) -> Queries:
     classifier, verifier = unit_queries(home, space, queries)
     if classifier is None:
-        raise InvalidInput(
-            "queries.classifier: scoring needs classifier embeddings; only verifier embeddings "
-            "were given"
-        )
+        raise no_classifier(space, "scoring")
     return Queries(classifier, verifier)
 
 
@@ -160,6 +157,7 @@ def verdicts_of(
     leading = calibration if unit.claimed is None else of_claims or able_to_judge(calibration)
     name, chosen, parameters = _rule(rule, params, leading)
     require_images([name], space.verifier_dim, images=verifier is not None)
+    require_logits(space, [name])
     context = context_of(home, reading, space.id, labels)
     every_label = context.subset.text is None
     why_not = applies(calibration, name, parameters, all_labels=every_label)

@@ -14,6 +14,7 @@ from trustvlm.index.faiss_store import EXACT_ERROR
 from trustvlm.index.live import IndexView
 from trustvlm.index.rows import RowView
 from trustvlm.reading.claims import no_claims
+from trustvlm.reading.outputs.probabilities import no_probabilities
 from trustvlm.service.home.home import Home, Reading
 from trustvlm.service.inputs.encode import ImageQueries, encoded, unit_queries
 from trustvlm.service.memory.attributes.columns import described
@@ -47,6 +48,8 @@ def search(
 ) -> Hits:
     """See :meth:`TrustService.search`."""
     no_claims(getattr(queries, "claimed", None), "search")
+    if isinstance(queries, Queries):
+        no_probabilities(queries, "search")
     choice("on_error", on_error, ON_ERROR)
     choice("kind", kind, KINDS)
     k = int(whole("k", k, bounds="hits"))

@@ -27,6 +27,7 @@ from trustvlm.service.home.only_one import only_one
 from trustvlm.service.inputs.space_encoders import encodes_texts
 from trustvlm.service.reembed.sources import Sources
 from trustvlm.service.reembed.stage import Progress, stage_changes, stage_observations
+from trustvlm.service.registration.external.outputs import check_external
 from trustvlm.service.registration.spaces import check_scale, pinned
 from trustvlm.types.backups import MissingOriginal, Reembedding
 from trustvlm.types.messages.commands import suggested
@@ -111,6 +112,7 @@ def _begin_run(
             "reembed: expected a classifier, a verifier or templates that are to be the new "
             "ones; got none"
         )
+    check_external(old, specs["classifier"], templates, logit_scale)
     values = pinned(
         home,
         specs["classifier"] or old.classifier,

@@ -24,6 +24,7 @@ from trustvlm.scoring.vectors import as_matrix
 from trustvlm.service.home.home import Home
 from trustvlm.service.home.originals import is_kept, kept_original
 from trustvlm.service.inputs.encode import encode_for, reading
+from trustvlm.service.inputs.outputs import is_external
 from trustvlm.service.inputs.space_encoders import (
     encodes_images,
     encodes_texts,
@@ -46,8 +47,8 @@ class GivenVectors:
         images, classifier_images: support image id → verifier and classifier embedding.
 
     Raises:
-        InvalidInput: a vector has a wrong shape or value, or a classifier embedding of an image
-            comes without its verifier embedding.
+        InvalidInput: a vector has a wrong shape or value, a classifier embedding of an image comes
+            without its verifier embedding, or the classifier is external and has none.
     """
 
     def __init__(
@@ -57,6 +58,11 @@ class GivenVectors:
         images: Mapping[int, npt.ArrayLike] | None,
         classifier_images: Mapping[int, npt.ArrayLike] | None,
     ) -> None:
+        if is_external(space) and (texts or classifier_images):
+            raise InvalidInput(
+                f"text_vectors, classifier_image_vectors: the classifier of space {space.name!r} "
+                f"is external and has none; leave them out"
+            )
         self.texts = {
             name: text_prototype(
                 as_matrix(

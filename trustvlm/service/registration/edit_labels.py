@@ -30,9 +30,11 @@ from trustvlm.service.inputs.space_encoders import (
     prompts_of,
 )
 from trustvlm.service.registration.attributes import Attributes
+from trustvlm.service.registration.external.outputs import no_text_side
 from trustvlm.service.registration.plan import check_prompt
 from trustvlm.service.registration.prototypes import follow_supports
 from trustvlm.service.registration.taxonomy import check_node_name
+from trustvlm.types import LabelInput
 from trustvlm.types.arrays import Float32s, id_list
 from trustvlm.types.bounds import got
 from trustvlm.types.messages.commands import suggested
@@ -71,6 +73,8 @@ def update_label(
     with home.catalog.read() as connection:
         space = spaces.find(connection, space_name)
         before = labels.find(connection, space.id, name)
+    given = LabelInput(before.name, text_vector, prompt=prompt)
+    no_text_side(space, f"label {name!r}", given)
     target = before.name if new_name is None else check_name(new_name, "new_name")
     if text_vector is not None:
         matrix = as_matrix(text_vector, space.classifier_dim, "text_vector", allow_empty=False)
@@ -82,7 +86,7 @@ def update_label(
         source, new_prompt = before.text_source, before.prompt
         text = (
             unpack([before.text_prototype], space.classifier_dim)[0]
-            if source == "vector"
+            if source in ("vector", "output")
             else _encoded(home, space, target, new_prompt)
         )
     with home.catalog.write("label.update") as connection:

@@ -26,6 +26,7 @@ from trustvlm.service.home import originals
 from trustvlm.service.home.home import Home
 from trustvlm.service.home.names import source_text
 from trustvlm.service.inputs.encode import encode_for
+from trustvlm.service.inputs.outputs import is_external
 from trustvlm.service.inputs.space_encoders import encode_prompts, encoder_of, prompts_of
 from trustvlm.service.registration.plan import PlannedLabel, text_prototypes
 from trustvlm.types.arrays import Float32s
@@ -70,7 +71,8 @@ class EncodedChunk:
     """The vectors of a chunk of labels, and what was left out of it.
 
     Attributes:
-        texts: label name → text prototype; not of existing labels that came without vector.
+        texts: label name → text prototype; not of existing labels that came without vector, nor of
+            those of external classifiers.
         cut: labels with a prompt that the classifier cuts.
         supports: label name → its support images, without those that it has.
         contents: label name → content hash → name of each image in the call.
@@ -171,7 +173,7 @@ def encode_chunk(
         for label in chunk
         if label.name not in encoded.texts and label.name not in existing
     }
-    if prompts:
+    if prompts and not is_external(space):  # whose labels get their outputs when they are stored
         texts, encoded.cut = encode_prompts(encoder_of(home, space, "classifier"), prompts)
         encoded.texts |= texts
     return encoded

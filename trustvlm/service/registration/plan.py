@@ -19,6 +19,7 @@ from trustvlm.scoring.vectors import as_matrix
 from trustvlm.service.home.limits import CallLimits
 from trustvlm.service.home.names import MAX_PROMPT, check_characters, check_name
 from trustvlm.service.inputs.space_encoders import encodes_images, encodes_texts, image_encoder
+from trustvlm.service.registration.external.outputs import no_text_side
 from trustvlm.service.registration.prototypes import prototype_of
 from trustvlm.types import LabelInput
 from trustvlm.types.arrays import Float32s, Float64s, real_array, sources
@@ -119,6 +120,7 @@ def plan(
                 f"inputs[{number}]: expected a LabelInput, got {type(item).__name__}"
             )
         name = check_name(item.name, f"inputs[{number}].name")
+        no_text_side(space, f"label {name!r}", item)
         label = planned.setdefault(name, PlannedLabel(name))
         _add_parent(label, item)
         if _add_text(space, label, item):

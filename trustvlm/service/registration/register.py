@@ -22,9 +22,11 @@ from trustvlm.service.home import originals
 from trustvlm.service.home.home import Home
 from trustvlm.service.home.limits import at_most
 from trustvlm.service.inputs.encode import reading
+from trustvlm.service.inputs.outputs import is_external
 from trustvlm.service.inputs.space_encoders import encodes_texts
 from trustvlm.service.registration.attributes import check_stored
 from trustvlm.service.registration.encode_chunk import EncodedChunk, RegisterOptions, encode_chunk
+from trustvlm.service.registration.external.outputs import new_outputs
 from trustvlm.service.registration.plan import (
     PlannedLabel,
     check_prototype,
@@ -147,7 +149,9 @@ def _check_against(
     if existing is None:
         if must_exist:
             raise NotFound(f"no label {label.name!r} in space {space.name!r}; register it first")
-        if label.text_vector is None and not encodes_texts(space.classifier):
+        if label.text_vector is None and not (
+            encodes_texts(space.classifier) or is_external(space)
+        ):
             raise InvalidInput(
                 f"label {label.name!r}: the classifier of space {space.name!r} is "
                 f"{space.classifier!r}, which cannot encode its name; a new label needs text_vector"
@@ -218,7 +222,10 @@ def _existing(
     spaces.require_same(connection, space)
     existing = labels.find_many(connection, space.id, [label.name for label in chunk])
     ids = {name: record.id for name, record in existing.items()}
-    complete = all(label.name in existing or label.name in encoded.texts for label in chunk)
+    texts = encoded.texts
+    complete = is_external(space) or all(
+        label.name in existing or label.name in texts for label in chunk
+    )
     return existing if complete and encoded.relied_on.items() <= ids.items() else None
 
 
@@ -250,7 +257,9 @@ def _write(
             effect="verdicts" if new or images else "nodes",
         )  # fmt: skip
         edges.store(connection, space.id, revision, placed)
-        rows = [_new_label(label, encoded, fresh[label.name]) for label in new]
+        if is_external(space):
+            encoded.texts |= new_outputs(connection, space, [label.name for label in new])
+        rows = [_new_label(space, label, encoded, fresh[label.name]) for label in new]
         inserted = labels.insert_many(connection, space.id, revision, rows)
         ids |= dict(zip([label.name for label in new], inserted, strict=True))
         reached("register.labels")
@@ -289,9 +298,10 @@ def _fresh_supports(
 
 
 def _new_label(
-    label: PlannedLabel, encoded: EncodedChunk, images: Sequence[NewSupport]
+    space: SpaceRecord, label: PlannedLabel, encoded: EncodedChunk, images: Sequence[NewSupport]
 ) -> NewLabel:
     source = "name" if label.prompt is None else "prompt"
+    source = "output" if is_external(space) else source
     return NewLabel(
         name=label.name,
         prompt=label.prompt,

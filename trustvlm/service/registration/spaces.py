@@ -15,6 +15,7 @@ from trustvlm.encoders import Encoder, golden_embedding, parse_spec, spec_dim
 from trustvlm.encoders import preset as preset_named
 from trustvlm.errors import InvalidInput
 from trustvlm.index.recipe import load_recipe
+from trustvlm.scoring.external import external_scale
 from trustvlm.service.home.home import Home
 from trustvlm.service.home.names import MAX_PROMPT, check_characters, check_space_name
 from trustvlm.service.inputs.space_encoders import encodes_images, encodes_texts
@@ -54,6 +55,8 @@ def create_space(
     verifier = "same" if verifier is None else verifier
     name = check_space_name(name, "space")
     values: dict[str, Any] = {"name": name, "recipe": load_recipe(recipe).name}
+    if parse_spec(classifier).is_external:
+        logit_scale = _external_scale(classifier, verifier, templates, logit_scale)
     values |= pinned(home, classifier, verifier, templates)
     if logit_scale is None and encodes_texts(classifier):
         logit_scale = home.encoders.open(classifier).logit_scale
@@ -61,6 +64,24 @@ def create_space(
     with home.catalog.write("space.create") as connection:
         spaces.create(connection, values)
         return spaces.row_of(spaces.find(connection, name), Counts())
+
+
+def _external_scale(
+    classifier: str, verifier: str, templates: Sequence[str] | None, logit_scale: float | None
+) -> float:
+    """The logit scale of a space with an external classifier. Raises InvalidInput: something is
+    given that it has no use for, or no verifier is."""
+    unused = {"templates": templates, "logit_scale": logit_scale}
+    for name, value in unused.items():
+        if value is not None:
+            raise InvalidInput(f"{name}: an external classifier takes none, got {value!r:.60}")
+    if parse_spec(verifier).kind == "same":
+        raise InvalidInput(
+            "verifier: an external classifier has no image tower; expected an image encoder such "
+            "as 'timm:vit_small_patch14_dinov2.lvd142m', or 'precomputed:384' for embeddings of "
+            "your own"
+        )
+    return external_scale(parse_spec(classifier).dim or 0)
 
 
 def pinned(
@@ -76,11 +97,13 @@ def pinned(
     takes_texts = encodes_texts(classifier)
     if takes_texts:  # of transformers, also image encoders are taken, by their files
         takes_texts = home.encoders.open(classifier).logit_scale is not None
-    if not takes_texts and parse_spec(classifier).kind != "precomputed":
+    if not takes_texts and parse_spec(classifier).kind not in ("precomputed", "external"):
         raise InvalidInput(
             f"classifier: expected an open_clip, transformers or precomputed encoder (it needs a "
-            f"text side), got {classifier!r}"
+            f"text side), or external, got {classifier!r}"
         )
+    if parse_spec(verifier).is_external:
+        raise InvalidInput(f"verifier: expected an image encoder, got {verifier!r}")
     values |= _pinned(home, classifier, "classifier")
     return values | (
         _same(values)

@@ -15,6 +15,7 @@ from trustvlm.catalog.upkeep.trash import removed_rows
 from trustvlm.errors import NotFound
 from trustvlm.service.home.open_home import OpenHome
 from trustvlm.service.home.purge import purge_space
+from trustvlm.service.inputs.outputs import with_vectors
 from trustvlm.service.inputs.space_encoders import encoder_of, encodes_images
 from trustvlm.service.query.collect import can_collect, collect
 from trustvlm.service.query.evidence import evidence_of
@@ -291,6 +292,12 @@ class ServerHome(OwnWork):
         """
         ids = label_ids, rival_ids
         return evidence_of(self._ready(), space, queries, *ids, state, revision, k, claimed_ids)
+
+    def with_vectors(self, space: str, queries: Queries) -> Queries:
+        """Queries with embeddings in place of the probabilities of an external classifier. Raises
+        NotFound, InvalidInput."""
+        home = self._ready()
+        return with_vectors(home, home.space(space), queries)
 
     # The verdict log and the review queue
 

@@ -135,10 +135,10 @@ def _check(manifest: SpaceManifest) -> None:
                 f"{side}_golden: expected {dim} float32 values, got {len(golden)} bytes"
             )
     classifier = parse_spec(manifest.classifier)
-    if not classifier.encodes_texts and classifier.kind != "precomputed":
+    if not classifier.encodes_texts and classifier.kind not in ("precomputed", "external"):
         raise InvalidInput(
-            f"classifier: expected an open_clip, transformers or precomputed encoder, got "
-            f"{manifest.classifier!r}"
+            f"classifier: expected an open_clip, transformers, precomputed or external encoder, "
+            f"got {manifest.classifier!r}"
         )
     if manifest.verifier == "same" and any(
         getattr(manifest, f"classifier_{pin}") != getattr(manifest, f"verifier_{pin}")

@@ -15,8 +15,10 @@ import numpy as np
 
 from trustvlm.catalog.rows.labels import NewLabel
 from trustvlm.catalog.rows.supports import NewSupport
+from trustvlm.encoders import parse_spec
 from trustvlm.errors import InvalidInput, NotFound, Unavailable
 from trustvlm.reading.parquet import ParquetFacts, read_batches
+from trustvlm.scoring.external import output_of
 from trustvlm.scoring.vectors import as_matrix
 from trustvlm.service.home.names import MAX_PROMPT, check_name
 from trustvlm.service.transfer.export import digest_of
@@ -89,7 +91,8 @@ def read_label_rows(
 ) -> Generator[tuple[NewLabel, str | None]]:
     """Each label as the file states it, and the label that it is an alias of. Raises InvalidInput
     for a row that cannot be right."""
-    path = folder / LABELS
+    path, taken = folder / LABELS, set[int]()
+    external = parse_spec(manifest.classifier).is_external
     for row in _rows(path, manifest, label_schema, "text_prototype"):
         alias_of = row.pop("alias_of")
         name = check_name(row["name"], f"{path}: name")
@@ -97,8 +100,11 @@ def read_label_rows(
         label = NewLabel(**row | {"name": name, "attributes": _attributes(row, what)})
         prompt, source = label.prompt, label.text_source
         from_prompt = source == "prompt"
-        if source not in ("name", "prompt", "vector") or (prompt is not None) != from_prompt:
+        sources = ("output",) if external else ("name", "prompt", "vector")
+        if source not in sources or (prompt is not None) != from_prompt:
             raise InvalidInput(f"{what}: text_source {source!r:.20} does not go with its prompt")
+        if external:
+            _check_output(label, taken, what)
         if prompt is not None and (
             not prompt.strip() or len(prompt) > MAX_PROMPT or "\0" in prompt
         ):
@@ -116,6 +122,14 @@ def read_label_rows(
             if vector is not None and abs(np.linalg.norm(vector.astype(float)) - 1) > _UNIT:
                 raise InvalidInput(f"{what}: {column} is no unit vector")
         yield label, alias_of
+
+
+def _check_output(label: NewLabel, taken: set[int], what: str) -> None:
+    """Raises InvalidInput: a label of an external classifier has no output of its own."""
+    output = output_of(label.text_prototype)
+    if output is None or output in taken:
+        raise InvalidInput(f"{what}: text_prototype: expected the axis of an output of its own")
+    taken.add(output)
 
 
 def read_support_rows(folder: Path, manifest: SpaceManifest) -> Generator[tuple[str, NewSupport]]:

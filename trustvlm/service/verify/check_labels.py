@@ -62,7 +62,7 @@ def _own_problem(facts: SpaceFacts, row: Row, text: str | None) -> str | None:
         return f"its text prototype is {text}"
     if name_hash(row["name"]) != row["name_hash"]:
         return f"its name {row['name']!r:.60} does not match its hash {row['name_hash']}"
-    if row["text_source"] not in ("name", "prompt", "vector"):
+    if row["text_source"] not in ("name", "prompt", "vector", "output"):
         return f"its text is said to come from {row['text_source']!r:.20}"
     return revision_problem(row, facts)
 

@@ -22,7 +22,7 @@ function form(offered, close) {
   const template = h("input", { id: templateId, maxlength: 5000, autocomplete: "off", placeholder: "a photo of a {}." });
   const said = h("p", { class: "wrong-input", role: "alert" });
   const create = h("button", { class: "primary" }, "Create the space");
-  const parts = [presets(offered), encoders(offered), vectors()];
+  const parts = [presets(offered), encoders(offered), vectors(), external(offered)];
   const pick = freshId("how");
   let chosen = parts.findIndex((part) => !part.reason);
   const shown = h("div", {});
@@ -41,7 +41,7 @@ function form(offered, close) {
     put(create, "Loading the encoders …");
     try {
       const json = { name: name.value.trim(), ...parts[chosen].values() };
-      if (template.value.trim()) json.templates = [template.value.trim()];
+      if (template.value.trim() && !parts[chosen].nameless) json.templates = [template.value.trim()];
       close(await post("v1/spaces", { json }));
     } catch (error) {
       put(said, error.message);
@@ -99,6 +99,25 @@ function vectors() {
       h("div", { class: "field" }, h("label", { for: first }, "Values of a classifier embedding"), classifier),
       h("div", { class: "field" }, h("label", { for: second }, "Values of a verifier embedding ", h("span", { class: "quiet" }, "(empty: one embedding serves both)")), verifier)),
     values: () => ({ classifier: `precomputed:${classifier.value}`, verifier: verifier.value ? `precomputed:${verifier.value}` : "same" }),
+  };
+}
+
+function external({ encoders: all }) {
+  const [first, second, third] = [freshId("labels"), freshId("verifier"), freshId("dim")];
+  const labels = h("input", { id: first, type: "number", min: 1, max: 20000, step: 1, value: 1000, required: true, inputmode: "numeric" });
+  const dim = h("input", { id: third, type: "number", min: 1, max: 65536, step: 1, required: !all.length, inputmode: "numeric" });
+  const own = h("div", { class: "field" }, h("label", { for: third }, "Values of an image embedding"), dim);
+  const change = () => { own.hidden = verifier.value !== ""; dim.required = !own.hidden; };
+  const verifier = h("select", { id: second, on: { change } }, all.map((spec) => h("option", { value: spec }, spec)), h("option", { value: "" }, "none: I compute embeddings myself"));
+  change();
+  return {
+    title: "Another classifier gives probabilities with each query",
+    reason: null,
+    nameless: true,
+    root: h("div", { class: "stack" },
+      h("div", { class: "field" }, h("label", { for: first }, "Room for labels ", h("span", { class: "quiet" }, "(a label takes as many numbers)")), labels),
+      h("div", { class: "field" }, h("label", { for: second }, "Verifier (compares images)"), verifier), own),
+    values: () => ({ classifier: `external:${labels.value}`, verifier: verifier.value || `precomputed:${dim.value}` }),
   };
 }
 

@@ -1,0 +1,1 @@
+"""The outputs of external classifiers: which label has which."""

@@ -1,0 +1,1 @@
+"""Reads the probabilities that other classifiers give."""

@@ -1,0 +1,133 @@
+"""Tables of probabilities that another classifier gives for the labels of images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+from trustvlm.errors import InvalidInput, NotFound
+from trustvlm.reading.parquet import ParquetFacts, read_batches
+from trustvlm.reading.sets.columns import IMAGE_COLUMNS, folded
+from trustvlm.reading.tables import DELIMITERS, cells_of, first_line, table_rows
+from trustvlm.reading.text import read_text
+
+__all__ = ["OUTPUT_TABLES", "outputs_by_file"]
+
+OUTPUT_TABLES = (".csv", ".tsv", ".parquet")
+_LONG = ("label", "probability")
+_EXPECTED = (
+    "expected a column file and a column for each label, or the columns file, label and probability"
+)
+
+Row = tuple[str, Sequence[Any]]
+"""(place in the file, cells)."""
+
+
+def outputs_by_file(path: Path) -> dict[str, dict[str, float]]:
+    """File → label → probability, of a table with a column for each label, whose empty cells leave
+    a label out, or with a row for each file and label.
+
+    Raises:
+        NotFound, InvalidInput: no such file, other columns, a value that is no number, or a file
+            or label that comes twice.
+    """
+    kind = path.suffix.lower()
+    if kind not in OUTPUT_TABLES:
+        raise InvalidInput(f"{path}: expected a table ({', '.join(OUTPUT_TABLES)}); {_EXPECTED}")
+    header, rows = _parquet(path) if kind == ".parquet" else _text(path)
+    columns = _columns(path, header)
+    outputs: dict[str, dict[str, float]] = {}
+    for place, cells in rows:
+        file = cells[columns.file]
+        if not isinstance(file, str) or not file:
+            raise InvalidInput(f"{path}, {place}: expected the path of an image, got {file!r:.60}")
+        name = PurePath(file).as_posix()
+        if columns.long is None and name in outputs:
+            raise InvalidInput(f"{path}, {place}: {file} comes twice")
+        values = outputs.setdefault(name, {})
+        for label, cell in columns.values(cells, f"{path}, {place}"):
+            if label in values:
+                raise InvalidInput(f"{path}, {place}: {label!r:.80} comes twice for {file}")
+            values[label] = cell
+    if not outputs:
+        raise InvalidInput(f"{path}: expected rows of files and probabilities, got none")
+    return outputs
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Places of the columns: of files; of labels by name, or in `long` form of label and value."""
+
+    file: int
+    labels: dict[str, int]
+    long: tuple[int, int] | None
+
+    def values(self, cells: Sequence[Any], what: str) -> Iterator[tuple[str, float]]:
+        """(label, probability) of a row. Raises InvalidInput: a value is no number."""
+        if self.long is not None:
+            label, value = (cells[at] for at in self.long)
+            if not isinstance(label, str) or not label:
+                raise InvalidInput(f"{what}: expected the name of a label, got {label!r:.60}")
+            yield label, _number(value, f"{what}: {label}")
+            return
+        for label, at in self.labels.items():
+            if cells[at] not in (None, ""):
+                yield label, _number(cells[at], f"{what}: {label}")
+
+
+def _columns(path: Path, header: list[str]) -> _Columns:
+    names = [folded(name) for name in header]
+    file = next((names.index(usual) for usual in IMAGE_COLUMNS if usual in names), None)
+    if file is None or len(header) < 2:
+        raise InvalidInput(f"{path}: {_EXPECTED}; this has the columns {', '.join(header)}")
+    others = {name: at for at, name in enumerate(header) if at != file}
+    if len(others) < len(header) - 1:
+        twice = next(name for at, name in enumerate(header) if name in header[:at])
+        raise InvalidInput(f"{path}: two columns are named {twice!r:.80}")
+    if {folded(name) for name in others} == set(_LONG):
+        return _Columns(file, {}, (names.index(_LONG[0]), names.index(_LONG[1])))
+    return _Columns(file, others, None)
+
+
+def _number(cell: Any, what: str) -> float:
+    try:
+        value = float(cell)
+    except (TypeError, ValueError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise InvalidInput(f"{what}: expected a probability, got {cell!r:.60}")
+    return value
+
+
+def _text(path: Path) -> tuple[list[str], Iterator[Row]]:
+    text = read_text(path, "a table of probabilities")
+    number, line = first_line(text)
+    header = max((cells_of(line, one) for one in DELIMITERS), key=len)
+    delimiter = next((one for one in DELIMITERS if cells_of(line, one) == header), ",")
+    return header, table_rows(path, text, number, delimiter, len(header))
+
+
+def _parquet(path: Path) -> tuple[list[str], Iterator[Row]]:
+    if not path.exists():
+        raise NotFound(f"no file {path}")
+    names: list[str] = []
+
+    def look(facts: ParquetFacts) -> None:
+        names.extend(facts.schema.names)
+
+    batches = read_batches(path, look)
+    first = next(batches, None)
+
+    def rows() -> Iterator[Row]:
+        row, batch = 0, first
+        while batch is not None:
+            columns = [batch.column(name).to_pylist() for name in names]
+            for cells in zip(*columns, strict=True):
+                yield f"row {row}", cells
+                row += 1
+            batch = next(batches, None)
+
+    return names, rows()

@@ -1,0 +1,206 @@
+"""The probabilities that another classifier gives for the labels of a space: checked, and in one
+form, whichever form they come in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from trustvlm.errors import InvalidInput
+from trustvlm.types import Queries
+from trustvlm.types.arrays import Float64s, optional_texts, real_array
+
+__all__ = ["Outputs", "in_one_form", "no_probabilities", "outputs_of"]
+
+TOLERANCE = 1e-3
+"""How far the sum of a row may be from 1: float16 and printed numbers round."""
+_EACH = "a label name for each column, or None for the probability of all other labels together"
+
+
+@dataclass(frozen=True, eq=False)
+class Outputs:
+    """What a classifier says of n queries.
+
+    Attributes:
+        names: of U labels, each once; None: the column of the rest, which all labels share that a
+            row does not name.
+        values: (n, U) probabilities; NaN: the row does not name this label.
+    """
+
+    names: tuple[str | None, ...]
+    values: Float64s
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def spread(self, places: Mapping[str, int], count: int) -> Float64s:
+        """(n, count) the probability of each output: 0 for one that no label has.
+
+        Args:
+            places: label name → its output, of all labels.
+        """
+        named = [at for at, name in enumerate(self.names) if name is not None]
+        columns = [places[str(self.names[at])] for at in named]
+        live = np.zeros(count, np.bool_)
+        live[list(places.values())] = True
+        given = np.full((len(self), count), np.nan)
+        given[:, columns] = self.values[:, named]
+        others = np.isnan(given) & live
+        rest = np.zeros(len(self))
+        if None in self.names:
+            rest = np.nan_to_num(self.values[:, self.names.index(None)])
+        number = others.sum(axis=1)
+        if (lost := (number == 0) & (rest > TOLERANCE)).any():
+            row = int(lost.argmax())
+            raise InvalidInput(
+                f"queries.probabilities: row {row} names every label of the space, with the sum "
+                f"{1 - rest[row]:.4g}; expected the sum 1"
+            )
+        share = (rest / np.maximum(number, 1))[:, np.newaxis]
+        spread: Float64s = np.where(others, share, np.nan_to_num(given))
+        spread /= spread.sum(axis=1, keepdims=True)
+        return spread
+
+
+def outputs_of(queries: Queries) -> Outputs | None:
+    """The probabilities of queries; None: they have none.
+
+    Raises:
+        InvalidInput: both kinds of them, another shape, names that do not fit the columns, or rows
+            that are no probabilities.
+    """
+    both = queries.probabilities is not None and queries.log_probabilities is not None
+    logs = queries.log_probabilities is not None
+    given: Any = queries.log_probabilities if logs else queries.probabilities
+    what = "queries.log_probabilities" if logs else "queries.probabilities"
+    if both or given is None:
+        if both:
+            raise InvalidInput("queries: expected probabilities or log_probabilities, not both")
+        if queries.outputs is not None:
+            raise InvalidInput("queries.outputs: names of columns come with probabilities")
+        return None
+    if _is_rows(given):
+        if queries.outputs is not None:
+            raise InvalidInput(
+                f"queries.outputs: {what} name the labels themselves, row by row; leave it out"
+            )
+        return _of_rows(given, what, logs)
+    return _of_columns(given, queries.outputs, what, logs)
+
+
+def in_one_form(queries: Queries, places: Sequence[int] | None = None) -> Queries:
+    """The queries, their probabilities as an array with names of columns; with `places`, only these
+    rows of it. Raises InvalidInput, see :func:`outputs_of`."""
+    outputs = outputs_of(queries)
+    if outputs is None:
+        return queries
+    values = outputs.values if places is None else outputs.values[list(places)]
+    return replace(
+        queries, probabilities=values, outputs=list(outputs.names), log_probabilities=None
+    )
+
+
+def no_probabilities(queries: Queries, verb: str) -> None:
+    """Raises InvalidInput: queries have probabilities, and the verb does nothing with them."""
+    if queries.probabilities is not None or queries.log_probabilities is not None:
+        raise InvalidInput(
+            f"queries.probabilities: {verb} compares embeddings and takes no probabilities"
+        )
+
+
+def _is_rows(given: Any) -> bool:
+    return isinstance(given, list | tuple) and any(isinstance(row, Mapping) for row in given)
+
+
+def _of_rows(given: Sequence[Any], what: str, logs: bool) -> Outputs:
+    """Rows of {label: probability}, each of the labels that it names."""
+    names: dict[str, int] = {}
+    for place, row in enumerate(given):
+        if not isinstance(row, Mapping):
+            raise InvalidInput(
+                f"{what}: row {place}: expected {{label: probability}} as in the other rows, got "
+                f"{type(row).__name__}"
+            )
+        for name in row:
+            if not isinstance(name, str) or not name:
+                raise InvalidInput(f"{what}: row {place}: expected label names, got {name!r:.60}")
+            names.setdefault(name, len(names))
+    values = np.full((len(given), len(names) + 1), np.nan)
+    for place, row in enumerate(given):
+        numbers = real_array(list(row.values()) or np.zeros(0), f"{what}: row {place}")
+        values[place, [names[name] for name in row]] = numbers
+        if np.isnan(numbers).any():
+            raise InvalidInput(f"{what}: row {place} has NaN; leave out labels without a value")
+    values = _checked(values, what, logs, exact=False)
+    values[:, -1] = np.maximum(1 - np.nansum(values[:, :-1], axis=1), 0.0)
+    return Outputs((*names, None), values)
+
+
+def _of_columns(given: Any, outputs: Any, what: str, logs: bool) -> Outputs:
+    if outputs is None:
+        raise InvalidInput(
+            f"queries.outputs: expected the label of each column of {what} (for scikit-learn, "
+            f"model.classes_), got none"
+        )
+    names = [name or None for name in optional_texts(outputs, "queries.outputs", _EACH)]
+    if len(set(names)) < len(names):
+        twice = next(name for at, name in enumerate(names) if name in names[:at])
+        raise InvalidInput(f"queries.outputs: {twice!r:.80} comes twice")
+    array = real_array(_without_none(given), what)
+    array = np.array(array[np.newaxis] if array.ndim == 1 and array.size else array, np.float64)
+    if array.size == 0:
+        array = array.reshape(len(array), len(names))
+    if array.ndim != 2 or array.shape[1] != len(names):
+        raise InvalidInput(
+            f"{what}: expected shape (n, {len(names)}), a value for each name of outputs; got "
+            f"{array.shape}"
+        )
+    if np.isnan(array).any() and None not in names:
+        raise InvalidInput(
+            f"{what}: row {int(np.isnan(array).any(axis=1).argmax())} has NaN; only beside a "
+            f"column None, the probability of all labels that a row leaves out, may a value be NaN"
+        )
+    if logs:
+        peak = np.nanmax(array, axis=1, keepdims=True, initial=-np.inf)
+        if not np.isfinite(peak).all():
+            raise InvalidInput(f"{what}: expected a finite value in each row, and none of +inf")
+        array = np.exp(array - peak)
+        return Outputs(tuple(names), array / np.nansum(array, axis=1, keepdims=True))
+    return Outputs(tuple(names), _checked(array, what, logs, exact=True))
+
+
+def _without_none(given: Any) -> Any:
+    """Rows of JSON, in which null stands for NaN."""
+    if not isinstance(given, list | tuple):
+        return given
+    return [
+        [np.nan if value is None else value for value in row]
+        if isinstance(row, list | tuple)
+        else row
+        for row in given
+    ]
+
+
+def _checked(values: Float64s, what: str, logs: bool, *, exact: bool) -> Float64s:
+    """Probabilities, of their logarithms too. Raises InvalidInput: negative or infinite values, or
+    rows of another sum than 1; unless `exact`, it may be less."""
+    if np.isposinf(values).any() or (np.isneginf(values).any() and not logs):
+        raise InvalidInput(f"{what}: expected finite values")
+    array: Float64s = np.exp(values) if logs else values
+    sums = np.nansum(array, axis=1)
+    wrong = (array < 0).any(axis=1) | (sums > 1 + TOLERANCE)
+    if exact:
+        wrong |= sums < 1 - TOLERANCE
+    if wrong.any():
+        row = int(wrong.argmax())
+        least = float(np.nanmin(array[row], initial=0.0))
+        got = f"{least:.4g}" if least < 0 else f"the sum {sums[row]:.6g}"
+        expected = "the sum 1" if exact else "a sum of at most 1"
+        raise InvalidInput(
+            f"{what}: row {row}: expected values of at least 0 with {expected}, got {got}"
+            + ("" if logs else "; logits go into log_probabilities")
+        )
+    return array

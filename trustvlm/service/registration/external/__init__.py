@@ -1,0 +1,1 @@
+"""Labels of spaces with an external classifier."""
