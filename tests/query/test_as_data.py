@@ -99,7 +99,7 @@ def test_parts_are_verdicts_with_their_evidence(service: Any, world: World) -> N
             verdicts[key]
 
 
-@pytest.mark.parametrize("service", ["library"], indirect=True)
+@pytest.mark.parametrize("verbs", ["library"], indirect=True)
 def test_parts_make_columns_when_these_are_read(service: Any, world: World) -> None:
     verdicts = scored(service, world)
     part = verdicts[2:5]
