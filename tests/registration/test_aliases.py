@@ -102,7 +102,7 @@ def test_one_name_everywhere(service: Any) -> None:
     assert found.rules[0].accuracy.value == 1.0
 
 
-@pytest.mark.parametrize("service", ["library"], indirect=True)
+@pytest.mark.parametrize("verbs", ["library"], indirect=True)
 def test_one_name_on_the_command_line(service: Any, tmp_path: Path) -> None:
     cli = Cli(tmp_path / "home")
     assert [row["label"] for row in cli.rows("support", "list", "s", "settee")] == ["sofa"] * 6
