@@ -41,6 +41,7 @@ EXPECTED = {
         ("POST", "/v1/spaces/{space}/labels"),
         ("POST", "/v1/spaces/{space}/sync"),
         ("PATCH", "/v1/spaces/{space}/labels/{label}"),
+        ("PUT", "/v1/spaces/{space}/labels/{label}"),
         ("DELETE", "/v1/spaces/{space}/labels/{label}"),
         ("POST", "/v1/spaces/{space}/labels/{label}/restore"),
         ("POST", "/v1/spaces/{space}/labels/{label}/supports"),
@@ -145,7 +146,7 @@ def test_the_scopes_are_those_that_were_decided() -> None:
     for scope, expected in EXPECTED.items():
         assert {(method, path) for method, path, own in ROUTES if own == scope} == expected
     asking = ("/score", "/search", "/evaluate", "/embed", "/evidence", "/check-labels")
-    asking += ("/audit", "/count-labels")
+    asking += ("/audit", "/count-labels", "/count-supports")
     assert all(
         method == "GET" or path.endswith(asking) for method, path, own in ROUTES if own == "read"
     )

@@ -219,8 +219,22 @@ def _of_vectors(http: Http, world: World) -> None:
         "labels/beach/supports",
     ):
         http("GET", f"/v1/spaces/s/{path}")
+    http("PUT", "/v1/spaces/s/labels/beach", json={"attributes": {"n": 1}})
+    http("PUT", "/v1/spaces/s/labels/beach", json={"attributes": {}})
     http("POST", "/v1/spaces/s/labels/also%20beach/alias", json={"of": "beach"})
     http("DELETE", "/v1/spaces/s/labels/also%20beach/alias")
+    listed = http("GET", "/v1/spaces/s/supports?label=beach&limit=1&vectors=true")
+    assert listed["next_cursor"] == listed["supports"][0]["id"]
+    for query in (f"ids={ids[0]}", 'filter={"n":{"exists":false}}', "cursor=3"):
+        http("GET", f"/v1/spaces/s/supports?{query}")
+    http("GET", "/v1/spaces/s/supports?ids=x", status=422)
+    http("GET", f"/v1/spaces/s/supports/{ids[0]}?vectors=true")
+    http("GET", "/v1/spaces/s/supports/999999", status=404)
+    http("POST", "/v1/spaces/s/count-supports", json={"label": "beach"})
+    http("GET", "/v1/spaces/s/labels/beach?vectors=true")
+    http("GET", "/v1/spaces/s/labels?order=id&vectors=true")
+    like = {"like_supports": ids[:1], "min_similarity": -1, "vectors": True}
+    http("POST", "/v1/spaces/s/search", json=like)
     http("DELETE", f"/v1/spaces/s/supports/{ids[0]}")
     http("POST", f"/v1/spaces/s/supports/{ids[0]}/restore")
     http("POST", "/v1/spaces/s/remove-supports", json={"ids": ids})

@@ -196,12 +196,12 @@ print("torch" in sys.modules)
     assert done.stdout.strip() == "False"
 
 
-def test_the_facade_has_at_most_sixty_five_verbs_from_sibling_mixins() -> None:
+def test_the_facade_has_at_most_sixty_seven_verbs_from_sibling_mixins() -> None:
     from trustvlm.service.home.open_home import OpenHome
 
     names = set(dir(trustvlm.TrustService)) - set(dir(OpenHome))
     verbs = [name for name in names if not name.startswith("_")]
-    assert len(verbs) <= 65, len(verbs)
+    assert len(verbs) <= 67, len(verbs)
     assert {mixin.__bases__ for mixin in trustvlm.TrustService.__bases__} == {(OpenHome,)}
 
 

@@ -30,7 +30,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FOLLOWED = ("docs/tutorial.md", "docs/labels.md", "docs/encoders.md", "README.md")
 WITH_PYTHON = (
     "README.md", "docs/arrays.md", "docs/attributes.md", "docs/claims.md", "docs/client.md",
-    "docs/notebook.md",
+    "docs/notebook.md", "docs/store.md",
 )  # fmt: skip
 MOST_WORDS = 900
 MOST_BYTES = 60_000

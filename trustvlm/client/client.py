@@ -12,6 +12,7 @@ from trustvlm.client import queries as query_verbs
 from trustvlm.client.codec import read, reading_fields
 from trustvlm.client.label_verbs import LabelVerbs
 from trustvlm.client.measuring_verbs import MeasuringVerbs
+from trustvlm.client.searching.search import search
 from trustvlm.client.support_verbs import SupportVerbs
 from trustvlm.client.transport import path_of
 from trustvlm.errors import InvalidInput
@@ -152,6 +153,8 @@ class Client(LabelVerbs, MeasuringVerbs, SupportVerbs):
         kind: str = "support",
         k: int = 10,
         filter: FilterLike | None = None,
+        min_similarity: float | None = None,
+        vectors: bool = False,
         revision: int | None = None,
         on_error: str = "raise",
     ) -> Hits:
@@ -162,8 +165,8 @@ class Client(LabelVerbs, MeasuringVerbs, SupportVerbs):
         """
         given = given_queries(queries, text=True, stream=True)
         chosen = None if filter is None else as_filter(filter)
-        args = (self._wire, space, given, kind, k, chosen, revision, on_error)
-        return query_verbs.search(*args)
+        args = (self._wire, space, given, kind, k, chosen, min_similarity, vectors)
+        return search(*args, revision, on_error)
 
     def project(self, space: str, *, limit: int = 2_000) -> Projection:
         """Support images and stored images of known label in two dimensions, for a map; see

@@ -247,12 +247,19 @@ def merged_verdicts(answers: Sequence[Mapping[str, Any]], **others: Any) -> Verd
 
 
 def hits_of(
-    answers: Sequence[tuple[Mapping[str, Any], int]], k: int, notes: Sequence[str] = ()
+    answers: Sequence[tuple[Mapping[str, Any], int]],
+    k: int,
+    vectors: bool = False,
+    notes: Sequence[str] = (),
 ) -> Hits:
-    """The hits of (answer, its number of queries), padded to k."""
+    """The hits of (answer, its number of queries), padded to k; with `vectors`, with theirs."""
     total = sum(count for _, count in answers)
     ids, similarity = np.full((total, k), -1, np.int64), np.full((total, k), -np.inf)
     labels, sources, described = (np.full((total, k), None, object) for _ in range(3))
+    width = max(
+        (len(hit["vector"]) for one, _ in answers for hit in one["hits"][:1] if vectors), default=0
+    )
+    rows = np.full((total, k, width), np.nan, np.float32) if vectors else None
     start = 0
     for answer, count in answers:
         for hit in answer["hits"]:
@@ -260,9 +267,11 @@ def hits_of(
             ids[at], similarity[at] = hit["id"], hit["similarity"]
             labels[at], sources[at] = hit["label"], hit["source"]
             described[at] = hit["attributes"]
+            if rows is not None:
+                rows[at] = hit["vector"]
         start += count
     first = answers[0][0]
     quality = {name: first[name] for name in ("approximate", "error_bound", "recall")}
-    quality["attributes"] = described
+    quality |= {"attributes": described, "vectors": rows}
     head, rest = (first["kind"], ids, similarity, labels, sources), (first["revision"],)
     return Hits(*head, *rest, tuple(notes), **quality)

@@ -16,9 +16,9 @@ from trustvlm.client.verdict_log import VerdictLog
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.reading.given import given_labels
 from trustvlm.reading.hold_out import HoldOut
-from trustvlm.types import LabelInput, LabelRow, RegisterResult, SupportRow
-from trustvlm.types.answers import LabelCount, LabelPage, RemovedList, SupportList
-from trustvlm.types.arrays import id_list
+from trustvlm.types import LabelInput, LabelRow, RegisterResult
+from trustvlm.types.answers import LabelCount, LabelPage, RemovedList
+from trustvlm.types.arrays import id_list, texts
 from trustvlm.types.attributes.filters import FilterLike, as_filter
 from trustvlm.types.attributes.values import plain_attributes
 from trustvlm.types.bounds import flags, whole
@@ -47,6 +47,7 @@ class LabelVerbs(Connected):
         progress: Callable[[int], None] | None = None,
         keep_originals: bool = False,
         bring_back: bool = False,
+        replace: bool = False,
         sync: bool = False,
         dry_run: bool = False,
         image_range: tuple[float, float] | None = None,
@@ -69,7 +70,12 @@ class LabelVerbs(Connected):
             hold_out, seed: leave out the images that :meth:`evaluate` measures on with the same
                 two arguments.
         """
-        flags(keep_originals=keep_originals, bring_back=bring_back, sync=sync, dry_run=dry_run)
+        flags(keep_originals=keep_originals, bring_back=bring_back, replace=replace)
+        flags(sync=sync, dry_run=dry_run)
+        if dry_run and replace:
+            raise InvalidInput(
+                "replace: dry_run shows support images only; leave one of the two out"
+            )
         given = given_labels(inputs)
         if (split := HoldOut.of(hold_out, seed)) is not None:
             given = split.support(given)
@@ -80,9 +86,10 @@ class LabelVerbs(Connected):
             )
         form = _form_fields(keep_originals, image_range, accept_truncated)
         args = (self._wire, space, given, on_commit, progress, form)
+        chosen = {"replace": True} if replace else {}
         if sync:
-            return registering.synchronise(*args)
-        return registering.register(*args, bring_back)
+            return registering.synchronise(*args, chosen)
+        return registering.register(*args, chosen | ({"bring_back": True} if bring_back else {}))
 
     def add_support(
         self,
@@ -198,10 +205,15 @@ class LabelVerbs(Connected):
         not removed, as long as they can be restored. Raises NotFound."""
         return read(RemovedList, self._wire.ask("GET", path_of("spaces", space, "removed")))
 
-    def list_labels(self, space: str, *, filter: FilterLike | None = None) -> Iterator[LabelRow]:
+    def list_labels(
+        self, space: str, *, filter: FilterLike | None = None, vectors: bool = False
+    ) -> Iterator[LabelRow]:
         """Every label of the space, or those whose attributes a filter keeps, in order of id, a
-        page of 1,000 at a time. Raises NotFound, InvalidInput."""
-        chosen = [] if filter is None else [("filter", as_filter(filter).text)]
+        page of 1,000 at a time; with `vectors`, each with its text prototype (d_t,) and its
+        prototype (d_v,). Raises NotFound, InvalidInput."""
+        flags(vectors=vectors)
+        chosen: list[tuple[str, Any]] = [("vectors", "true")] if vectors else []
+        chosen += [] if filter is None else [("filter", as_filter(filter).text)]
         page = self._page(space, *chosen)  # unknown spaces are refused now
         return self._labels(space, page, chosen)
 
@@ -219,12 +231,21 @@ class LabelVerbs(Connected):
         path = path_of("spaces", space, "count-labels")
         return read(LabelCount, self._wire.ask("POST", path, body=json_body(body))).labels
 
-    def remove_labels(self, space: str, *, filter: FilterLike) -> RemovedLabels:
-        """Remove the labels that a filter keeps, with their support images. Raises NotFound,
-        InvalidInput, Conflict."""
-        body = json_body({"filter": as_filter(filter).to_dict()})
+    def remove_labels(
+        self, space: str, labels: Sequence[str] | None = None, *, filter: FilterLike | None = None
+    ) -> RemovedLabels:
+        """Remove labels by name, or those that a filter keeps, with their support images. Raises
+        NotFound, InvalidInput, Conflict."""
+        if (labels is None) == (filter is None):
+            raise InvalidInput("remove_labels: expected labels or a filter, one of them")
+        content: dict[str, Any]
+        if filter is not None:
+            content = {"filter": as_filter(filter).to_dict()}
+        else:
+            content = {"labels": texts(labels, "labels", "a list of label names")}
         path = path_of("spaces", space, "remove-labels")
-        return read(RemovedLabels, self._wire.ask("POST", path, body=body, write=True))
+        answer = self._wire.ask("POST", path, body=json_body(content), write=True)
+        return read(RemovedLabels, answer)
 
     def _page(self, space: str, *query: tuple[str, Any]) -> LabelPage:
         options = [("order", "id"), ("limit", PAGE), *query]
@@ -263,9 +284,12 @@ class LabelVerbs(Connected):
         path = path_of("spaces", space, "changes")
         return read(ChangePage, self._wire.ask("GET", path, query=options))
 
-    def get_label(self, space: str, label: str) -> LabelRow:
-        """One label as it is listed. Raises NotFound."""
-        return read(LabelRow, self._wire.ask("GET", path_of("spaces", space, "labels", label)))
+    def get_label(self, space: str, label: str, *, vectors: bool = False) -> LabelRow:
+        """One label as it is listed; `vectors` as for :meth:`list_labels`. Raises NotFound."""
+        flags(vectors=vectors)
+        query = [("vectors", "true")] if vectors else []
+        path = path_of("spaces", space, "labels", label)
+        return read(LabelRow, self._wire.ask("GET", path, query=query))
 
     def unknown_labels(self, space: str, names: Iterable[str | None]) -> dict[str, str | None]:
         """Those of `names` (None aside) that are no labels of the space, each with the label that
@@ -276,11 +300,6 @@ class LabelVerbs(Connected):
         """
         self._wire.ask("GET", path_of("spaces", space))
         return unknown(self._wire, space, list(dict.fromkeys(n for n in names if n is not None)))
-
-    def list_supports(self, space: str, label: str) -> list[SupportRow]:
-        """The support images of a label, in order of id. Raises NotFound."""
-        path = path_of("spaces", space, "labels", label, "supports")
-        return list(read(SupportList, self._wire.ask("GET", path)).supports)
 
     def thumbnail(self, support_id: int) -> bytes | None:
         """The JPEG thumbnail of a support image; None when it came as a vector or is gone."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,6 @@ from trustvlm.client.codec import (
     back_off_option,
     claimed_array,
     form_body,
-    hits_of,
     matrix,
     merged_verdicts,
     npz_body,
@@ -29,25 +28,26 @@ from trustvlm.client.codec import (
 from trustvlm.client.images import File, loaded
 from trustvlm.client.transport import Body, Wire, json_body, path_of
 from trustvlm.errors import Busy, Conflict, InvalidInput, NotFound, Unavailable
-from trustvlm.reading.claims import claimed_names, no_claims
-from trustvlm.reading.outputs.probabilities import no_probabilities, outputs_of
+from trustvlm.reading.claims import claimed_names
+from trustvlm.reading.outputs.probabilities import outputs_of
 from trustvlm.system.pickling import LocalReader
-from trustvlm.types import Embedded, Evidence, Hits, Queries, Verdicts
+from trustvlm.types import Embedded, Evidence, Queries, Verdicts
 from trustvlm.types.answers import Embeddings, EvidenceList
-from trustvlm.types.arrays import Objects, texts
+from trustvlm.types.arrays import Objects
 from trustvlm.types.attributes.filters import Filter
 from trustvlm.types.bounds import choice, whole
 from trustvlm.types.messages.remarks import merged_notes
-from trustvlm.types.options import KINDS, ON_ERROR, BackOff
+from trustvlm.types.options import ON_ERROR, BackOff
 from trustvlm.types.registration import UnreadImage, unreadable
 
 __all__ = [
+    "answers_of",
     "check_labels",
     "embed",
     "embedded_queries",
     "groups_of_files",
+    "only_one_kind",
     "score",
-    "search",
     "unknown",
 ]
 
@@ -141,7 +141,7 @@ def embedded_queries(
             image that cannot be read.
     """
     choice("on_error", on_error, ON_ERROR)
-    _only_one_kind(queries)
+    only_one_kind(queries)
     claimed, outputs = queries.claimed, outputs_of(queries)
     if claimed is not None and isinstance(queries.images, list | tuple):
         claimed_names(claimed, len(queries.images))
@@ -192,23 +192,27 @@ def embedded_queries(
     return EmbeddedQueries(arrays, sources, notes, places, failures, beside)
 
 
-def _only_one_kind(queries: Queries) -> None:
+def only_one_kind(queries: Queries) -> None:
     kinds = (queries.images, queries.text, queries.classifier, queries.verifier)
     given = sum(part is not None for part in kinds)
     if (queries.images is not None or queries.text is not None) and given > 1:
         raise InvalidInput("queries: pass vectors, or images, or text, not several of them")
+    for name in ("like_supports", "like_labels"):
+        if getattr(queries, name) is not None:
+            raise InvalidInput(f"queries.{name}: only search takes what is stored as a query")
 
 
-def _answers(
+def answers_of(
     wire: Wire, path: str, arrays: Arrays, revision: int | None, body: Callable[[Arrays], Body],
-    query: Fields,
+    query: Fields, most: int | None = None,
 ) -> list[tuple[Any, int]]:  # fmt: skip
-    """The answers to the rows in as many parts as their size needs (one where there are none), each
-    with its number of rows; all at one revision: those older than the newest are requested again.
-    Raises Busy: the space changes faster than that."""
+    """The answers to the rows in as many parts as their size needs (one where there are none), of
+    at most `most` rows, each with its number of rows; all at one revision: those older than the
+    newest are requested again. Raises Busy: the space changes faster than that."""
     count = len(next(iter(arrays.values())))
     width = sum(rows.nbytes for rows in arrays.values()) / max(count, 1)
     step = max(1, int(wire.sizes.vector_bytes / max(width, 1)))
+    step = step if most is None else min(step, most)
     parts = [
         {name: rows[i : i + step] for name, rows in arrays.items()}
         for i in range(0, max(count, 1), step)
@@ -287,7 +291,7 @@ def score(
     subset |= given.beside
     answers = [
         answer
-        for answer, _ in _answers(
+        for answer, _ in answers_of(
             wire, path_of("spaces", space, "score"), arrays, expected,
             lambda part: npz_body(part | subset), options,
         )
@@ -349,36 +353,3 @@ class _EvidenceReader(LocalReader):
         self._after = stop
         evidence = read(EvidenceList, answer).evidence
         return {(start + place, k): one for place, one in enumerate(evidence)}
-
-
-def search(
-    wire: Wire,
-    space: str,
-    queries: Queries,
-    kind: str,
-    k: int,
-    chosen: Filter | None,
-    revision: int | None,
-    on_error: str,
-) -> Hits:
-    """See :meth:`Client.search`."""
-    no_claims(queries.claimed, "search")
-    no_probabilities(queries, "search")
-    path, k = path_of("spaces", space, "search"), whole("k", k)
-    expected = None if revision is None else whole("revision", revision)
-    choice("kind", kind, KINDS)
-    options: dict[str, Any] = {"kind": kind, "k": k}
-    if queries.text is not None:
-        _only_one_kind(queries)
-        given = [queries.text] if isinstance(queries.text, str) else queries.text
-        listed = texts(given, "queries.text", "a list of texts")
-        some = {} if chosen is None else {"filter": chosen.to_dict()}
-        body = json_body(options | some | {"text": listed})
-        return hits_of([(wire.ask("POST", path, body=body, revision=expected), len(listed))], k)
-    embedded = embedded_queries(wire, space, queries, on_error)
-    beside: Arrays = {} if chosen is None else {"filter": np.array([chosen.text], dtype=np.str_)}
-    sent = list(options.items())
-    answers = _answers(
-        wire, path, embedded.arrays, expected, lambda part: npz_body(part | beside), sent
-    )
-    return replace(hits_of(answers, k, embedded.notes), failures=embedded.failures)

@@ -86,9 +86,10 @@ def register(
     on_commit: OnCommit | None,
     progress: Progress | None,
     form: Fields,
-    bring_back: bool,
+    chosen: dict[str, bool],
 ) -> RegisterResult:
-    """See :meth:`Client.register`; `form`: fields that say what is done with image files."""
+    """See :meth:`Client.register`; `form`: fields that say what is done with image files;
+    `chosen`: those of other options that are on."""
     _check_iterable(inputs)
     if isinstance(inputs, Sequence):  # they can be looked at twice: before anything is sent
         for number, item in enumerate(inputs):
@@ -98,7 +99,7 @@ def register(
     results: list[RegisterResult] = []
     label_ids: dict[int, int] = {}
     for batch in _batches(pieces, sizes):
-        result = _request(wire, space, batch, form, bring_back)
+        result = _request(wire, space, batch, form, chosen)
         results.append(result)
         committed: dict[str, None] = {}
         for piece, label in zip(batch, result.label_ids, strict=True):
@@ -113,16 +114,15 @@ def register(
 
 
 def _request(
-    wire: Wire, space: str, batch: Sequence[_Piece], form: Fields, bring_back: bool
+    wire: Wire, space: str, batch: Sequence[_Piece], form: Fields, chosen: dict[str, bool]
 ) -> RegisterResult:
     path = path_of("spaces", space, "labels")
     files = [file for piece in batch for file in piece.files]
-    again = {"bring_back": True} if bring_back else {}
     if not files:
         labels = [piece.content for piece in batch]
-        return _sent(wire, path, json_body({"labels": labels} | again), files)
+        return _sent(wire, path, json_body({"labels": labels} | chosen), files)
     counted = [piece.content | {"images": len(piece.files)} for piece in batch]
-    fields = [("labels", json.dumps(counted)), ("unreadable", "report"), *form, *again.items()]
+    fields = [("labels", json.dumps(counted)), ("unreadable", "report"), *form, *chosen.items()]
     return _sent(wire, path, form_body(fields, files), files)
 
 
@@ -278,7 +278,7 @@ def _combined(results: Sequence[RegisterResult], label_ids: tuple[int, ...]) -> 
 
     counts: dict[str, Any] = {
         name: sum(getattr(result, name) for result in results)
-        for name in ("added_labels", "added_supports", "skipped_duplicates")
+        for name in ("added_labels", "added_supports", "skipped_duplicates", "replaced_labels")
     }
     lists: dict[str, Any] = {
         name: joined(name) for name in ("failures", "ids", "elsewhere", "taken_out")
@@ -343,6 +343,7 @@ def synchronise(
     on_commit: OnCommit | None,
     progress: Progress | None,
     form: Fields,
+    chosen: dict[str, bool],
 ) -> RegisterResult:
     """Register labels, and remove what they do not have; images that were taken out are brought
     back. A refused call is refused before anything is sent."""
@@ -350,7 +351,7 @@ def synchronise(
     given = list(inputs)
     contents = contents_of(given)
     preview(wire, space, contents, sync=True, bring_back=True)
-    added = register(wire, space, given, on_commit, progress, form, True)
+    added = register(wire, space, given, on_commit, progress, form, chosen | {"bring_back": True})
     unreadable = {source for source, _ in added.failures}
     labels = [
         label | {"unread": label["unread"] or not unreadable.isdisjoint(label["sources"])}

@@ -16,10 +16,13 @@ from trustvlm.client.transport import json_body, path_of
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.given import given_labelled, given_queries
 from trustvlm.reading.hold_out import HeldOut
-from trustvlm.types import Queries
+from trustvlm.types import Queries, SupportRow
 from trustvlm.types.arrays import id_list, optional_texts
+from trustvlm.types.attributes.filters import FilterLike, as_filter
 from trustvlm.types.bounds import flags, whole
+from trustvlm.types.registration import RemovedSupports
 from trustvlm.types.support.audit import Audit, AuditRow, MovedSupports
+from trustvlm.types.support.lists import SupportCount, SupportPage
 from trustvlm.types.support.proposals import Proposals, RemovedProposals
 
 if TYPE_CHECKING:
@@ -29,10 +32,11 @@ if TYPE_CHECKING:
 __all__ = ["SupportVerbs"]
 
 _PAGE = 1_000
+_IDS = 200
 
 
 class SupportVerbs(Connected):
-    """Auditing, moving and proposing support images of a service elsewhere."""
+    """Listing, removing, auditing, moving and proposing support images of a service elsewhere."""
 
     def audit(
         self,
@@ -116,6 +120,73 @@ class SupportVerbs(Connected):
         path = path_of("spaces", space, "proposed-supports")
         return read(RemovedProposals, self._wire.ask("DELETE", path, query=query, write=True))
 
+    def list_supports(
+        self,
+        space: str,
+        label: str | None = None,
+        *,
+        ids: Sequence[int] | None = None,
+        filter: FilterLike | None = None,
+        vectors: bool = False,
+        after: int = 0,
+        limit: int | None = None,
+    ) -> list[SupportRow]:
+        """Support images of a label, or of the whole space, in order of id; see
+        :meth:`TrustService.list_supports`. Sends a request for every 1,000."""
+        flags(vectors=vectors)
+        after = whole("after", after, bounds="revision")
+        most = None if limit is None else whole("limit", limit)
+        options = [("vectors", "true")] if vectors else []
+        if ids is not None:
+            if (label, filter, limit, after) != (None, None, None, 0):
+                raise InvalidInput("ids: expected without label, filter, after and limit")
+            return self._by_id(space, id_list(ids, "ids", "a list of support image ids"), options)
+        options += [] if label is None else [("label", label)]
+        options += [] if filter is None else [("filter", as_filter(filter).text)]
+        rows, cursor = list[SupportRow](), after
+        while True:
+            some = _PAGE if most is None else min(_PAGE, most - len(rows))
+            page = self._supports(space, [*options, ("cursor", cursor), ("limit", some)])
+            rows += page.supports
+            if page.next_cursor is None or len(rows) == most:
+                return rows
+            cursor = page.next_cursor
+
+    def _by_id(
+        self, space: str, ids: Sequence[int], options: list[tuple[str, Any]]
+    ) -> list[SupportRow]:
+        distinct = list(dict.fromkeys(ids))
+        rows = list[SupportRow]()
+        for start in range(0, len(distinct), _IDS):
+            named = ("ids", ",".join(map(str, distinct[start : start + _IDS])))
+            rows += self._supports(space, [*options, named]).supports
+        return rows
+
+    def _supports(self, space: str, options: list[tuple[str, Any]]) -> SupportPage:
+        path = path_of("spaces", space, "supports")
+        return read(SupportPage, self._wire.ask("GET", path, query=options))
+
+    def count_supports(
+        self, space: str, label: str | None = None, *, filter: FilterLike | None = None
+    ) -> int:
+        """How many support images the space has, or a label, or a filter keeps of them. Raises
+        NotFound, InvalidInput."""
+        body, path = _choice(label, filter), path_of("spaces", space, "count-supports")
+        return read(SupportCount, self._wire.ask("POST", path, body=json_body(body))).supports
+
+    def remove_supports(
+        self, space: str, label: str | None = None, *, filter: FilterLike | None = None
+    ) -> RemovedSupports:
+        """Remove the support images of a label, or those that a filter keeps, or both; see
+        :meth:`TrustService.remove_supports`."""
+        if not (content := _choice(label, filter)):
+            raise InvalidInput(
+                "remove_supports: expected a label or a filter, or both; remove_support takes ids"
+            )
+        path = path_of("spaces", space, "remove-supports")
+        answer = self._wire.ask("POST", path, body=json_body(content), write=True)
+        return read(RemovedSupports, answer)
+
     def move_support(self, space: str, ids: Sequence[int], label: str) -> MovedSupports:
         """Give support images to another label; see :meth:`TrustService.move_support`."""
         return read(MovedSupports, self._of(space, "move-supports", ids, label=label))
@@ -130,3 +201,9 @@ class SupportVerbs(Connected):
         content = {"ids": id_list(ids, "ids", "a list of support image ids"), **further}
         path = path_of("spaces", space, verb)
         return self._wire.ask("POST", path, body=json_body(content), write=True)
+
+
+def _choice(label: str | None, filter: FilterLike | None) -> dict[str, Any]:
+    """The label and the filter of a request, as far as they are given."""
+    chosen = {} if filter is None else {"filter": as_filter(filter).to_dict()}
+    return chosen if label is None else chosen | {"label": label}

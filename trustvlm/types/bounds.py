@@ -35,6 +35,7 @@ NUMBERS: dict[str, tuple[float, float]] = {
     "confidence": (LEAST, 1 - LEAST),
     "threshold": (-1e300, 1e300),
     "back_off": (LEAST, 1.0),
+    "min_similarity": (-1.0, 1.0),
     "alpha": (LEAST, 1 - LEAST),
     "unknown_rate": (0.0, 0.1),
     "hold_out": (0.01, 0.99),

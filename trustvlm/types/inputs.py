@@ -90,6 +90,10 @@ class Queries:
             probabilities, of which the other labels share the rest evenly.
         log_probabilities: in place of these, their logarithms; of arrays also any logits.
         outputs: the label of each of the N columns; None: a column with the rest.
+        like_supports: ids of stored support images whose embeddings are searched with (search
+            only); each is no hit of itself.
+        like_labels: names of labels whose text prototype (kind "text") or prototype is searched
+            with (search only); a label is no hit of itself.
     """
 
     classifier: npt.ArrayLike | None = None
@@ -103,6 +107,8 @@ class Queries:
     probabilities: Probabilities | None = None
     log_probabilities: Probabilities | None = None
     outputs: Sequence[str | None] | None = None
+    like_supports: Sequence[int] | None = None
+    like_labels: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -229,6 +229,11 @@ class SearchOptions(Options):
         str | FilterObject | None,
         says('only what it keeps is searched: {"region": "EU"}, or text: region = "EU"'),
     ] = None
+    min_similarity: Annotated[
+        Annotated[float, Within("min_similarity")] | None,
+        says("of the k nearest only those at least this similar; null: all"),
+    ] = None
+    vectors: Annotated[bool, says("with each hit the vector that was compared")] = False
 
 
 @dataclass(frozen=True, kw_only=True)

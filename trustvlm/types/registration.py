@@ -70,6 +70,14 @@ class RemovedLabels(Answer):
 
 
 @dataclass(frozen=True)
+class RemovedSupports(Answer):
+    """The support images that a call removed, and the space's revision after it."""
+
+    revision: int
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class RegisterResult(Answer):
     """What a register or add_support call changed; with dry_run, what it would change.
 
@@ -101,6 +109,7 @@ class RegisterResult(Answer):
         to_add: with dry_run, (label, number of support images) of each label that is new or would
             get some.
         dry_run: nothing was changed.
+        replaced_labels: with replace, the number of labels whose text or attributes it changed.
         notes: a sentence for each kind of change that made images readable for the encoders."""
 
     added_labels: int
@@ -122,3 +131,4 @@ class RegisterResult(Answer):
     to_add: tuple[tuple[str, int], ...] = ()
     dry_run: bool = False
     notes: tuple[str, ...] = ()
+    replaced_labels: int = 0

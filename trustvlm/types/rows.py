@@ -40,7 +40,8 @@ class LabelRow(Answer):
 
     Its support count is that of its prototype, images of its aliases included. An alias has the
     count 0; `alias_of` names the label whose further name it is; `parent` the node of the taxonomy
-    that it stands under."""
+    that it stands under. Where vectors are requested, `text_vector` is its text prototype (d_t,)
+    and `prototype` that of its support images (d_v,), both of length 1; None without any."""
 
     id: int
     name: str
@@ -50,6 +51,8 @@ class LabelRow(Answer):
     alias_of: str | None = None
     attributes: Attributes = field(default_factory=dict, hash=False)
     parent: str | None = None
+    text_vector: tuple[float, ...] | None = None
+    prototype: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,11 @@ class SupportRow(Answer):
     """One support image as it is listed.
 
     Attributes:
-        registered_as: the alias of `label` that it was registered under; None: `label` itself."""
+        registered_as: the alias of `label` that it was registered under; None: `label` itself.
+        proposed: :meth:`TrustService.propose` chose it. kept: a person said that it is right, see
+            :meth:`TrustService.keep_support`.
+        image_vector: (d_v,) raw verifier embedding, and classifier_image_vector: (d_t,) raw
+            classifier embedding, where one is stored; None unless they are requested."""
 
     id: int
     label: str
@@ -65,6 +72,10 @@ class SupportRow(Answer):
     revision: int
     registered_as: str | None = None
     attributes: Attributes = field(default_factory=dict, hash=False)
+    proposed: bool = False
+    kept: bool = False
+    image_vector: tuple[float, ...] | None = None
+    classifier_image_vector: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
-"""Labels and support images as they are listed: labels page by page in the order of their ids,
-their names or their number of support images."""
+"""Labels as they are listed: page by page in the order of their ids, their names or their number of
+support images."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from sqlalchemy import ColumnElement, Connection, Select, bindparam, select
 from sqlalchemy.orm import aliased
 
 from trustvlm.catalog.rows import labels
-from trustvlm.catalog.rows.attributes.rows import of_label, of_support
+from trustvlm.catalog.rows.attributes.rows import of_label
 from trustvlm.catalog.store.bulk import rows_among
 from trustvlm.catalog.store.models import UNVERIFIED, Label, Space, Support, Thumbnail, TreeEdge
 from trustvlm.catalog.store.names import normal
-from trustvlm.types import LabelRow, SupportRow
+from trustvlm.catalog.store.vectors import unpack, verify_checksums
+from trustvlm.types import LabelRow
+from trustvlm.types.arrays import Float32s
 from trustvlm.types.attributes.values import attributes_of
 
 __all__ = [
@@ -26,12 +28,13 @@ __all__ = [
     "label_page",
     "label_page_by_id",
     "label_page_by_images",
-    "list_group",
     "pictured_supports",
     "rows_of",
     "sample_supports",
     "support_label",
     "support_space",
+    "vectors",
+    "with_vectors",
 ]
 
 _BEYOND = "\U0010ffff"  # sorts behind everything that a name may go on with
@@ -132,6 +135,40 @@ def rows_of(connection: Connection, ids: Sequence[int]) -> list[LabelRow]:
     return [_row(rows[label_id]) for label_id in ids]
 
 
+def vectors(
+    connection: Connection, ids: Sequence[int], dims: tuple[int, int]
+) -> dict[int, tuple[Float32s, Float32s | None]]:
+    """Id → (text prototype, prototype or None) of these labels; `dims`: of the space's classifier
+    and verifier.
+
+    Raises:
+        Damaged: a vector does not match its checksum.
+    """
+    columns = (Label.id, Label.checksum, Label.text_prototype, Label.prototype)
+    found = list(rows_among(connection, select(*columns), Label.id, ids))
+    verify_checksums("label", [(r.id, r.checksum, (r.text_prototype, r.prototype)) for r in found])
+    return {
+        r.id: (
+            unpack([r.text_prototype], dims[0])[0],
+            None if r.prototype is None else unpack([r.prototype], dims[1])[0],
+        )
+        for r in found
+    }
+
+
+def with_vectors(
+    connection: Connection, rows: Sequence[LabelRow], dims: tuple[int, int]
+) -> list[LabelRow]:
+    """Listed labels with their vectors, see :func:`vectors`."""
+    stored = vectors(connection, [row.id for row in rows], dims)
+    listed = []
+    for row in rows:
+        text, image = stored[row.id]
+        numbers = None if image is None else tuple(image.tolist())
+        listed.append(replace(row, text_vector=tuple(text.tolist()), prototype=numbers))
+    return listed
+
+
 def support_space(connection: Connection, support_id: int) -> str | None:
     """The name of the live space that a live support image belongs to; None: there is no such
     image."""
@@ -169,32 +206,6 @@ def aliases_of(connection: Connection, label_id: int) -> list[str]:
     """The further names of a label, by name."""
     others = [member for member in labels.groups(connection, [label_id]) if member != label_id]
     return sorted(row.name for row in rows_of(connection, others))
-
-
-def list_group(connection: Connection, label_id: int) -> list[SupportRow]:
-    """The live support images of a label and its aliases, in order of id; of an alias, those of its
-    label."""
-    canonical_id = labels.canonical(connection, [label_id])[label_id]
-    name = labels.name_of(connection, canonical_id)
-    listed = [
-        replace(row, label=name, registered_as=None if row.label == name else row.label)
-        for member in labels.groups(connection, [canonical_id])
-        for row in _of_label(connection, member)
-    ]
-    return sorted(listed, key=lambda row: row.id)
-
-
-def _of_label(connection: Connection, label_id: int) -> list[SupportRow]:
-    """The live support images of a label, in order of id."""
-    columns = (Support.id, Label.name, Support.source, Support.revision, of_support)
-    query = select(*columns).join(Label, Label.id == Support.label_id)
-    of_label = query.where(
-        Support.label_id == label_id, Support.removed_revision.is_(None)
-    ).order_by(Support.id)
-    return [
-        SupportRow(key, name, source, revision, attributes=attributes_of(text))
-        for key, name, source, revision, text in connection.execute(of_label)
-    ]
 
 
 def sample_supports(connection: Connection, space_id: int, limit: int) -> list[int]:

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from trustvlm.cli.commands.options import FORMAT, NAME, SPACE, file, flag, text, where
-from trustvlm.cli.printing.formats import Column, Row, row_writer, say
+from trustvlm.cli.commands.options import FORMAT, NAME, SPACE, VECTORS, file, flag, text, where
+from trustvlm.cli.printing.formats import Column, Row, row_dicts, row_writer, say
 from trustvlm.cli.printing.safe_text import count as number_of
 from trustvlm.cli.printing.safe_text import note, quoted, utf8
 from trustvlm.cli.printing.tree import indented
@@ -64,12 +64,14 @@ def label() -> None:
 @label.command("list")
 @SPACE
 @where()
+@VECTORS
 @FORMAT
 @click.pass_obj
-def list_(session: Session, space: str, where: str | None, form: str) -> None:
+def list_(session: Session, space: str, where: str | None, vectors: bool, form: str) -> None:
     """List SPACE's labels with their support counts."""
     with session.reading() as service:
-        row_writer(form, LABELS).write(map(asdict, service.list_labels(space, filter=where)))
+        rows = service.list_labels(space, filter=where, vectors=vectors)
+        row_writer(form, LABELS).write(row_dicts(rows, vectors))
 
 
 @label.command()
@@ -144,25 +146,27 @@ def set_(
 
 @label.command()
 @SPACE
-@click.argument("name", type=utf8, required=False)
+@click.argument("names", metavar="[NAME...]", nargs=-1, type=utf8)
 @where(help="Remove all labels whose attributes fit; 'trustvlm label list' shows them first.")
 @flag("--purge", help="Delete its vectors and thumbnails now, for good.")
 @click.pass_obj
-def remove(session: Session, space: str, name: str | None, where: str | None, purge: bool) -> None:
-    """Remove a label, or all that fit --where, with their support images.
+def remove(
+    session: Session, space: str, names: tuple[str, ...], where: str | None, purge: bool
+) -> None:
+    """Remove labels by name, or all that fit --where, with their support images.
 
     'trustvlm label restore' undoes it until it is purged.
     """
-    if (name is None) == (where is None):
-        raise click.UsageError("Expected NAME or --where, one of them.")
-    if where is not None:
+    if bool(names) == (where is not None):
+        raise click.UsageError("Expected NAME... or --where, one of them.")
+    if len(names) != 1:
         if purge:
             raise click.UsageError("--purge is for one label; 'trustvlm purge' deletes the others.")
         with session.writing() as service:
-            done = service.remove_labels(space, filter=where)
+            done = service.remove_labels(space, names or None, filter=where)
         say(f"removed {number_of(done.removed, 'label')}; revision {done.revision}")
         return
-    assert name is not None
+    name = names[0]
     with session.writing() as service:
         revision = service.remove_label(space, name, purge=purge)
     restore = suggested("label restore", space, name)

@@ -14,7 +14,7 @@ from trustvlm.cli.printing.safe_text import utf8
 from trustvlm.cli.reading.bounds import Bounded, Choice
 
 __all__ = [
-    *("FILE", "FORMAT", "LABEL", "NAME", "PATHS", "SPACE", "SPACE_NAME"),
+    *("FILE", "FORMAT", "LABEL", "NAME", "PATHS", "SPACE", "SPACE_NAME", "VECTORS"),
     *("file", "flag", "json_flag", "number", "text", "where"),
 ]
 
@@ -50,5 +50,8 @@ where = partial(
     metavar="FILTER",
     type=utf8,
     help="Only what has attributes that fit: 'region = \"EU\" and size >= 3'.",
+)
+VECTORS = click.option(
+    "--vectors", is_flag=True, help="With the embeddings, in --format jsonl or csv."
 )
 json_flag = partial(click.option, "--json", "json_", is_flag=True)

@@ -94,6 +94,11 @@ __all__ = [
 )
 @flag("--bring-back", help="Also add images that were removed from their label ('support remove').")
 @flag(
+    "--replace",
+    help="Labels that exist get the text vector, prompt, attributes and parent that are given, in "
+    "place of what they have; otherwise other ones are refused.",
+)
+@flag(
     "--sync",
     help="Make the space equal to FOLDER (or --vectors): remove the support images and "
     "labels that it does not have, and move images that changed their label. What is removed can "
@@ -113,6 +118,7 @@ def register(
     reading: dict[str, Any],
     keep_originals: bool,
     bring_back: bool,
+    replace: bool,
     sync: bool,
     split: HoldOut | None,
     dry_run: bool,
@@ -140,6 +146,7 @@ def register(
     if split is not None and not (source.paths or source.vectors):
         raise click.UsageError("--hold-out is for images; there are none.")
     options = reading | {"keep_originals": keep_originals, "bring_back": bring_back}
+    options["replace"] = replace
     with session.writing() as service:
         inputs = _inputs(service, space, source, sync)
         inputs = inputs if split is None else _kept(inputs, split)

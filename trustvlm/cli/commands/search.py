@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trustvlm.cli.commands.options import FORMAT, SPACE, file, number, text, where
+from trustvlm.cli.commands.options import FORMAT, SPACE, VECTORS, file, number, text, where
 from trustvlm.cli.printing.formats import Column, row_writer
 from trustvlm.cli.printing.safe_text import count, note
 from trustvlm.cli.printing.wording import in_options
@@ -53,6 +53,21 @@ POINTS = [
 @text("--text", metavar="TEXT", help="Search with a text, unchanged: no template is applied.")
 @file("--vector", metavar="FILE", help="Search with vectors: .npy, or .npz with an array --side.")
 @click.option(
+    "--like-support",
+    "like_supports",
+    metavar="ID",
+    type=click.IntRange(1, 2**63 - 1),
+    multiple=True,
+    help="Search with a stored support image; repeat it for several queries.",
+)
+@text(
+    "--like-label",
+    "like_labels",
+    metavar="NAME",
+    multiple=True,
+    help="Search with the prototype of a label; repeat it for several queries.",
+)
+@click.option(
     "--side",
     type=Choice(["classifier", "verifier"]),
     default="verifier",
@@ -65,7 +80,9 @@ POINTS = [
     "or text prototypes.  [default: support; text for --text and for --vector --side classifier]",
 )
 @number("-k", bounds="hits", default=10, help="How many.")
+@number("--min-similarity", help="Of these only those at least this similar: -1 to 1.")
 @where()
+@VECTORS
 @image_options
 @FORMAT
 @click.pass_obj
@@ -75,45 +92,61 @@ def search(
     image: Path | None,
     text: str | None,
     vector: Path | None,
+    like_supports: tuple[int, ...],
+    like_labels: tuple[str, ...],
     side: str,
     kind: str | None,
     k: int,
+    min_similarity: float | None,
     where: str | None,
+    vectors: bool,
     reading: dict[str, Any],
     form: str,
 ) -> None:
-    """Find what is nearest to an image, text or vector.
+    """Find what is nearest to an image, text or vector, or to what is stored.
 
     Support images and prototypes are compared with verifier embeddings, text prototypes with
     classifier embeddings. A text finds support images (--kind support) where their classifier
     embeddings are stored, as they are for image files.
     """
-    query = exactly_one(image=image, text=text, vector=vector)
+    like = {"like-support": like_supports, "like-label": like_labels}
+    query = exactly_one(image=image, text=text, vector=vector, **like)
     by_classifier = query == "text" or (query == "vector" and side == "classifier")
     kind = kind or ("text" if by_classifier else "support")
     with session.reading() as service:
         if image is not None:
             queries = _embedded(service, space, image, reading)
         else:
-            queries = _given(text, vector, side)
-        hits = service.search(space, queries, kind=kind, k=k, filter=where)
+            queries = _given(text, vector, side, like_supports, like_labels)
+        options: dict[str, Any] = {"min_similarity": min_similarity, "vectors": vectors}
+        hits = service.search(space, queries, kind=kind, k=k, filter=where, **options)
     row_writer(form, HITS if len(hits) != 1 else HITS[1:]).write(hits.rows())
-    _report(space, hits, where)
+    _report(space, hits, where is not None or min_similarity is not None)
 
 
-def _report(space: str, hits: Hits, where: str | None) -> None:
+def _report(space: str, hits: Hits, chosen: bool) -> None:
     if hits.recall is not None:
         share = f"approximate: the index finds {percent(hits.recall, 0)} of the nearest"
         note(f"{share} (see {suggested('index stats', space)})")
     if not (hits.ids >= 0).any():
-        fits = "" if where is None else " that fits"
+        fits = " that fits" if chosen else ""
         note(f"no hit: the space has nothing of this kind{fits} yet")
 
 
-def _given(text: str | None, vector: Path | None, side: str) -> Queries:
+def _given(
+    text: str | None,
+    vector: Path | None,
+    side: str,
+    like_supports: tuple[int, ...],
+    like_labels: tuple[str, ...],
+) -> Queries:
     from trustvlm.cli.reading.npz import read_query_vectors
     from trustvlm.types import Queries
 
+    if like_supports:
+        return Queries(like_supports=like_supports)
+    if like_labels:
+        return Queries(like_labels=like_labels)
     if vector is None:
         return Queries(text=[str(text)])
     vectors = read_query_vectors(vector, side)

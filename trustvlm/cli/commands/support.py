@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,20 +13,22 @@ from trustvlm.cli.commands.options import (
     LABEL,
     PATHS,
     SPACE,
+    VECTORS,
     file,
     flag,
     json_flag,
     number,
     text,
+    where,
 )
-from trustvlm.cli.printing.formats import Column, as_json, row_writer
+from trustvlm.cli.printing.formats import Column, as_json, row_dicts, row_writer
 from trustvlm.cli.printing.registration import (
     report_known,
     report_vectors,
     require_some_readable,
     summary,
 )
-from trustvlm.cli.printing.safe_text import count, note, quoted
+from trustvlm.cli.printing.safe_text import count, note, quoted, utf8
 from trustvlm.cli.printing.suggested import here
 from trustvlm.cli.reading.attributes import shown_attributes
 from trustvlm.cli.reading.folders import check_exclude, exclude_option, finding
@@ -38,8 +39,13 @@ from trustvlm.types.attributes.values import parse_attributes
 
 if TYPE_CHECKING:
     from trustvlm.types.backups import Scrubbed
+    from trustvlm.types.registration import RemovedSupports
+    from trustvlm.types.support.proposals import RemovedProposals
 
 __all__ = ["purge", "support"]
+
+MOST_NAMED = 50
+"""Ids that the command for undoing names."""
 
 SUPPORTS = [
     Column("id", "id", right=True),
@@ -47,12 +53,16 @@ SUPPORTS = [
     Column("registered as", "registered_as", rank=2),
     Column("source", "source", narrow="end"),
     Column("attributes", shown_attributes, rank=3, narrow="words", optional=True),
+    Column(
+        "marks", lambda row: ", ".join(m for m in ("proposed", "kept") if row[m]), optional=True
+    ),
     Column("revision", "revision", right=True, rank=1),
 ]
 IDS = click.argument(
     "ids", metavar="ID...", nargs=-1, required=True, type=click.IntRange(1, 2**63 - 1)
 )
 
+LABEL_IF_ANY = click.argument("label", type=utf8, required=False)
 IDS_IF_ANY = click.argument("ids", metavar="[ID...]", nargs=-1, type=click.IntRange(1, 2**63 - 1))
 
 
@@ -63,13 +73,38 @@ def support() -> None:
 
 @support.command("list")
 @SPACE
-@LABEL
+@LABEL_IF_ANY
+@where()
+@VECTORS
 @FORMAT
 @click.pass_obj
-def list_(session: Session, space: str, label: str, form: str) -> None:
-    """List LABEL's support images with their ids."""
+def list_(
+    session: Session, space: str, label: str | None, where: str | None, vectors: bool, form: str
+) -> None:
+    """List SPACE's support images, or those of LABEL, with their ids.
+
+    Marked are images that 'trustvlm propose' chose, and those that a person kept where an audit
+    doubted them.
+    """
+    options: dict[str, Any] = {"filter": where, "vectors": vectors}
     with session.reading() as service:
-        row_writer(form, SUPPORTS).write(map(asdict, service.list_supports(space, label)))
+        writer, after = row_writer(form, SUPPORTS), 0
+        while rows := service.list_supports(space, label, after=after, limit=1_000, **options):
+            writer.write(row_dicts(rows, vectors))
+            after = rows[-1].id
+            if len(rows) < 1_000:
+                break
+
+
+@support.command("count")
+@SPACE
+@LABEL_IF_ANY
+@where()
+@click.pass_obj
+def count_(session: Session, space: str, label: str | None, where: str | None) -> None:
+    """Print how many support images SPACE has, or LABEL, or fit --where."""
+    with session.reading() as service:
+        click.echo(service.count_supports(space, label, filter=where))
 
 
 @support.command()
@@ -160,12 +195,18 @@ def update(session: Session, space: str, support_id: int, attributes: str, merge
 @SPACE
 @IDS_IF_ANY
 @flag("--proposed", help="Remove those that 'trustvlm propose' chose.")
-@text("--label", metavar="NAME", help="With --proposed: of this label only.")
+@where(help="Remove those whose attributes fit; 'trustvlm support list' shows them first.")
+@text("--label", metavar="NAME", help="Of this label: all of them, or with --proposed or --where.")
 @click.pass_obj
 def remove(
-    session: Session, space: str, ids: tuple[int, ...], proposed: bool, label: str | None
+    session: Session,
+    space: str,
+    ids: tuple[int, ...],
+    proposed: bool,
+    where: str | None,
+    label: str | None,
 ) -> None:
-    """Remove support images by id, or all proposed ones.
+    """Remove support images by id, of a label, by attributes, or all proposed ones.
 
     The ids are numbers in the first column of 'trustvlm support list SPACE LABEL'; 'trustvlm
     register --json' prints those that it adds. 'trustvlm support restore' undoes it until purged.
@@ -174,18 +215,23 @@ def remove(
     trustvlm support list aerial beach
     trustvlm support remove aerial 17 18
     """
-    exactly_one(ID=ids, proposed=proposed or None)
-    if label is not None and not proposed:
-        raise click.UsageError("--label belongs to --proposed.")
+    by_id, chosen = bool(ids), where is not None or (label is not None and not proposed)
+    if by_id + proposed + chosen != 1 or (by_id and label is not None):
+        raise click.UsageError("Expected ID..., --proposed, --where or --label, one kind of them.")
     with session.writing() as service:
-        if proposed:
-            removed = service.remove_proposed(space, label=label)
-            ids, revision = removed.ids, removed.revision
-        else:
+        if by_id:
             revision = service.remove_support(space, ids)
+        else:
+            removed: RemovedProposals | RemovedSupports = (
+                service.remove_proposed(space, label=label)
+                if proposed
+                else service.remove_supports(space, label, filter=where)
+            )
+            ids, revision = removed.ids, removed.revision
     click.echo(f"removed {count(len(set(ids)), 'support image')}; revision {revision}")
-    if proposed and ids:
-        note(f"to undo it: {here('support restore', space, *ids)}")
+    if ids and not by_id:
+        undo = here("support restore", space, *(ids if len(ids) <= MOST_NAMED else ["ID..."]))
+        note(f"to undo it: {undo}")
 
 
 @support.command()

@@ -18,7 +18,7 @@ from trustvlm.cli.printing.safe_text import cell_text, note, shown
 from trustvlm.cli.printing.suggested import placed
 from trustvlm.system.terminal_table import Line, Shape, Table, terminal_width, wrapped
 
-__all__ = ["Column", "RowWriter", "as_json", "blocks", "details", "row_writer", "say"]
+__all__ = ["Column", "RowWriter", "as_json", "blocks", "details", "row_dicts", "row_writer", "say"]
 
 Row = Mapping[str, Any]
 T = TypeVar("T")
@@ -74,6 +74,16 @@ def row_writer(form: str, columns: Sequence[Column]) -> RowWriter:
     if form == "csv":
         return _Csv()
     return _Table(columns)
+
+
+VECTOR_FIELDS = ("image_vector", "classifier_image_vector", "text_vector", "prototype")
+
+
+def row_dicts(rows: Iterable[Any], vectors: bool) -> Iterator[dict[str, Any]]:
+    """Rows of dataclasses as dicts; without their vectors where these are not requested."""
+    for row in rows:
+        values = dict(vars(row))
+        yield values if vectors else {k: v for k, v in values.items() if k not in VECTOR_FIELDS}
 
 
 def blocks(items: Iterable[T], size: int = BLOCK_ROWS) -> Iterator[list[T]]:

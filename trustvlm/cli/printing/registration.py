@@ -35,6 +35,8 @@ def summary(result: RegisterResult, what: str, labels: int = 1) -> str:
     if result.added_labels or result.added_supports:
         parts += [f"registered {what}", count(result.added_supports, "support image")]
         parts += [f"{count(duplicates, 'duplicate')} skipped"] if duplicates else []
+    elif result.replaced_labels:
+        parts.append(f"changed {count(result.replaced_labels, 'label')}")
     else:
         number, thing = (duplicates, "support image") if duplicates else (labels, "label")
         existing = f"all {number:,} {thing}s were" if number > 1 else f"the {thing} was"

@@ -148,6 +148,8 @@ class AsyncClient:
     changes = awaited(Client.changes)
     unknown_labels = awaited(Client.unknown_labels)
     list_supports = awaited(Client.list_supports)
+    count_supports = awaited(Client.count_supports)
+    remove_supports = awaited(Client.remove_supports)
     thumbnail = awaited(Client.thumbnail)
     set_parents = awaited(Client.set_parents)
     taxonomy = awaited(Client.taxonomy)

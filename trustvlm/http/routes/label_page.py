@@ -41,6 +41,7 @@ class PageRequest:
     thumbnails: int
     predictions: bool
     filter: str | None = None
+    vectors: bool = False
 
 
 def label_page(home: ServerHome, space: str, wanted: PageRequest) -> LabelPage:
@@ -74,11 +75,15 @@ def _check(wanted: PageRequest) -> None:
     if wanted.match is not None and wanted.q is None:
         raise InvalidInput("match: says how the text of q is compared; it needs q")
     refused = [] if wanted.order == "name" else ["q", "unverified"]
-    refused += ["thumbnails", "predictions"] if wanted.order == "id" else ["filter"]
+    refused += ["thumbnails", "predictions"] if wanted.order == "id" else ["filter", "vectors"]
     if filtered := ", ".join(name for name in refused if getattr(wanted, name)):
         raise InvalidInput(
             f"order: {wanted.order} cannot be combined with {filtered}; "
-            + ("it needs order=id" if wanted.filter else "omit order, or list all labels")
+            + (
+                "it needs order=id"
+                if wanted.filter or wanted.vectors
+                else "omit order, or list all labels"
+            )
         )
 
 
@@ -102,10 +107,12 @@ def _rows(home: ServerHome, space: str, wanted: PageRequest, after: str | None) 
     if wanted.order == "id":
         begin = int(after or 0)
         if wanted.filter is None:
-            listed = home.label_page_by_id(space, after=begin, limit=limit)
+            listed = home.label_page_by_id(space, after=begin, limit=limit, vectors=wanted.vectors)
         else:
             chosen = Filter(wanted.filter)
-            listed = home.label_records.filtered(space, chosen, after=begin, limit=limit)
+            listed = home.label_records.filtered(
+                space, chosen, after=begin, limit=limit, vectors=wanted.vectors
+            )
         return [(row, []) for row in listed]
     if wanted.order == "images":
         last = None

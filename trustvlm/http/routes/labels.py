@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from fastapi import APIRouter, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
 
 from trustvlm.errors import InvalidInput
 from trustvlm.http.guard.addressed import SLASH
@@ -15,6 +17,8 @@ from trustvlm.http.routes.label_page import CURSOR, PageRequest, label_page
 from trustvlm.http.routes.openapi import route
 from trustvlm.http.wire.attribute_bodies import CountBody, FilterBody
 from trustvlm.http.wire.bodies import FORM, JSON, Received, of_json, read_body
+from trustvlm.http.wire.files.image_files import MOST_FILES, base64_images
+from trustvlm.http.wire.files.label_bodies import PutLabelBody
 from trustvlm.http.wire.parameters import content_type
 from trustvlm.http.wire.schemas import (
     AliasBody,
@@ -41,6 +45,7 @@ SPACE = "/v1/spaces/{space}"
 LABELS = f"{SPACE}/labels"
 LABEL = LABELS + "/{label}"
 TAXONOMY = f"{SPACE}/taxonomy"
+_REGISTER = ("keep_originals", "bring_back", "replace")
 router = APIRouter(tags=["labels"])
 
 
@@ -64,8 +69,18 @@ def checked_result(result: RegisterResult, unreadable: str = "refuse") -> Regist
 
 
 def as_inputs(labels: Sequence[LabelBody]) -> list[LabelInput]:
-    """Labels as the service takes them."""
-    return [LabelInput(**vars(label)) for label in labels]
+    """Labels as the service takes them. Raises InvalidInput: images that are no base64, or more of
+    them than a request may hold."""
+    if (count := sum(len(label.images or ()) for label in labels)) > MOST_FILES:
+        raise InvalidInput(f"labels: expected at most {MOST_FILES} images together, got {count}")
+    inputs = []
+    for label in labels:
+        given = vars(label)
+        if label.images is not None:
+            what = f"labels: {label.name!r:.80}: images"
+            given = given | {"images": base64_images(label.images, what)}
+        inputs.append(LabelInput(**given))
+    return inputs
 
 
 def _form_inputs(form: Received[NewLabelForm]) -> list[LabelInput]:
@@ -155,6 +170,7 @@ async def list_labels(
     thumbnails: Annotated[int, Query(ge=0, le=12)] = 0,
     predictions: bool = False,
     filter: Annotated[str | None, Query(min_length=1, max_length=20_000)] = None,
+    vectors: bool = False,
 ) -> Response:
     """A page of labels, by name; `q`: whose name contains it (ASCII letters in any case) or, with
     `match=prefix`, begins with it (as it is).
@@ -166,10 +182,10 @@ async def list_labels(
     (the newest, at most 2,000) say of it. Refused combinations: `q` or `unverified` with an order
     other than by name; `thumbnails` or `predictions` with `order=id`; `match` without `q`; and the
     cursor of a page of another order. `filter`, with `order=id`: those whose attributes it keeps,
-    as JSON or as text.
+    as JSON or as text; `vectors`, with `order=id`: each with its prototypes.
     """
     shown = (thumbnails, predictions)
-    wanted = PageRequest(cursor, limit, q, match, unverified, order, *shown, filter)
+    wanted = PageRequest(cursor, limit, q, match, unverified, order, *shown, filter, vectors)
     return await read(request, lambda serving: label_page(serving.home, space, wanted))
 
 
@@ -182,15 +198,19 @@ async def register(request: Request, space: str) -> Response:
     if content_type(request) == FORM:
         form = await read_body(request, NewLabelForm, FORM)
         inputs, digest, unreadable = _form_inputs(form), form.digest, form.body.unreadable
-        kept = {"keep_originals": form.body.keep_originals, "bring_back": form.body.bring_back}
+        kept = {name: getattr(form.body, name) for name in _REGISTER}
         options = kept | form.reading
     else:
         received = await read_body(request, RegisterBody, JSON)
         body, digest = received.body, received.digest
         if (body.labels is None) == (body.names is None):
             raise InvalidInput("body: expected labels or names, one of them")
-        inputs = as_inputs(body.labels or [LabelBody(name=name) for name in body.names or ()])
-        options = {"bring_back": body.bring_back}
+        given = body.labels or [LabelBody(name=name) for name in body.names or ()]
+        inputs = await run_in_threadpool(as_inputs, given)
+        images = [image for label in inputs for image in label.images or ()]
+        unreadable = body.unreadable
+        options = {name: getattr(body, name) for name in _REGISTER}
+        options |= replace(received, images=cast(Any, images) or None).reading
     encoders = any(label.images is not None or label.text_vector is None for label in inputs)
 
     def work(serving: Serving) -> RegisterResult:
@@ -212,20 +232,25 @@ async def count_labels(request: Request, space: str) -> Response:
 
 @router.post(f"{SPACE}/remove-labels", **route("write", RemovedLabels, FilterBody, JSON))
 async def remove_labels(request: Request, space: str) -> Response:
-    """Remove the labels that a filter keeps, with their support images; each can be restored.
-    Repeating it completes it."""
+    """Remove labels by name, or those that a filter keeps, with their support images; each can be
+    restored. Repeating it with a filter completes it."""
     received = await read_body(request, FilterBody, JSON)
+    body = received.body
 
     def work(serving: Serving) -> RemovedLabels:
-        return serving.service.remove_labels(space, filter=received.body.filter)
+        return serving.service.remove_labels(space, body.labels, filter=body.filter)
 
     return await written(request, work, digest=received.digest, repeatable=True)
 
 
 @router.get(LABEL, **route("read", LabelDetails))
-async def show_label(request: Request, space: str, label: str) -> Response:
-    """One label, with its further names."""
-    return await read(request, lambda serving: serving.home.get_label(space, name_of(label)))
+async def show_label(request: Request, space: str, label: str, vectors: bool = False) -> Response:
+    """One label, with its further names; `vectors`: with its prototypes."""
+
+    def work(serving: Serving) -> LabelDetails:
+        return serving.home.get_label(space, name_of(label), vectors=vectors)
+
+    return await read(request, work)
 
 
 @router.get(f"{LABEL}/errors", **route("read", LabelErrors))
@@ -239,6 +264,22 @@ async def list_label_errors(
         return serving.home.label_records.errors(space, name_of(label), limit)
 
     return await read(request, work)
+
+
+@router.put(LABEL, **route("write", RegisterResult, PutLabelBody, JSON))
+async def put_label(request: Request, space: str, label: str) -> Response:
+    """Create a label, or give it this text vector, prompt, attributes and parent in place of those
+    that it has; what is left out stays. Support images that it has already are skipped, others
+    added. Repeating it changes nothing."""
+    received = await read_body(request, PutLabelBody, JSON)
+    body = received.body
+    given = LabelInput(name_of(label), **vars(body) | {"images": received.images})
+
+    def work(serving: Serving) -> RegisterResult:
+        return checked_result(serving.service.register(space, [given], replace=True))
+
+    encoders = received.images is not None or body.text_vector is None
+    return await written(request, work, digest=received.digest, encoders=encoders, repeatable=True)
 
 
 @router.patch(LABEL, **route("write", Revision, PatchBody, JSON))

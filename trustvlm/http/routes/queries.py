@@ -13,7 +13,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from trustvlm.errors import Conflict, Forbidden, InvalidInput
 from trustvlm.http.routes.answers import answer, read
 from trustvlm.http.routes.openapi import route
-from trustvlm.http.wire.bodies import FORM, JSON, NPZ, Received, read_body
+from trustvlm.http.wire.bodies import FORM, JSON, MOST_VALUES, NPZ, Received, read_body
 from trustvlm.http.wire.matching import expected_revision
 from trustvlm.http.wire.schemas import EmbedBody, EvidenceBody, RuleName, ScoreBody, SearchBody
 from trustvlm.http.wire.term_rows import term_rows
@@ -21,6 +21,7 @@ from trustvlm.http.work.batches import Part
 from trustvlm.http.work.process import Serving, refuse_unknown, serving_of, with_vectors
 from trustvlm.reading.claims import claimed_names
 from trustvlm.service.query.evidence import EvidenceGone, EvidenceReader
+from trustvlm.service.query.like.stored import require_few
 from trustvlm.types import CALL_COLUMNS, Embedded, Hits, Queries, Verdicts
 from trustvlm.types.answers import Embeddings, EvidenceList, HitList, Scored, UnreadFile
 from trustvlm.types.attributes.filters import Filter, filter_or_names
@@ -36,6 +37,8 @@ SPACE = "/v1/spaces/{space}"
 OBSERVATION = SPACE + "/observations/{observation}"
 router = APIRouter(tags=["queries"])
 Id = Annotated[int, Path(ge=1, le=2**63 - 1)]
+_NAMED = ("text", "like_supports", "like_labels")
+_SEARCH = ("kind", "k", "min_similarity", "vectors")
 EVIDENCE = 3
 """Nearest support images of label and rival that come with the verdict on an image, unless another
 number is requested."""
@@ -181,14 +184,16 @@ async def evidence(request: Request, space: str) -> Response:
     return answer(EvidenceList(tuple(images)))
 
 
-@router.post(f"{SPACE}/embed", **route("read", Embeddings, EmbedBody, FORM))
+@router.post(f"{SPACE}/embed", **route("read", Embeddings, EmbedBody, JSON, FORM))
 async def embed(request: Request, space: str) -> Response:
     """Image files as embeddings, which can be scored, searched with and evaluated repeatedly.
 
     `places` says which files they are of, `failures` which could not be read.
     """
-    serving, received = serving_of(request), await read_body(request, EmbedBody, FORM)
-    embedded = await serving.embed(space, received.images or [], received.reading)
+    serving, received = serving_of(request), await read_body(request, EmbedBody, JSON, FORM)
+    if received.images is None:
+        raise InvalidInput("images: expected at least one image, got none")
+    embedded = await serving.embed(space, received.images, received.reading)
     classifier, verifier = (
         None if matrix is None else np.asarray(matrix).tolist()
         for matrix in (embedded.queries.classifier, embedded.queries.verifier)
@@ -206,23 +211,28 @@ async def search(request: Request, space: str) -> Response:
     """The nearest support images, prototypes or text prototypes of every query."""
     serving, received = serving_of(request), await read_body(request, SearchBody, JSON, NPZ, FORM)
     body, notes = received.body, tuple[str, ...]()
-    if received.images is not None and body.text is not None:
-        raise InvalidInput("text: expected images or text to search with, got both")
+    named = [name for name in _NAMED if getattr(body, name) is not None]
+    if received.images is not None and named:
+        raise InvalidInput(f"{named[0]}: expected images or {named[0]} to search with, got both")
     if body.supports and body.kind == "support":
         raise InvalidInput("supports: applies to labels that are found, and kind is 'support'")
-    options: dict[str, Any] = {"kind": body.kind, "k": body.k}
+    options: dict[str, Any] = {name: getattr(body, name) for name in _SEARCH}
     options["filter"] = None if body.filter is None else Filter(body.filter)
     options["revision"] = expected_revision(request)
-    if body.text is not None:
+    if named:
         find = partial(serving.service.search, space, received.queries(), **options)
-        texts: Hits = await serving.encode(find)
-        part = Part(texts, 0, len(texts))
+        alone = serving.encode if body.text is not None else serving.search_alone
+        hits_alone: Hits = await alone(find)
+        part = Part(hits_alone, 0, len(hits_alone))
     else:
         embedded, queries = await _embedded(serving, space, received)
         part = await serving.search(space, queries, options)
         notes = () if embedded is None else embedded.notes
     hits = part.answer
     quality = {name: getattr(hits, name) for name in ("approximate", "error_bound", "recall")}
+    if hits.vectors is not None:
+        k, dim = hits.vectors.shape[1:]
+        require_few(part.stop - part.start, k, dim, MOST_VALUES)
     rows = _hit_rows(part)
     supports = await _supports(serving, rows, body.supports)
     return answer(HitList(hits.revision, hits.kind, rows, notes, supports=supports, **quality))
@@ -238,7 +248,8 @@ async def project(
 
 def _hit_rows(part: Part) -> list[Any]:
     """The hits of a call's own queries, numbered from 0."""
-    names = ("ids", "similarity", "labels", "sources", "attributes")
+    names = ["ids", "similarity", "labels", "sources", "attributes"]
+    names += [] if part.answer.vectors is None else ["vectors"]
     columns = {name: getattr(part.answer, name)[part.start : part.stop] for name in names}
     return list(Hits(part.answer.kind, revision=part.answer.revision, **columns).rows())
 

@@ -12,7 +12,8 @@ from trustvlm.errors import Forbidden, NotFound, Unavailable
 from trustvlm.http.guard.keyring import Scope
 from trustvlm.http.routes.answers import answer
 from trustvlm.http.routes.openapi import route
-from trustvlm.http.wire.bodies import MOST_FILES, MOST_VALUES
+from trustvlm.http.wire.bodies import MOST_VALUES
+from trustvlm.http.wire.files.image_files import MOST_FILES
 from trustvlm.http.wire.problems import problem
 from trustvlm.http.work.process import serving_of
 from trustvlm.scoring.rules import DEFAULT_RULE, RULES

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
-from trustvlm.errors import NotFound
+from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.http.routes.answers import jpeg, read, written
 from trustvlm.http.routes.labels import checked_result, name_of
 from trustvlm.http.routes.openapi import JPEG, route
 from trustvlm.http.wire.bodies import FORM, JSON, NPZ, Received, read_body
 from trustvlm.http.wire.schemas import IdsBody, SupportPatchBody, SupportsBody
+from trustvlm.http.wire.support_bodies import ChosenSupports, RemoveBody
 from trustvlm.http.work.process import Serving, serving_of
-from trustvlm.types import RegisterResult
+from trustvlm.types import RegisterResult, SupportRow
 from trustvlm.types.answers import Revision, SupportList
+from trustvlm.types.registration import RemovedSupports
+from trustvlm.types.support.lists import SupportCount, SupportPage
 
 __all__ = ["router"]
 
@@ -22,14 +25,70 @@ SPACE = "/v1/spaces/{space}"
 SUPPORTS = f"{SPACE}/labels/{{label}}/supports"
 router = APIRouter(tags=["support images"])
 Id = Annotated[int, Path(ge=1, le=2**63 - 1)]
+_IDS = "^[0-9]{1,19}(,[0-9]{1,19})*$"
 
 
 @router.get(SUPPORTS, **route("read", SupportList))
-async def list_supports(request: Request, space: str, label: str) -> Response:
-    """The support images of a label, oldest first."""
+async def list_label_supports(
+    request: Request, space: str, label: str, vectors: bool = False
+) -> Response:
+    """The support images of a label, oldest first; `vectors`: with their embeddings."""
 
     def work(serving: Serving) -> SupportList:
-        return SupportList(tuple(serving.service.list_supports(space, name_of(label))))
+        rows = serving.service.list_supports(space, name_of(label), vectors=vectors)
+        return SupportList(tuple(rows))
+
+    return await read(request, work)
+
+
+@router.get(f"{SPACE}/supports", **route("read", SupportPage))
+async def list_supports(
+    request: Request,
+    space: str,
+    label: Annotated[str | None, Query(max_length=2_000)] = None,
+    ids: Annotated[str | None, Query(pattern=_IDS, max_length=10_000)] = None,
+    filter: Annotated[str | None, Query(min_length=1, max_length=20_000)] = None,
+    vectors: bool = False,
+    cursor: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0,
+    limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
+) -> Response:
+    """A page of the support images of the space, in order of id; of a label; those that `filter`
+    keeps, by their attributes and those of their labels. Or those of `ids`, such as 3,1,2, in that
+    order. `vectors`: with their embeddings."""
+
+    def work(serving: Serving) -> SupportPage:
+        if ids is not None:
+            if (label, filter, cursor) != (None, None, 0):
+                raise InvalidInput("ids: expected without label, filter and cursor")
+            listed = [int(one) for one in ids.split(",")]
+            some = serving.service.list_supports(space, ids=listed, vectors=vectors)
+            return SupportPage(tuple(some))
+        chosen: dict[str, Any] = {"filter": filter, "vectors": vectors}
+        rows = serving.service.list_supports(space, label, after=cursor, limit=limit + 1, **chosen)
+        more = len(rows) > limit
+        return SupportPage(tuple(rows[:limit]), rows[limit - 1].id if more else None)
+
+    return await read(request, work)
+
+
+@router.get(SPACE + "/supports/{support}", **route("read", SupportRow))
+async def get_support(request: Request, space: str, support: Id, vectors: bool = False) -> Response:
+    """A support image; `vectors`: with its embeddings."""
+
+    def work(serving: Serving) -> SupportRow:
+        return serving.service.list_supports(space, ids=[support], vectors=vectors)[0]
+
+    return await read(request, work)
+
+
+@router.post(f"{SPACE}/count-supports", **route("read", SupportCount, ChosenSupports, JSON))
+async def count_supports(request: Request, space: str) -> Response:
+    """How many support images the space has, or a label, or a filter keeps of them."""
+    body = (await read_body(request, ChosenSupports, JSON)).body
+
+    def work(serving: Serving) -> SupportCount:
+        count = serving.service.count_supports(space, body.label, filter=body.filter)
+        return SupportCount(count)
 
     return await read(request, work)
 
@@ -77,15 +136,22 @@ async def remove_support(request: Request, space: str, support: Id) -> Response:
     )
 
 
-@router.post(f"{SPACE}/remove-supports", **route("write", Revision, IdsBody, JSON))
+@router.post(f"{SPACE}/remove-supports", **route("write", RemovedSupports, RemoveBody, JSON))
 async def remove_supports(request: Request, space: str) -> Response:
-    """Remove support images, all of them or none; they can be restored."""
-    received = await read_body(request, IdsBody, JSON)
+    """Remove support images by id, all of them or none; or those of a label or a filter, where
+    repeating it completes it. They can be restored."""
+    received = await read_body(request, RemoveBody, JSON)
+    body = received.body
+    if body.ids is not None and (body.label is not None or body.filter is not None):
+        raise InvalidInput("ids: expected without label and filter")
 
-    def work(serving: Serving) -> Revision:
-        return Revision(serving.service.remove_support(space, received.body.ids))
+    def work(serving: Serving) -> RemovedSupports:
+        if body.ids is None:
+            return serving.service.remove_supports(space, body.label, filter=body.filter)
+        revision = serving.service.remove_support(space, body.ids)
+        return RemovedSupports(revision, tuple(dict.fromkeys(body.ids)))
 
-    return await written(request, work, digest=received.digest)
+    return await written(request, work, digest=received.digest, repeatable=body.ids is None)
 
 
 @router.post(f"{SPACE}/restore-supports", **route("write", Revision, IdsBody, JSON))

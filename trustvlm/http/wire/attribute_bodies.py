@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
 
 from trustvlm.types.json_form import Attributes, FilterObject
 from trustvlm.types.options import Options, says
@@ -38,11 +40,19 @@ class SupportPatchBody(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class FilterBody(Options):
-    """Which labels are meant."""
+    """Labels by name, or by their attributes: one of the two."""
 
+    __pydantic_config__: ClassVar[Any] = {
+        "extra": "forbid",
+        "json_schema_extra": {"minProperties": 1},
+    }
+
+    labels: Annotated[
+        list[Annotated[str, Field(max_length=2_000)]] | None, says("names", max_length=100_000)
+    ] = None
     filter: Annotated[
-        str | FilterObject, says('{"region": "EU"}, or text: region = "EU" and size >= 3')
-    ]
+        str | FilterObject | None, says('{"region": "EU"}, or text: region = "EU" and size >= 3')
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

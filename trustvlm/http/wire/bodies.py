@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache, cached_property
-from pathlib import PurePath
 from typing import Any, Generic, TypeVar, cast, get_type_hints
 
 from fastapi import Request
@@ -21,6 +20,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from trustvlm.errors import InvalidInput, TooLarge
+from trustvlm.http.wire.files.image_files import MOST_FILES, ImageFile, base64_images, image_file
 from trustvlm.http.wire.npz import read_arrays
 from trustvlm.http.wire.parameters import accepted_type, not_taken
 from trustvlm.http.wire.problems import unfit
@@ -35,7 +35,7 @@ __all__ = [
 
 JSON, NPZ, FORM = "application/json", "application/x-npz", "multipart/form-data"
 REF = "#/components/schemas/{model}"
-MOST_FILES, MOST_FIELDS = 256, 10_000
+MOST_FIELDS = 10_000
 MOST_VALUES = 2_000_000
 """Of a JSON body: each takes 80 bytes while it is read, however few it has."""
 _LARGE = 64 * 1024
@@ -53,18 +53,13 @@ _FORM_FIELDS: dict[type[Options], dict[str, dict[str, Any]]] = {}
 B = TypeVar("B", bound=Options)
 
 
-class ImageFile(bytes):
-    """The bytes of an image file, with the name that it came under."""
-
-    filename: str = ""
-
-
 @dataclass(frozen=True, eq=False)
 class Received(Generic[B]):
     """What a request brings.
 
     Attributes:
-        body: its fields. arrays: embeddings by name, of an .npz body. images: the files of a form.
+        body: its fields. arrays: embeddings by name, of an .npz body.
+        images: the files of a form or of a JSON body.
         hashed: makes :attr:`digest`.
     """
 
@@ -101,7 +96,9 @@ class Received(Generic[B]):
         text = getattr(self.body, "text", None)
         classifier, verifier = self.rows("classifier"), self.rows("verifier")
         pictures = self._thumbnails()
-        given = {name: self.rows(name) for name in (*PROBABILITIES, "outputs")}
+        names = ("like_supports", "like_labels")
+        given: dict[str, Any] = {name: getattr(self.body, name, None) for name in names}
+        given |= {name: self.rows(name) for name in (*PROBABILITIES, "outputs")}
         return Queries(
             classifier, verifier, text=text, thumbnails=pictures, claimed=self._claimed, **given
         )
@@ -146,7 +143,9 @@ async def read_body(request: Request, kind: type[B], *accepted: str) -> Received
                 f"the body has more than {MOST_VALUES} values, the limit of JSON; send vectors "
                 f"as {NPZ}"
             )
-        return Received(await _away(len(data), lambda: of_json(kind, data)), {}, None, hashed)
+        body = await _away(len(data), lambda: of_json(kind, data))
+        images = await _away(len(data), lambda: _images(body))
+        return Received(body, {}, images, hashed)
     most = 4 * request.app.state.serving.options.body_bytes
     arrays = await _away(len(data), lambda: read_arrays(data, most))
     strings: dict[str, Any] = {
@@ -164,6 +163,16 @@ async def read_body(request: Request, kind: type[B], *accepted: str) -> Received
     if both := sorted(strings.keys() & options.keys()):
         raise InvalidInput(f"{both[0]}: given twice, as an array and in the query")
     return Received(_checked(kind, strings | options), arrays, None, hashed)
+
+
+def _images(body: Any) -> list[ImageFile] | None:
+    """The image files of a JSON body. Raises InvalidInput: embeddings come beside them, too."""
+    given = getattr(body, "images", None)
+    if given is None:
+        return None
+    if both := [name for name in ARRAYS[:4] if getattr(body, name, None) is not None]:
+        raise InvalidInput(f"images: expected images or {both[0]}, got both")
+    return base64_images(given)
 
 
 async def _whole(request: Request) -> bytes:
@@ -285,7 +294,7 @@ class _Form:
         name = self._part(file.field_name, data)
         if name != "images":
             raise InvalidInput(f"{name[:80]}: expected image files under the name 'images'")
-        self.images.append(_image_file(data, file.file_name or b""))
+        self.images.append(image_file(data, file.file_name or b""))
         if len(self.images) > MOST_FILES:
             raise InvalidInput(f"body: Too many files. Maximum number of files is {MOST_FILES}.")
 
@@ -309,16 +318,6 @@ async def _form(request: Request, kind: type[B]) -> Received[B]:
     if not form.images:
         raise InvalidInput("images: expected at least one image file, got none")
     return Received(_checked(kind, options), {}, form.images, form.digest.digest)
-
-
-def _image_file(data: bytes, filename: bytes) -> ImageFile:
-    """A file with its name, as far as it is one: never a path."""
-    image = ImageFile(data)
-    name = PurePath(filename.decode(errors="replace").replace("\\", "/")).name[-200:]
-    image.filename = (
-        "".join(c if c.isprintable() else "?" for c in name).encode(errors="replace").decode()
-    )
-    return image
 
 
 def _options(kind: type[Options], items: list[tuple[str, str]]) -> dict[str, Any]:
@@ -365,7 +364,7 @@ def form_fields(kind: type[Options]) -> dict[str, dict[str, Any]]:
         _FORM_FIELDS[kind] = {
             name: without_null(schema)
             for name, schema in properties
-            if name not in (*ARRAYS, "outputs")
+            if name not in (*ARRAYS, "images", "outputs")
         }
     return _FORM_FIELDS[kind]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 from typing_extensions import TypeAliasType
@@ -11,11 +11,21 @@ from typing_extensions import TypeAliasType
 from trustvlm.encoders.specs.presets import PRESETS
 from trustvlm.http.wire.attribute_bodies import (
     CountBody,
-    DescribedBody,
     FilterBody,
     Merge,
     Replacing,
     SupportPatchBody,
+)
+from trustvlm.http.wire.files.image_files import Base64Images
+from trustvlm.http.wire.files.label_bodies import (
+    LabelBody,
+    NewLabelForm,
+    Pictured,
+    PicturedLabel,
+    PutLabelBody,
+    RegisterBody,
+    extra,
+    needs,
 )
 from trustvlm.http.wire.queries.bodies import Name, ProbabilityBody, QueryBody, Rows, Vector
 from trustvlm.http.wire.sync_bodies import LabelContents, SyncBody
@@ -54,7 +64,7 @@ __all__ = [
     "FeedbackBody", "IdsBody", "LabelBody", "LabelContents", "LabelledBody", "NamesBody",
     "NewLabelForm", "PatchBody", "PicturedLabel", "PicturedQueries", "RegisterBody", "RuleName",
     "ScoreBody", "SearchBody", "SpaceBody", "StoredCalibrateBody", "StoredEvaluateBody",
-    "SupportPatchBody", "SupportsBody", "SyncBody", "examples",
+    "SupportPatchBody", "SupportsBody", "SyncBody", "WithImages", "examples",
 ]  # fmt: skip
 
 Id = Annotated[WholeNumber, Between(1, 2**63 - 1)]
@@ -69,21 +79,12 @@ RuleName = TypeAliasType("RuleName", Annotated[str, OneOf(*RULES)])
 RuleChoice = TypeAliasType("RuleChoice", Annotated[str, OneOf("auto", *RULES)])
 
 
-def _needs(name: str, kind: str) -> Any:
-    """The schema of an object that has a field, which is not null."""
-    return {"required": [name], "properties": {name: {"type": kind}}}
-
-
-def _extra(**schema: Any) -> Any:
-    return {"extra": "forbid", "json_schema_extra": schema}
-
-
 @dataclass(frozen=True, kw_only=True)
 class SpaceBody(SpaceOptions):
     """A new label space."""
 
-    __pydantic_config__: ClassVar[Any] = _extra(
-        anyOf=[_needs("classifier", "string"), _needs("preset", "string")]
+    __pydantic_config__: ClassVar[Any] = extra(
+        anyOf=[needs("classifier", "string"), needs("preset", "string")]
     )
 
     name: Annotated[SpaceName, Field(examples=["aerial"])]
@@ -96,84 +97,6 @@ class SpaceBody(SpaceOptions):
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class LabelBody(DescribedBody):
-    """One label; everything but the name is optional."""
-
-    name: Annotated[LabelName, Field(examples=["airport"])]
-    text_vector: Annotated[
-        Vector | Rows | None, says("(d,) or (templates, d) classifier embeddings of its name")
-    ] = None
-    image_vectors: Annotated[Rows | None, says("(k, d) verifier embeddings of support images")] = (
-        None
-    )
-    classifier_image_vectors: Annotated[
-        Rows | None, says("(k, d) classifier embeddings of these images")
-    ] = None
-    prompt: Prompt | None = None
-    parent: Annotated[LabelName | None, says("the node that it stands under")] = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class RegisterBody(Options):
-    """Labels to register, as `labels` with vectors, or as `names` that the space's classifier
-    encodes."""
-
-    __pydantic_config__: ClassVar[Any] = _extra(
-        oneOf=[_needs("labels", "array"), _needs("names", "array")]
-    )
-
-    labels: Annotated[list[LabelBody] | None, Field(max_length=10_000)] = None
-    names: Annotated[
-        list[LabelName] | None, Field(max_length=100_000, examples=[["airport", "beach"]])
-    ] = None
-    bring_back: Annotated[
-        bool, says("add vectors, too, that were taken out of their label and not yet purged")
-    ] = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class PicturedLabel(LabelBody):
-    """One of several labels whose image files come in one form."""
-
-    images: Annotated[
-        WholeNumber,
-        Between(0),
-        says("how many of the form's files, in their order, are its support images"),
-    ] = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pictured(ReadingOptions):
-    """What a form says of its image files."""
-
-    unreadable: Annotated[
-        Literal["refuse", "report"],
-        says("where no image can be read: refuse the request, or answer with nothing but failures"),
-    ] = "refuse"
-    keep_originals: Annotated[
-        bool, says("keep the image files in the home, so that they can be re-embedded")
-    ] = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class NewLabelForm(Pictured):
-    """One label with image files (multipart); or several of them."""
-
-    bring_back: Annotated[
-        bool, says("add images, too, that were taken out of their label and not yet purged")
-    ] = False
-    name: LabelName | None = None
-    prompt: Prompt | None = None
-    attributes: Attributes | None = None
-    labels: Annotated[
-        str | None,
-        says(
-            "instead of a name: a JSON list of labels (LabelBody), each with its number of `images`"
-        ),
-    ] = None
-
-
 _BOTH: Any = {
     "required": ["prompt", "text_vector"],
     "properties": {"prompt": {"type": "string"}, "text_vector": {"type": "array"}},
@@ -184,7 +107,7 @@ _BOTH: Any = {
 class PatchBody(Options):
     """What is to change of a label; null: nothing."""
 
-    __pydantic_config__: ClassVar[Any] = _extra(minProperties=1, **{"not": _BOTH})
+    __pydantic_config__: ClassVar[Any] = extra(minProperties=1, **{"not": _BOTH})
 
     new_name: LabelName | None = None
     prompt: Prompt | None = None
@@ -216,15 +139,23 @@ class IdsBody(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class SupportsBody(Pictured):
-    """Support images as embeddings."""
+    """Support images as embeddings or image files."""
 
     image_vectors: Rows | None = None
     classifier_image_vectors: Rows | None = None
     image_attributes: Attributes | None = None
+    images: Base64Images = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreBody(ScoreOptions, ReadingOptions, ProbabilityBody):
+class WithImages(Options):
+    """Image files in place of embeddings; they may come as a form, too."""
+
+    images: Base64Images = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreBody(WithImages, ScoreOptions, ReadingOptions, ProbabilityBody):
     """Queries to score."""
 
     rule: Annotated[
@@ -243,6 +174,8 @@ class ScoreBody(ScoreOptions, ReadingOptions, ProbabilityBody):
 class EmbedBody(ReadingOptions):
     """Image files to embed: nothing but these."""
 
+    images: Base64Images = None
+
     thumbnails: Annotated[bool, says("answer with a small JPEG of each, too")] = False
 
 
@@ -259,10 +192,26 @@ class EvidenceBody(QueryBody):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchBody(SearchOptions, ReadingOptions, QueryBody):
+class SearchBody(WithImages, SearchOptions, ReadingOptions, QueryBody):
     """Queries to search with."""
 
     text: list[Name] | None = None
+    like_supports: Annotated[
+        list[Id] | None,
+        says(
+            "ids of support images whose embeddings are searched with; none is a hit of itself",
+            min_length=1,
+            max_length=1_000,
+        ),
+    ] = None
+    like_labels: Annotated[
+        list[Name] | None,
+        says(
+            "names of labels whose prototypes are searched with; none is a hit of itself",
+            min_length=1,
+            max_length=1_000,
+        ),
+    ] = None
     supports: Annotated[
         WholeNumber,
         Between(0, 12),
@@ -274,7 +223,7 @@ class SearchBody(SearchOptions, ReadingOptions, QueryBody):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelledBody(ReadingOptions, ProbabilityBody):
+class LabelledBody(WithImages, ReadingOptions, ProbabilityBody):
     """Queries whose true labels are known."""
 
     truth: Annotated[
@@ -345,6 +294,7 @@ _NEAREST = {"revision": 1, "verifier": [[1.0, 0.0, 0.2]], "label_ids": [1], "riv
 _EXAMPLES: dict[type[Options], dict[str, Any]] = {
     SpaceBody: {"name": "aerial", "classifier": "precomputed:2", "verifier": "precomputed:3"},
     RegisterBody: {"labels": [_AIRPORT, {"name": "sea"}]},
+    PutLabelBody: {"text_vector": [1.0, 0.0], "attributes": {"region": "EU"}},
     PatchBody: {"new_name": "airfield", "attributes": {"region": "EU"}},
     SupportPatchBody: {"attributes": {"season": "summer"}},
     FilterBody: {"filter": {"region": "EU"}},

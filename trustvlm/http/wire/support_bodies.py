@@ -1,16 +1,44 @@
-"""The bodies of requests that clean and extend support images."""
+"""The bodies of requests that choose, clean and extend support images."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
 
 from trustvlm.http.wire.queries.bodies import Name, ProbabilityBody
-from trustvlm.http.wire.schemas import IdsBody, LabelledBody
-from trustvlm.types.options import ReadingOptions, says
+from trustvlm.http.wire.schemas import Id, IdsBody, LabelledBody, WithImages
+from trustvlm.types.json_form import FilterObject
+from trustvlm.types.options import Options, ReadingOptions, says
 from trustvlm.types.support.proposals import ProposeOptions
 
-__all__ = ["AuditBody", "KeepBody", "MoveBody", "ProposeBody"]
+__all__ = [
+    "AuditBody", "ChosenSupports", "KeepBody", "MoveBody", "ProposeBody", "RemoveBody",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChosenSupports(Options):
+    """Support images of a label, or that a filter keeps, or both; null: all."""
+
+    label: Name | None = None
+    filter: Annotated[
+        str | FilterObject | None,
+        says('by attributes: {"season": "summer"}, or text: season = "summer"'),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoveBody(ChosenSupports):
+    """Support images to remove: by id, or those of a label or a filter."""
+
+    __pydantic_config__: ClassVar[Any] = {
+        "extra": "forbid",
+        "json_schema_extra": {"minProperties": 1},
+    }
+
+    ids: Annotated[list[Id] | None, Field(max_length=100_000)] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +61,7 @@ class KeepBody(IdsBody):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProposeBody(ProposeOptions, ReadingOptions, ProbabilityBody):
+class ProposeBody(WithImages, ProposeOptions, ReadingOptions, ProbabilityBody):
     """Images without labels."""
 
     sources: list[Name | None] | None = None

@@ -177,6 +177,10 @@ class Serving:
         verb, asked = self.service.search, Asked(0)
         return await self._ask_scorer(verb, space, queries, options, lambda hits: [], asked)
 
+    async def search_alone(self, find: Callable[[], Any]) -> Any:
+        """The hits of a call that joins no others, found by the scorer's thread."""
+        return await self.scorer.ask(object(), lambda _: [find()], None, 1)
+
     async def _ask_scorer(
         self,
         verb: Callable[..., Any],

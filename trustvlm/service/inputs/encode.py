@@ -294,6 +294,9 @@ def check_queries(queries: object) -> None:
     """Raises InvalidInput for anything but queries."""
     if not isinstance(queries, Queries):
         raise InvalidInput(f"queries: expected trustvlm.Queries(…), got {type(queries).__name__}")
+    for name in ("like_supports", "like_labels"):
+        if getattr(queries, name) is not None:
+            raise InvalidInput(f"queries.{name}: only search takes what is stored as a query")
 
 
 def raw_queries(

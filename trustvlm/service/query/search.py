@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import numpy as np
 
@@ -22,16 +22,19 @@ from trustvlm.service.memory.attributes.masks import prototypes_among, supports_
 from trustvlm.service.memory.label_subset import Subset, subset_of
 from trustvlm.service.memory.passes import nearest_rows
 from trustvlm.service.memory.space_cache import SpaceView
+from trustvlm.service.query.like.stored import like_of, require_few, stored_queries, vectors_of_hits
 from trustvlm.types import Hits, Queries
 from trustvlm.types.arrays import Bools, Float32s, Floats, Int64s
 from trustvlm.types.attributes.filters import Filter, as_filter
 from trustvlm.types.attributes.values import attributes_of
-from trustvlm.types.bounds import choice, whole
+from trustvlm.types.bounds import choice, flags, number, whole
 from trustvlm.types.options import KINDS, ON_ERROR
 
 __all__ = ["KINDS", "search"]
 
 Details = dict[int, tuple[str | None, str | None, str | None]]
+_ROUNDING = 1e-6
+"""What a similarity may lack of the smallest that is requested: that of equals may be 0.9999999."""
 MOST_KEPT = 10_000
 """Support images of a space that a process remembers label and source of."""
 
@@ -45,6 +48,9 @@ def search(
     filter: Any = None,
     revision: int | None = None,
     on_error: str = "raise",
+    *,
+    min_similarity: float | None = None,
+    vectors: bool = False,
 ) -> Hits:
     """See :meth:`TrustService.search`."""
     no_claims(getattr(queries, "claimed", None), "search")
@@ -55,12 +61,19 @@ def search(
     k = int(whole("k", k, bounds="hits"))
     expected = None if revision is None else whole("revision", revision)
     chosen = None if filter is None else as_filter(filter)
+    flags(vectors=vectors)
+    least = None if min_similarity is None else number("min_similarity", min_similarity)
+    wanted = Wanted(kind, k, chosen, least, vectors)
+    if isinstance(queries, Queries) and (like := like_of(queries)) is not None:
+        return home.answer(
+            space_name, lambda reading: _like(home, reading, wanted, *like), expected
+        )
     given: tuple[int, tuple[Floats | None, Floats | None]] | None = None
     images: ImageQueries | None = None
     if not isinstance(queries, Queries) or queries.images is not None or queries.text is not None:
         space = home.space(space_name)  # encoded outside of the transaction, as it may take long
-        vectors, images = encoded(home, space, queries, on_error)
-        given = space.id, unit_queries(home, space, vectors)
+        embedded, images = encoded(home, space, queries, on_error)
+        given = space.id, unit_queries(home, space, embedded)
 
     def hits(reading: Reading) -> Hits:
         space = reading.view.space
@@ -69,7 +82,7 @@ def search(
             raise NotFound(
                 f"space {space_name!r} was removed and made again, or re-embedded, during the call"
             )
-        return _hits_of(home, reading, kind, k, chosen, *unit)
+        return _hits_of(home, reading, wanted, *unit)
 
     answer = home.answer(space_name, hits, expected)
     if images is None:
@@ -77,17 +90,43 @@ def search(
     return replace(answer, notes=images.notes, failures=images.failures)
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What a search is for: `least` is the smallest similarity of a hit; `vectors`: with each hit
+    its vector."""
+
+    kind: str
+    k: int
+    chosen: Filter | None
+    least: float | None
+    vectors: bool
+
+
+def _like(
+    home: Home, reading: Reading, wanted: Wanted, ids: list[int] | None, names: list[str] | None
+) -> Hits:
+    """The hits of stored rows, without these rows themselves."""
+    like = stored_queries(reading, ids, names, wanted.kind)
+    return _hits_of(home, reading, wanted, like.classifier, like.verifier, like.own)
+
+
 def _hits_of(
     home: Home,
     reading: Reading,
-    kind: str,
-    k: int,
-    chosen: Filter | None,
+    wanted: Wanted,
     classifier: Floats | None,
     verifier: Floats | None,
+    own: Int64s | None = None,
 ) -> Hits:
-    """The hits of unit queries."""
-    view = reading.view
+    """The hits of unit queries; `own`: (n,) the id that is no hit of each query, −1: none."""
+    view, kind, chosen = reading.view, wanted.kind, wanted.chosen
+    k = wanted.k if own is None else wanted.k + 1
+    by_classifier = verifier is None
+    if wanted.vectors:
+        count = len(cast(Floats, classifier if verifier is None else verifier))
+        space = view.space
+        by_text = kind == "text" or by_classifier
+        require_few(count, wanted.k, space.classifier_dim if by_text else space.verifier_dim)
     if kind == "text":
         mask = None if chosen is None else _labels_among(reading, chosen).text
         ids, similarity = _nearest_labels(view, classifier, k, mask)
@@ -106,9 +145,8 @@ def _hits_of(
             ids, similarity = index.search(verifier.astype(np.float32), k)
         quality = _quality(view.prototypes if view.index is None else view.index)
     else:
-        by_classifier = verifier is None
-        vectors = classifier if by_classifier else verifier
-        assert vectors is not None
+        compared = classifier if by_classifier else verifier
+        assert compared is not None
         index = home.caches.support_view(reading, classifier=by_classifier)
         if by_classifier and not len(index):
             raise InvalidInput(
@@ -118,10 +156,23 @@ def _hits_of(
             )
         if chosen is not None:
             index = supports_among(reading, index, chosen)
-        ids, similarity = index.search(vectors.astype(np.float32), k)
+        ids, similarity = index.search(compared.astype(np.float32), k)
         quality = _quality(index)
+    if own is not None:
+        ids, similarity = _without(ids, similarity, own)
+    if wanted.least is not None:
+        below = similarity < wanted.least - _ROUNDING
+        ids, similarity = np.where(below, -1, ids), np.where(below, np.float32(-np.inf), similarity)
+    if wanted.vectors:
+        quality["vectors"] = vectors_of_hits(reading, kind, ids, by_classifier=by_classifier)
     details = _details(reading, kind, np.unique(ids[ids >= 0]).tolist())
     return replace(_hits(view, kind, ids, similarity, details), **quality)
+
+
+def _without(ids: Int64s, similarity: Float32s, own: Int64s) -> tuple[Int64s, Float32s]:
+    """The hits (n, k + 1) without the one of this id, or without the last one."""
+    order = np.argsort((ids == own[:, None]) & (ids >= 0), axis=1, kind="stable")[:, :-1]
+    return np.take_along_axis(ids, order, axis=1), np.take_along_axis(similarity, order, axis=1)
 
 
 def _labels_among(reading: Reading, chosen: Filter) -> Subset:

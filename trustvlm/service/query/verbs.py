@@ -113,19 +113,26 @@ class QueryVerbs(OpenHome):
         kind: str = "support",
         k: int = 10,
         filter: FilterLike | None = None,
+        min_similarity: float | None = None,
+        vectors: bool = False,
         revision: int | None = None,
         on_error: str = "raise",
     ) -> Hits:
         """The k nearest support images, prototypes or text prototypes of every query.
 
         Args:
-            queries: as for :meth:`score`, and texts in :class:`Queries`; a string alone is refused,
-                as it may be a path or a text.
+            queries: as for :meth:`score`, and, in :class:`Queries`, texts, ids of support images
+                (`like_supports`) or names of labels (`like_labels`), which are no hits of
+                themselves; a string alone is refused, as it may be a path or a text.
             kind: "support" or "prototype" (verifier embeddings are compared; support images also by
                 classifier embedding or text, where theirs are stored) or "text" (classifier
                 embeddings against text prototypes).
             filter: only what it keeps is searched, by attributes of the labels; a support image
                 has those of its label, and its own in place of those with the same key.
+            min_similarity: from −1 to 1: of the k nearest that the filter keeps, only those that
+                are at least this similar (but for 1e-6 of rounding); the others are padding.
+            vectors: with each hit the vector that was compared, see :class:`Hits`; at most
+                20,000,000 numbers.
             revision: the revision that the space must have.
             on_error: as for :meth:`score`.
 
@@ -136,7 +143,10 @@ class QueryVerbs(OpenHome):
         """
         home = self._ready()
         given = given_queries(queries, text=True, stream=True)
-        return search(home, space, given, kind, k, filter, revision, on_error)
+        return search(
+            home, space, given, kind, k, filter, revision, on_error,
+            min_similarity=min_similarity, vectors=vectors,
+        )  # fmt: skip
 
     def project(self, space: str, *, limit: int = 2_000) -> Projection:
         """Support images and stored images of known label in two dimensions, for a map.

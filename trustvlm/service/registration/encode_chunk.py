@@ -29,6 +29,7 @@ from trustvlm.service.inputs.encode import encode_for
 from trustvlm.service.inputs.outputs import is_external
 from trustvlm.service.inputs.space_encoders import encode_prompts, encoder_of, prompts_of
 from trustvlm.service.registration.plan import PlannedLabel, text_prototypes
+from trustvlm.service.registration.upsert.replaced import encoded_again
 from trustvlm.types.arrays import Float32s
 from trustvlm.types.registration import KnownImage, UnreadImage
 
@@ -54,6 +55,7 @@ class RegisterOptions:
         limits: how the images are read.
         pictures: content hash → name and small JPEG of images that come as vectors, where the
             caller has them. proposed: they were chosen from images without labels.
+        replace: what labels that exist are given replaces what they have.
     """
 
     on_commit: Callable[[list[str]], None] | None
@@ -64,6 +66,7 @@ class RegisterOptions:
     limits: ImageLimits
     pictures: Mapping[bytes, tuple[str | None, bytes | None]] = field(default_factory=dict)
     proposed: bool = False
+    replace: bool = False
 
 
 @dataclass(eq=False)
@@ -171,7 +174,11 @@ def encode_chunk(
     prompts = {
         label.name: prompts_of(label.name, label.prompt, space.templates)
         for label in chunk
-        if label.name not in encoded.texts and label.name not in existing
+        if label.name not in encoded.texts
+        and (
+            label.name not in existing
+            or (options.replace and encoded_again(label, existing[label.name]))
+        )
     }
     if prompts and not is_external(space):  # whose labels get their outputs when they are stored
         texts, encoded.cut = encode_prompts(encoder_of(home, space, "classifier"), prompts)

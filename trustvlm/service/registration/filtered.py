@@ -1,4 +1,4 @@
-"""Labels chosen by a filter: listed, counted, removed."""
+"""Labels, all of them or some that a filter or their names choose: listed, counted, removed."""
 
 from __future__ import annotations
 
@@ -8,17 +8,22 @@ import numpy as np
 from sqlalchemy import Connection
 
 from trustvlm.catalog.rows import label_pages, labels, spaces, supports
+from trustvlm.catalog.rows.likeness import not_found_text, unknown
+from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.store.names import brief
-from trustvlm.errors import Conflict
+from trustvlm.errors import Conflict, InvalidInput, NotFound
 from trustvlm.service.home.home import Home
 from trustvlm.service.memory.attributes.masks import label_mask
 from trustvlm.service.registration.prototypes import follow_supports
 from trustvlm.types import LabelRow
-from trustvlm.types.arrays import Int64s
-from trustvlm.types.attributes.filters import Filter
+from trustvlm.types.arrays import Int64s, texts
+from trustvlm.types.attributes.filters import Filter, FilterLike, as_filter
 from trustvlm.types.registration import RemovedLabels
 
-__all__ = ["count_labels", "filtered_page", "filtered_rows", "remove_labels"]
+__all__ = [
+    "chosen_labels", "count_labels", "filtered_page", "filtered_rows", "label_page", "label_row",
+    "label_rows", "remove_labels",
+]  # fmt: skip
 
 _PAGE_ROWS = 1_000
 _AT_ONCE = 200
@@ -38,29 +43,90 @@ def count_labels(home: Home, space_name: str, chosen: Filter) -> int:
 
 
 def filtered_page(
-    home: Home, space_name: str, chosen: Filter, after: int, limit: int
+    home: Home, space_name: str, chosen: Filter, after: int, limit: int, vectors: bool = False
 ) -> list[LabelRow]:
     """Up to `limit` labels with ids above `after` that a filter keeps, in order of id."""
     ids = label_ids(home, space_name, chosen)
-    return _rows(home, ids[ids > after][:limit].tolist())
+    dims = _dims(home.space(space_name)) if vectors else None
+    return _rows(home, ids[ids > after][:limit].tolist(), dims)
 
 
-def filtered_rows(home: Home, space_name: str, chosen: Filter) -> Iterator[LabelRow]:
+def filtered_rows(
+    home: Home, space_name: str, chosen: Filter, vectors: bool = False
+) -> Iterator[LabelRow]:
     """The labels that a filter keeps at the time of the call, in order of id."""
     ids = label_ids(home, space_name, chosen).tolist()
+    dims = _dims(home.space(space_name)) if vectors else None
     pages = (ids[start : start + _PAGE_ROWS] for start in range(0, len(ids), _PAGE_ROWS))
-    return (row for page in pages for row in _rows(home, page))
+    return (row for page in pages for row in _rows(home, page, dims))
 
 
-def _rows(home: Home, ids: Sequence[int]) -> list[LabelRow]:
+def label_rows(home: Home, space_name: str, vectors: bool = False) -> Iterator[LabelRow]:
+    """Every label of a space, in order of id. One transaction a page: none stays open while the
+    caller works on the rows."""
+    home.space(space_name)  # an unknown one is refused now
+
+    def rows() -> Iterator[LabelRow]:
+        after = 0
+        while page := label_page(home, space_name, after, _PAGE_ROWS, vectors):
+            yield from page
+            after = page[-1].id
+
+    return rows()
+
+
+def label_page(
+    home: Home, space_name: str, after: int, limit: int, vectors: bool = False
+) -> list[LabelRow]:
+    """Up to `limit` labels with ids above `after`, in order of id; with `vectors`, theirs."""
+    with home.catalog.read() as connection:
+        space = spaces.find(connection, space_name)
+        page = label_pages.label_page_by_id(connection, space.id, after, limit)
+        return label_pages.with_vectors(connection, page, _dims(space)) if vectors else page
+
+
+def label_row(home: Home, space_name: str, name: str, vectors: bool) -> LabelRow:
+    """See :meth:`TrustService.get_label`."""
+    with home.catalog.read() as connection:
+        space = spaces.find(connection, space_name)
+        rows = label_pages.rows_of(connection, [labels.find(connection, space.id, name).id])
+        return (label_pages.with_vectors(connection, rows, _dims(space)) if vectors else rows)[0]
+
+
+def _dims(space: SpaceRecord) -> tuple[int, int]:
+    return space.classifier_dim, space.verifier_dim
+
+
+def _rows(home: Home, ids: Sequence[int], dims: tuple[int, int] | None = None) -> list[LabelRow]:
     """The labels of these ids that are still there."""
     with home.catalog.read() as connection:
-        return label_pages.rows_of(connection, labels.alive(connection, ids))
+        rows = label_pages.rows_of(connection, labels.alive(connection, ids))
+        return rows if dims is None else label_pages.with_vectors(connection, rows, dims)
 
 
-def remove_labels(home: Home, space_name: str, chosen: Filter) -> RemovedLabels:
-    """See :meth:`TrustService.remove_labels`."""
-    ids = label_ids(home, space_name, chosen).tolist()
+def chosen_labels(
+    home: Home, space_name: str, names: Sequence[str] | None, filter: FilterLike | None
+) -> list[int]:
+    """Ids of the labels that a call names or that its filter keeps.
+
+    Raises:
+        InvalidInput: neither names nor a filter, or both. NotFound: a name that is no label.
+    """
+    if (names is None) == (filter is None):
+        raise InvalidInput("remove_labels: expected labels or a filter, one of them")
+    if filter is not None:
+        return list(map(int, label_ids(home, space_name, as_filter(filter))))
+    listed = texts(names, "labels", "a list of label names")
+    with home.catalog.read() as connection:
+        space = spaces.find(connection, space_name)
+        if missing := unknown(connection, space.id, listed):
+            raise NotFound(f"labels: {not_found_text(missing, space.name)}")
+        found = labels.find_many(connection, space.id, listed)
+    return sorted(record.id for record in found.values())
+
+
+def remove_labels(home: Home, space_name: str, ids: Sequence[int]) -> RemovedLabels:
+    """Remove labels by id, see :meth:`TrustService.remove_labels`."""
     with home.catalog.read() as connection:
         space = spaces.find(connection, space_name)
         parts = _aliases_first(connection, ids)
@@ -95,6 +161,7 @@ def _aliases_first(connection: Connection, ids: Sequence[int]) -> tuple[list[int
         if alias not in chosen:
             names = [brief(labels.name_of(connection, one)) for one in (label_id, alias)]
             raise Conflict(
-                f"label {names[0]} has the alias {names[1]}, which does not fit; unalias it first"
+                f"label {names[0]} has the alias {names[1]}, which is not among those to remove; "
+                f"unalias it first"
             )
     return [label_id for label_id in ids if canonical[label_id] != label_id], main

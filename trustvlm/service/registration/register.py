@@ -36,6 +36,7 @@ from trustvlm.service.registration.plan import (
 )
 from trustvlm.service.registration.prototypes import prototype_of, renew_prototypes
 from trustvlm.service.registration.taxonomy import new_edges
+from trustvlm.service.registration.upsert.replaced import encoded_again, replaced_labels, store
 from trustvlm.service.registration.vector_drift import departed
 from trustvlm.system.fault_points import reached
 from trustvlm.system.signals import unbroken
@@ -52,6 +53,7 @@ class _Tally:
 
     revision: int
     added_labels: int = 0
+    replaced: int = 0
     skipped: int = 0
     ids: list[int] = field(default_factory=list)
     label_ids: dict[str, int] = field(default_factory=dict)
@@ -83,6 +85,7 @@ def register(
     accept_truncated: bool = False,
     pictures: Mapping[bytes, tuple[str | None, bytes | None]] | None = None,
     proposed: bool = False,
+    replace: bool = False,
 ) -> RegisterResult:
     """See :meth:`TrustService.register`; with `must_exist`, unknown labels are NotFound instead of
     new. `pictures`, `proposed`: see :class:`RegisterOptions`; the latter of images that come as
@@ -93,8 +96,9 @@ def register(
         limits = reading(home, space, image_range, accept_truncated)
         planned = plan(space, inputs, home.calls)
         existing = labels.find_many(connection, space.id, list(planned))
-        check_stored(connection, _given(planned.values(), existing))
-        new_edges(connection, space.id, _parents(planned.values()))
+        if not replace:
+            check_stored(connection, _given(planned.values(), existing))
+        new_edges(connection, space.id, _parents(planned.values()), replace=replace)
         if must_exist and len(existing) < len(planned):
             missing = unknown(connection, space.id, planned)
             raise NotFound(not_found_text(missing, space.name, "register it first"))
@@ -107,9 +111,10 @@ def register(
         limits,
         pictures or {},
         proposed,
+        replace,
     )
     for label in planned.values():
-        _check_against(space, label, existing.get(label.name), must_exist)
+        _check_against(space, label, existing.get(label.name), options)
         if label.name not in existing:
             check_prototype(space, label)
     drift = departed(home, space, planned)
@@ -119,6 +124,7 @@ def register(
             continue  # a label that it relied on was removed meanwhile: encode again
     return RegisterResult(
         added_labels=tally.added_labels,
+        replaced_labels=tally.replaced,
         added_supports=len(tally.ids),
         skipped_duplicates=tally.skipped,
         failures=tuple(tally.failures),
@@ -138,7 +144,7 @@ def _parents(planned: Iterable[PlannedLabel]) -> dict[str, str]:
 
 
 def _check_against(
-    space: SpaceRecord, label: PlannedLabel, existing: LabelRecord | None, must_exist: bool
+    space: SpaceRecord, label: PlannedLabel, existing: LabelRecord | None, options: RegisterOptions
 ) -> None:
     """Compare a label of the call with the stored one.
 
@@ -147,7 +153,7 @@ def _check_against(
         InvalidInput: nothing gives a text.
     """
     if existing is None:
-        if must_exist:
+        if options.must_exist:
             raise NotFound(f"no label {label.name!r} in space {space.name!r}; register it first")
         if label.text_vector is None and not (
             encodes_texts(space.classifier) or is_external(space)
@@ -157,7 +163,9 @@ def _check_against(
                 f"{space.classifier!r}, which cannot encode its name; a new label needs text_vector"
             )
         return
-    if label.prompt is not None and label.prompt != existing.prompt:
+    if options.replace:
+        return
+    if encoded_again(label, existing):
         raise Conflict(
             f"label {label.name!r} has the prompt {existing.prompt!r}, not {label.prompt!r}; "
             f"update_label changes it"
@@ -193,13 +201,14 @@ def _commit_chunk(
     encoded = encode_chunk(home, space, chunk, earlier, options)
     with unbroken():  # what is committed is reported, also when the process was asked to end
         with home.catalog.write("register") as connection:
-            existing = _existing(connection, space, chunk, encoded)
+            existing = _existing(connection, space, chunk, encoded, options.replace)
             if existing is None:
                 return False
             for label in chunk:
-                _check_against(space, label, existing.get(label.name), options.must_exist)
-            check_stored(connection, _given(chunk, existing))
-            added = _write(connection, space, chunk, existing, encoded, tally)
+                _check_against(space, label, existing.get(label.name), options)
+            if not options.replace:
+                check_stored(connection, _given(chunk, existing))
+            added = _write(connection, space, chunk, existing, encoded, tally, options.replace)
             if encoded.originals:
                 named = {label.name for label in chunk if label.images}
                 owners = [tally.label_ids[name] for name in named & tally.label_ids.keys()]
@@ -212,7 +221,11 @@ def _commit_chunk(
 
 
 def _existing(
-    connection: Connection, space: SpaceRecord, chunk: Sequence[PlannedLabel], encoded: EncodedChunk
+    connection: Connection,
+    space: SpaceRecord,
+    chunk: Sequence[PlannedLabel],
+    encoded: EncodedChunk,
+    replace: bool,
 ) -> dict[str, LabelRecord] | None:
     """The labels of the chunk that exist; None where one that the encoding relied on does not.
 
@@ -222,9 +235,10 @@ def _existing(
     spaces.require_same(connection, space)
     existing = labels.find_many(connection, space.id, [label.name for label in chunk])
     ids = {name: record.id for name, record in existing.items()}
-    texts = encoded.texts
     complete = is_external(space) or all(
-        label.name in existing or label.name in texts for label in chunk
+        label.name in encoded.texts
+        or (label.name in existing and not (replace and encoded_again(label, existing[label.name])))
+        for label in chunk
     )
     return existing if complete and encoded.relied_on.items() <= ids.items() else None
 
@@ -236,9 +250,11 @@ def _write(
     existing: Mapping[str, LabelRecord],
     encoded: EncodedChunk,
     tally: _Tally,
+    replace: bool,
 ) -> bool:
-    """Insert what is new and recompute the prototypes concerned, at one new revision, or at none
-    when nothing is new; whether support images were added."""
+    """Insert what is new, change what is replaced, and recompute the prototypes concerned, at one
+    new revision, or at none when nothing is new; whether support images were added or texts
+    replaced."""
     fresh = _fresh_supports(connection, existing, encoded)
     # A new label whose images all failed is not the label that the caller means: it stays out.
     new = [
@@ -249,13 +265,16 @@ def _write(
     ids = {name: record.id for name, record in existing.items()}
     added: list[int] = []
     kept = [label for label in chunk if label.name in existing or label in new]
-    placed = new_edges(connection, space.id, _parents(kept))
+    placed = new_edges(connection, space.id, _parents(kept), replace=replace)
     images = sum(map(len, fresh.values()))
-    if new or placed or images:
+    changes = replaced_labels(connection, space, chunk, existing, encoded.texts) if replace else []
+    texts = sum(one.text is not None for one in changes)
+    if new or placed or images or changes:
         revision = spaces.advance(
-            connection, space.id, labels=max(len(new), len(placed)), supports=images,
-            effect="verdicts" if new or images else "nodes",
+            connection, space.id, labels=max(len(new) + len(changes), len(placed)), supports=images,
+            effect="verdicts" if new or images or texts else "nodes" if placed else "none",
         )  # fmt: skip
+        store(connection, space, revision, changes)
         edges.store(connection, space.id, revision, placed)
         if is_external(space):
             encoded.texts |= new_outputs(connection, space, [label.name for label in new])
@@ -269,6 +288,7 @@ def _write(
         renew_prototypes(connection, space, changed, revision)
         tally.revision = revision
     tally.added_labels += len(new)
+    tally.replaced += len(changes)
     tally.ids += added
     tally.label_ids |= ids
     tally.skipped += encoded.skipped
@@ -278,7 +298,7 @@ def _write(
     tally.taken_out += encoded.taken_out
     tally.elsewhere += contents.elsewhere(connection, space.id, encoded.contents)
     tally.remarks += encoded.remarks
-    return bool(added)
+    return bool(added or texts)
 
 
 def _fresh_supports(

@@ -83,6 +83,8 @@ def register_with(
     :func:`trustvlm.service.registration.register.register`."""
     if not sync and not dry_run:
         return register(home, space_name, inputs, bring_back=bring_back, **options)
+    if dry_run and options.get("replace"):
+        raise InvalidInput("replace: dry_run shows support images only; leave one of the two out")
     inputs = labels_of_call(home, inputs)
     with home.catalog.read() as connection:
         space = spaces.find(connection, space_name)

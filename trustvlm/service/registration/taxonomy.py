@@ -59,22 +59,23 @@ def taxonomy(home: Home, space_name: str) -> Taxonomy:
 
 
 def new_edges(
-    connection: Connection, space_id: int, parents: Mapping[str, str]
+    connection: Connection, space_id: int, parents: Mapping[str, str], *, replace: bool = False
 ) -> dict[str, str | None]:
     """Those of the `parents` of labels, name → parent, that are not stored yet, checked.
 
     Raises:
-        Conflict: a label has another parent. InvalidInput: they would make a circle.
+        Conflict: a label has another parent, unless `replace`. InvalidInput: they would make a
+            circle.
     """
     before = edges.parents_of(connection, space_id, parents)
     for child, parent in before.items():
-        if parent != parents[child]:
+        if parent != parents[child] and not replace:
             raise Conflict(
                 f"label {brief(child)} has the parent {brief(parent)}, not "
                 f"{brief(parents[child])}; 'trustvlm label parent' changes it"
             )
     new: dict[str, str | None] = {
-        child: parent for child, parent in parents.items() if child not in before
+        child: parent for child, parent in parents.items() if before.get(child) != parent
     }
     if new:
         check_acyclic(connection, space_id, new)

@@ -7,21 +7,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from trustvlm.catalog.rows import label_pages, labels, supports
 from trustvlm.catalog.rows import spaces as space_rows
+from trustvlm.catalog.rows import supports
 from trustvlm.catalog.rows.likeness import unknown
 from trustvlm.reading.given import given_labels
 from trustvlm.reading.hold_out import HoldOut
-from trustvlm.service.home.home import Home
 from trustvlm.service.home.open_home import OpenHome
 from trustvlm.service.home.originals import require_place
 from trustvlm.service.registration import edit_labels, spaces, synonyms
 from trustvlm.service.registration import taxonomy as tree
 from trustvlm.service.registration.attributes import update_support
-from trustvlm.service.registration.filtered import count_labels, filtered_rows, remove_labels
+from trustvlm.service.registration.filtered import (
+    chosen_labels,
+    count_labels,
+    filtered_rows,
+    label_row,
+    label_rows,
+    remove_labels,
+)
 from trustvlm.service.registration.register import register
 from trustvlm.service.registration.sync import register_with
-from trustvlm.types import LabelInput, LabelRow, RegisterResult, SpaceRow, SupportRow
+from trustvlm.types import LabelInput, LabelRow, RegisterResult, SpaceRow
 from trustvlm.types.attributes.filters import FilterLike, as_filter
 from trustvlm.types.bounds import flags, identifier
 from trustvlm.types.registration import RemovedLabels
@@ -32,8 +38,6 @@ if TYPE_CHECKING:
     from trustvlm.types.inputs import Images, ImagesByLabel, ImageSource
 
 __all__ = ["RegistrationVerbs"]
-
-_PAGE_ROWS = 1_000
 
 
 class RegistrationVerbs(OpenHome):
@@ -99,6 +103,7 @@ class RegistrationVerbs(OpenHome):
         progress: Callable[[int], None] | None = None,
         keep_originals: bool = False,
         bring_back: bool = False,
+        replace: bool = False,
         sync: bool = False,
         dry_run: bool = False,
         image_range: tuple[float, float] | None = None,
@@ -126,6 +131,9 @@ class RegistrationVerbs(OpenHome):
                 so that :meth:`reembed_space` can embed them again.
             bring_back: also add images that were removed from their label and not yet purged;
                 otherwise they are only reported, in `taken_out`.
+            replace: labels that exist get the text vector, prompt, attributes and parent that the
+                call gives them, in place of what they have; what it does not give, and their
+                support images, stay. Otherwise other values are refused.
             sync: afterwards the space has the support images of `inputs` and no others. Other
                 support images are removed, with labels that lose all of theirs (both can be
                 restored); images that changed their label are moved. Labels without support images
@@ -137,12 +145,13 @@ class RegistrationVerbs(OpenHome):
                 label with one image keeps it.
 
         Raises:
-            NotFound: no such space. Conflict: a label exists with another text vector, prompt or
-            attributes.
+            NotFound: no such space. Conflict: without `replace`, a label exists with another text
+            vector, prompt, parent or attributes.
             InvalidInput: an invalid name or vector; with `sync`, inputs that have nothing in common
             with the space. Unavailable: the home cannot be written now.
         """
-        flags(keep_originals=keep_originals, bring_back=bring_back, sync=sync, dry_run=dry_run)
+        flags(keep_originals=keep_originals, bring_back=bring_back, replace=replace)
+        flags(sync=sync, dry_run=dry_run)
         home = self._writable()
         require_place(home, keep_originals)
         given = given_labels(inputs, home.calls.images)
@@ -152,6 +161,7 @@ class RegistrationVerbs(OpenHome):
             space,
             given if split is None else split.support(given),
             bring_back=bring_back,
+            replace=replace,
             sync=sync,
             dry_run=dry_run,
             on_commit=on_commit,
@@ -287,14 +297,18 @@ class RegistrationVerbs(OpenHome):
         """
         return synonyms.near_synonyms(self._ready(), space, labels)
 
-    def list_labels(self, space: str, *, filter: FilterLike | None = None) -> Iterator[LabelRow]:
-        """Every label of the space, or those whose attributes a filter keeps, in order of id.
+    def list_labels(
+        self, space: str, *, filter: FilterLike | None = None, vectors: bool = False
+    ) -> Iterator[LabelRow]:
+        """Every label of the space, or those whose attributes a filter keeps, in order of id; with
+        `vectors`, each with its text prototype (d_t,) and its prototype (d_v,).
 
         Raises NotFound, InvalidInput (no filter)."""
+        flags(vectors=vectors)
         home = self._ready()
         if filter is not None:
-            return filtered_rows(home, space, as_filter(filter))
-        return _label_rows(home, home.space(space).id)
+            return filtered_rows(home, space, as_filter(filter), vectors)
+        return label_rows(home, space, vectors)
 
     def count_labels(self, space: str, *, filter: FilterLike | None = None) -> int:
         """How many labels the space has, or a filter keeps. Raises NotFound, InvalidInput."""
@@ -303,21 +317,25 @@ class RegistrationVerbs(OpenHome):
             return spaces.space_row(home, space).label_count
         return count_labels(home, space, as_filter(filter))
 
-    def remove_labels(self, space: str, *, filter: FilterLike) -> RemovedLabels:
-        """Remove the labels that a filter keeps, with their support images, 200 a transaction: an
-        interrupted call is completed by repeating it. :meth:`restore_label` brings each back
-        within the undo window.
+    def remove_labels(
+        self, space: str, labels: Sequence[str] | None = None, *, filter: FilterLike | None = None
+    ) -> RemovedLabels:
+        """Remove labels by name, or those that a filter keeps, with their support images, 200 a
+        transaction: an interrupted call by filter is completed by repeating it.
+        :meth:`restore_label` brings each back within the undo window.
 
         Raises:
-            NotFound. InvalidInput: no filter. Conflict: a label has an alias that does not fit.
+            NotFound: unknown space, or a name that is no label; then none is removed. InvalidInput:
+            neither names nor a filter, or both. Conflict: a label has an alias that is not among
+            them.
         """
-        return remove_labels(self._writable(), space, as_filter(filter))
+        home = self._writable()
+        return remove_labels(home, space, chosen_labels(home, space, labels, filter))
 
-    def get_label(self, space: str, label: str) -> LabelRow:
-        """One label as it is listed. Raises NotFound."""
-        with self._ready().catalog.read() as connection:
-            record = labels.find(connection, space_rows.find(connection, space).id, label)
-            return label_pages.rows_of(connection, [record.id])[0]
+    def get_label(self, space: str, label: str, *, vectors: bool = False) -> LabelRow:
+        """One label as it is listed; `vectors` as for :meth:`list_labels`. Raises NotFound."""
+        flags(vectors=vectors)
+        return label_row(self._ready(), space, label, vectors)
 
     def unknown_labels(self, space: str, names: Iterable[str | None]) -> dict[str, str | None]:
         """Those of `names` (None aside) that are no labels of the space, each with the label that
@@ -325,12 +343,6 @@ class RegistrationVerbs(OpenHome):
         with self._ready().catalog.read() as connection:
             record = space_rows.find(connection, space)
             return unknown(connection, record.id, [name for name in names if name is not None])
-
-    def list_supports(self, space: str, label: str) -> list[SupportRow]:
-        """The support images of a label and its aliases, in order of id. Raises NotFound."""
-        with self._ready().catalog.read() as connection:
-            record = labels.find(connection, space_rows.find(connection, space).id, label)
-            return label_pages.list_group(connection, record.id)
 
     def thumbnail(self, support_id: int) -> bytes | None:
         """The JPEG thumbnail of a support image; None when it came as a vector or is removed."""
@@ -346,15 +358,3 @@ class RegistrationVerbs(OpenHome):
         """Restore removed support images, all or none; the space's new revision. Raises NotFound or
         Conflict."""
         return edit_labels.restore_support(self._writable(), space, ids)
-
-
-def _label_rows(home: Home, space_id: int) -> Iterator[LabelRow]:
-    after = 0
-    while True:
-        # One transaction a page: none stays open while the caller works on the rows.
-        with home.catalog.read() as connection:
-            page = label_pages.label_page_by_id(connection, space_id, after, _PAGE_ROWS)
-        yield from page
-        if len(page) < _PAGE_ROWS:
-            return
-        after = page[-1].id

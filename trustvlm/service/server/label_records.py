@@ -49,9 +49,12 @@ class LabelRecords:
             first = label_pages.first_supports(reading.connection, pictured, thumbnails)
         return [(row, first.get(row.id, [])) for row in rows]
 
-    def filtered(self, space: str, chosen: Filter, *, after: int, limit: int) -> list[LabelRow]:
-        """Up to `limit` labels with ids above `after` that a filter keeps, in order of id."""
-        return filtered_page(self._ready(), space, chosen, after, limit)
+    def filtered(
+        self, space: str, chosen: Filter, *, after: int, limit: int, vectors: bool = False
+    ) -> list[LabelRow]:
+        """Up to `limit` labels with ids above `after` that a filter keeps, in order of id; with
+        `vectors`, with their prototypes."""
+        return filtered_page(self._ready(), space, chosen, after, limit, vectors)
 
     def predictions(
         self, space: str, ids: Sequence[int]

@@ -24,6 +24,7 @@ from trustvlm.service.query.observed import (
     pictured_observations,
     score_observation,
 )
+from trustvlm.service.registration.filtered import label_page
 from trustvlm.service.registration.sync import Contents, preview, sync_contents
 from trustvlm.service.server import api_keys
 from trustvlm.service.server.label_records import LabelRecords
@@ -126,14 +127,17 @@ class ServerHome(OwnWork):
             record = spaces.find(connection, space)
             return label_pages.has_classifier_supports(connection, record.id)
 
-    def get_label(self, space: str, label: str) -> LabelDetails:
-        """One label, with its further names. Raises NotFound."""
+    def get_label(self, space: str, label: str, *, vectors: bool = False) -> LabelDetails:
+        """One label, with its further names; with `vectors`, its prototypes. Raises NotFound."""
         with self._ready().catalog.read() as connection:
             record = spaces.find(connection, space)
             row = label_pages.find_row(connection, record.id, label)
             if row is None:
                 raise NotFound(not_found_text(unknown(connection, record.id, [label]), record.name))
             aliases = label_pages.aliases_of(connection, row.id)
+            if vectors:
+                dims = record.classifier_dim, record.verifier_dim
+                row = label_pages.with_vectors(connection, [row], dims)[0]
         return LabelDetails(**vars(row), aliases=tuple(aliases))
 
     def label_page(
@@ -197,12 +201,12 @@ class ServerHome(OwnWork):
             space_id = spaces.find(connection, space).id
         return purge_space(home, space_id)
 
-    def label_page_by_id(self, space: str, *, after: int, limit: int) -> list[LabelRow]:
+    def label_page_by_id(
+        self, space: str, *, after: int, limit: int, vectors: bool = False
+    ) -> list[LabelRow]:
         """Up to `limit` labels with ids above `after`, in the order of
-        :meth:`TrustService.list_labels`. Raises NotFound."""
-        with self._ready().catalog.read() as connection:
-            space_id = spaces.find(connection, space).id
-            return label_pages.label_page_by_id(connection, space_id, after, limit)
+        :meth:`TrustService.list_labels`; with `vectors`, their prototypes. Raises NotFound."""
+        return label_page(self._ready(), space, after, limit, vectors)
 
     def sync_contents(
         self,

@@ -17,7 +17,7 @@ from trustvlm.service.registration.prototypes import follow_supports
 from trustvlm.types.messages.commands import suggested
 from trustvlm.types.support.audit import MovedSupports
 
-__all__ = ["keep_support", "move_support"]
+__all__ = ["keep_support", "move_support", "require_alive"]
 
 
 def keep_support(home: Home, space_name: str, ids: Sequence[int], keep: bool) -> int:
@@ -25,7 +25,7 @@ def keep_support(home: Home, space_name: str, ids: Sequence[int], keep: bool) ->
     ids = checked_ids(ids)
     with home.catalog.write("support.keep") as connection:
         space = spaces.find(connection, space_name)
-        _require_alive(connection, space, ids)
+        require_alive(connection, space, ids)
         images.mark_kept(connection, ids, keep)
     return space.revision
 
@@ -35,7 +35,7 @@ def move_support(home: Home, space_name: str, ids: Sequence[int], label: str) ->
     ids = checked_ids(ids)
     with home.catalog.write("support.move") as connection:
         space = spaces.find(connection, space_name)
-        owners = _require_alive(connection, space, ids)
+        owners = require_alive(connection, space, ids)
         records = labels.find_many(connection, space.id, [label])
         if not records:
             missing = unknown(connection, space.id, [label])
@@ -61,10 +61,8 @@ def move_support(home: Home, space_name: str, ids: Sequence[int], label: str) ->
     return MovedSupports(revision, tuple(present[image.content_hash] for image in stored))
 
 
-def _require_alive(
-    connection: Connection, space: SpaceRecord, ids: Sequence[int]
-) -> dict[int, int]:
-    """Id → label id of support images that must all be there. Raises NotFound."""
+def require_alive(connection: Connection, space: SpaceRecord, ids: Sequence[int]) -> dict[int, int]:
+    """Id → label id of support images that all exist. Raises NotFound."""
     owners = supports.find_alive(connection, space.id, ids)
     missing = [one for one in ids if one not in owners]
     if missing:

@@ -1,4 +1,4 @@
-"""The verbs that clean and extend support images."""
+"""The verbs that list, clean and extend support images."""
 
 from __future__ import annotations
 
@@ -11,9 +11,17 @@ from trustvlm.reading.given import given_labelled, given_queries
 from trustvlm.service.home.open_home import OpenHome
 from trustvlm.service.support.audit import audit, audit_given
 from trustvlm.service.support.edit import keep_support, move_support
+from trustvlm.service.support.listing import (
+    count_supports,
+    list_supports,
+    remove_supports,
+    supports_by_id,
+)
 from trustvlm.service.support.propose import propose, remove_proposed
-from trustvlm.types import Queries
-from trustvlm.types.bounds import flags
+from trustvlm.types import Queries, SupportRow
+from trustvlm.types.attributes.filters import FilterLike, as_filter
+from trustvlm.types.bounds import flags, whole
+from trustvlm.types.registration import RemovedSupports
 from trustvlm.types.support.audit import Audit, MovedSupports
 from trustvlm.types.support.proposals import Proposals, RemovedProposals
 
@@ -25,7 +33,7 @@ __all__ = ["SupportVerbs"]
 
 
 class SupportVerbs(OpenHome):
-    """Auditing, moving and proposing support images of an open home."""
+    """Listing, removing, auditing, moving and proposing support images of an open home."""
 
     def audit(
         self,
@@ -106,6 +114,62 @@ class SupportVerbs(OpenHome):
         """Remove the support images that were proposed, of one label or of all; they can be
         restored. Raises NotFound: unknown space or label."""
         return remove_proposed(self._writable(), space, label)
+
+    def list_supports(
+        self,
+        space: str,
+        label: str | None = None,
+        *,
+        ids: Sequence[int] | None = None,
+        filter: FilterLike | None = None,
+        vectors: bool = False,
+        after: int = 0,
+        limit: int | None = None,
+    ) -> list[SupportRow]:
+        """Support images: those of a label and its aliases, or of the whole space, in order of id.
+
+        Args:
+            ids: these support images, in this order, in place of the arguments below.
+            filter: only those that it keeps: each has the attributes of the label that it was
+                registered under, and its own in place of those with the same key.
+            vectors: with their raw embeddings, (d_v,) and (d_t,) numbers each.
+            after: only larger ids: that of the last row of the page before. limit: most rows, up to
+                1,000,000; None: all.
+
+        Raises:
+            NotFound: unknown space, label or id. InvalidInput: no filter, or a number out of range.
+        """
+        flags(vectors=vectors)
+        after = whole("after", after, bounds="revision")
+        most = None if limit is None else whole("limit", limit)
+        home = self._ready()
+        if ids is None:
+            chosen = None if filter is None else as_filter(filter)
+            return list_supports(home, space, label, chosen, vectors, after, most)
+        if (label, filter, limit, after) != (None, None, None, 0):
+            raise InvalidInput("ids: expected without label, filter, after and limit")
+        return supports_by_id(home, space, ids, vectors)
+
+    def count_supports(
+        self, space: str, label: str | None = None, *, filter: FilterLike | None = None
+    ) -> int:
+        """How many support images the space has, or a label, or a filter keeps of them; see
+        :meth:`list_supports`. Raises NotFound, InvalidInput."""
+        chosen = None if filter is None else as_filter(filter)
+        return count_supports(self._ready(), space, label, chosen)
+
+    def remove_supports(
+        self, space: str, label: str | None = None, *, filter: FilterLike | None = None
+    ) -> RemovedSupports:
+        """Remove the support images of a label, or those that a filter keeps, or both: of the
+        label, what the filter keeps. 1,000 a transaction: an interrupted call is completed by
+        repeating it. :meth:`restore_support` takes the ids of the answer.
+
+        Raises:
+            NotFound: unknown space or label. InvalidInput: neither a label nor a filter.
+        """
+        chosen = None if filter is None else as_filter(filter)
+        return remove_supports(self._writable(), space, label, chosen)
 
     def move_support(self, space: str, ids: Sequence[int], label: str) -> MovedSupports:
         """Give support images to another label, all of them or none.

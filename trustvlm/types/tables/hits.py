@@ -7,11 +7,11 @@ import operator
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, SupportsIndex, get_type_hints
+from typing import Any, ClassVar, SupportsIndex, get_type_hints
 
 import numpy as np
 
-from trustvlm.types.arrays import Float64s, Int64s, Objects
+from trustvlm.types.arrays import Float32s, Float64s, Int64s, Objects
 from trustvlm.types.json_form import Attributes
 from trustvlm.types.registration import UnreadImage
 from trustvlm.types.tables.columns import Column
@@ -23,7 +23,10 @@ __all__ = ["Hit", "Hits"]
 
 @dataclass(frozen=True)
 class Hit:
-    """One of the nearest rows of a query, counted from 0; ranks are counted from 1."""
+    """One of the nearest rows of a query, counted from 0; ranks are counted from 1. JSON has
+    `vector` only where vectors are requested."""
+
+    __pydantic_config__: ClassVar[Any] = {"json_schema_serialization_defaults_required": False}
 
     query: int
     rank: int
@@ -32,6 +35,7 @@ class Hit:
     label: str
     source: str | None
     attributes: Attributes = field(default_factory=dict, hash=False)
+    vector: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -56,6 +60,9 @@ class Hits(Tabular):
         recall: share of the 10 nearest that the index finds, measured when it was built or tuned,
             on rows that were not in it; None where every row is compared.
         attributes: (n, k) those of each support image or label, a mapping; None: padding.
+        vectors: (n, k, d) where they are requested, else None: raw embeddings of support images,
+            those that the queries were compared with, or prototypes of labels, of length 1; NaN:
+            padding.
     """
 
     kind: str
@@ -70,6 +77,7 @@ class Hits(Tabular):
     recall: float | None = None
     failures: tuple[UnreadImage, ...] = ()
     attributes: Objects | None = None
+    vectors: Float32s | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -86,14 +94,14 @@ class Hits(Tabular):
             yield self._hits(i)
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """One plain dict per hit: query, rank, id, similarity, label, source, attributes; padding
-        is left out."""
+        """One plain dict per hit: query, rank, id, similarity, label, source, attributes, and
+        vector where vectors are requested; padding is left out."""
         for query in range(len(self)):
             yield from self._rows(query)
 
     def _rows(self, query: int) -> Iterator[dict[str, Any]]:
         for rank in np.flatnonzero(self.ids[query] >= 0).tolist():
-            yield {
+            row = {
                 "query": query,
                 "rank": rank + 1,
                 "id": int(self.ids[query, rank]),
@@ -102,6 +110,9 @@ class Hits(Tabular):
                 "source": self.sources[query, rank],
                 "attributes": self._attributes(query, rank),
             }
+            if self.vectors is not None:
+                row["vector"] = tuple(self.vectors[query, rank].tolist())
+            yield row
 
     def _attributes(self, query: int, rank: int) -> Any:
         return {} if self.attributes is None else self.attributes[query, rank]

@@ -4,6 +4,7 @@ import { get, path } from "../api.js";
 import { freshId, h, put, settled } from "../dom.js";
 import { takesImages } from "../encoders.js";
 import { auditHref } from "./audit.js";
+import { filterField } from "../search/filter.js";
 import { bulkPanel } from "./bulk.js";
 import { addPanel } from "./labeladd.js";
 import { removeSpace } from "./spaces.js";
@@ -24,7 +25,7 @@ const asked = new Map(); // by space, so that coming back from a label finds the
 
 export async function showList(root, context) {
   const { space, signal } = context;
-  const wanted = asked.get(space.name) ?? { q: "", match: "contains", bare: false, order: "name" };
+  const wanted = asked.get(space.name) ?? { q: "", match: "contains", bare: false, order: "name", filter: null };
   asked.set(space.name, wanted);
   const coverage = h("div", { class: "card coverage" });
   const list = h("ul", { class: "labels" });
@@ -104,11 +105,13 @@ export async function showList(root, context) {
   }
 
   function read(cursor, one) {
+    const where = path("spaces", space.name, "labels");
+    if (wanted.filter) return get(where, { query: { filter: wanted.filter, order: "id", limit: PAGE, cursor }, signal: one });
     const query = { q: wanted.q, match: wanted.q && wanted.match, unverified: wanted.bare || null, limit: PAGE, cursor };
     query.order = orderOf(wanted);
     if (takesImages(space)) query.thumbnails = PICTURES;
     if (space.label_count <= MOST_PREDICTED || ["errors", "share"].includes(query.order)) query.predictions = true;
-    return get(path("spaces", space.name, "labels"), { query, signal: one });
+    return get(where, { query, signal: one });
   }
 }
 
@@ -116,7 +119,8 @@ export async function showList(root, context) {
 const orderOf = ({ q, bare, order }) => (q || bare ? "name" : order);
 
 function told(shown, page, wanted) {
-  const { q, match, bare } = wanted;
+  const { q, match, bare, filter } = wanted;
+  if (filter) return shown ? `${page.next_cursor !== null ? "The first " : ""}${counted(shown, "label")} with attributes that fit, oldest first.` : "No label fits.";
   const order = orderOf(wanted), [, how] = ORDERS[order], more = page.next_cursor !== null;
   if (!shown) return order === "name" || order === "images" ? "No label fits." : "";
   if (order === "errors" || order === "share") {
@@ -152,20 +156,23 @@ function searchBar(wanted, now, soon) {
     Object.entries(ORDERS).map(([value, [name]]) => h("option", { value, selected: value === wanted.order }, name)));
   const reason = h("span", { id: why, class: "quiet" });
   const free = () => { // sorting what was searched for would read every label
-    sorting.disabled = Boolean(wanted.q || wanted.bare);
-    put(reason, sorting.disabled && "what is searched for comes by name");
+    sorting.disabled = Boolean(wanted.q || wanted.bare || wanted.filter);
+    for (const one of form.querySelectorAll(".by-name")) one.disabled = Boolean(wanted.filter);
+    put(reason, sorting.disabled && (wanted.filter ? "what a filter keeps comes oldest first" : "what is searched for comes by name"));
   };
-  free();
-  return h("form", { class: "searchbar", role: "search", on: { submit: (event) => { event.preventDefault(); now(); } } },
+  const filter = filterField(wanted.filter, (text) => { wanted.filter = text; free(); now(); });
+  const form = h("form", { class: "searchbar", role: "search", on: { submit: (event) => { event.preventDefault(); now(); } } },
     h("label", { for: match, class: "quiet" }, "Name", h("span", { class: "visually-hidden" }, " filter")),
-    h("select", { id: match, on: { change: (event) => { wanted.match = event.target.value; now(); } } },
+    h("select", { id: match, class: "by-name", on: { change: (event) => { wanted.match = event.target.value; now(); } } },
       options.map(([value, name]) => h("option", { value, selected: value === wanted.match }, name))),
     h("label", { for: q, class: "visually-hidden" }, "Search labels"),
-    h("input", { id: q, type: "search", value: wanted.q, placeholder: "any text", autocomplete: "off", maxlength: 500, on: { input: typed } }),
+    h("input", { id: q, class: "by-name", type: "search", value: wanted.q, placeholder: "any text", autocomplete: "off", maxlength: 500, on: { input: typed } }),
     h("span", { class: "check" },
-      h("input", { id: bare, type: "checkbox", checked: wanted.bare, on: { change: (event) => { wanted.bare = event.target.checked; free(); now(); } } }),
+      h("input", { id: bare, class: "by-name", type: "checkbox", checked: wanted.bare, on: { change: (event) => { wanted.bare = event.target.checked; free(); now(); } } }),
       h("label", { for: bare }, "only labels without support images")),
-    h("span", { class: "check sorting" }, h("label", { for: order, class: "quiet" }, "Sort by"), sorting, reason));
+    h("span", { class: "check sorting" }, h("label", { for: order, class: "quiet" }, "Sort by"), sorting, reason), filter);
+  free();
+  return form;
 }
 
 function nothing({ space, go }, wanted, page, add) {
@@ -174,6 +181,7 @@ function nothing({ space, go }, wanted, page, add) {
       h("p", {}, "Wrong and missed are counted on images with known labels: those that you calibrate on in ",
         h("button", { type: "button", on: { click: () => go("trust") } }, "Trust"), ", and feedback on images that were chosen at random."));
   }
+  if (wanted.filter) return empty("No label fits.", h("p", {}, "The page of a label shows its attributes."));
   if (wanted.q || wanted.bare) {
     const all = wanted.bare && !wanted.q;
     return empty(all ? "Every label has support images." : "No label fits.", h("p", {}, all ? "Nothing to do here." : "Names are compared as they are written."));

@@ -7,6 +7,7 @@ import { aliasCard } from "./aliases.js";
 import { attributesCard } from "./attributes.js";
 import { errorsCard } from "./errors.js";
 import { unreadable } from "./labeladd.js";
+import { attributesLine } from "../search/filter.js";
 import { dialog, doing, dropzone, notice, supportFigure } from "../parts.js";
 import { progressBox } from "../progress.js";
 import { formOf, groups } from "../uploads.js";
@@ -56,7 +57,8 @@ export async function showLabel(root, context) {
   function item(support) {
     const source = support.source ?? `support image ${support.id}`;
     const button = h("button", { type: "button", "aria-label": `Remove ${source}`, title: "Remove", on: { click: () => removeOne(support, button) } }, "×");
-    const caption = fileName(support.source) ?? "an embedding";
+    const line = attributesLine(support.attributes), marks = [support.proposed && "proposed", support.kept && "kept"].filter(Boolean).join(", ");
+    const caption = [fileName(support.source) ?? "an embedding", marks && h("span", { class: "quiet" }, ` (${marks})`), line && [" ", line]];
     const figure = takesImages(space) ? supportFigure(space.name, { ...support, label: null }, caption)
       : h("figure", { class: "support" }, h("div", { class: "picture" }, h("span", { class: "none" }, "no picture")), h("figcaption", {}, caption));
     return h("li", { data: { id: support.id } }, figure, button);

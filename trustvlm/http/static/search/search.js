@@ -5,6 +5,7 @@ import { curlOf } from "../command.js";
 import { freshId, h, put } from "../dom.js";
 import { scoresImages, takesImages, takesNames } from "../encoders.js";
 import { copyText, doing, dropzone, empty, problem, supportFigure, thumb, working } from "../parts.js";
+import { attributesLine, filterField } from "./filter.js";
 import { bodyOf, embeddingForm, ofFile, pictureOf, whyNot } from "../try/queries.js";
 import { count, counted, fileName, number } from "../words.js";
 
@@ -18,11 +19,12 @@ const KINDS = {
 };
 
 // What was looked for stays while the page is open, so that the way back from a label leads to the hits.
-let kept = { space: null, query: null, kind: "support", k: 12 };
+const nothingAsked = (space) => ({ space, query: null, kind: "support", k: 12, filter: null });
+let kept = nothingAsked(null);
 
 export async function show(root, context) {
   const { space, signal } = context;
-  if (kept.space !== space.id) kept = { space: space.id, query: null, kind: "support", k: 12 };
+  if (kept.space !== space.id) kept = nothingAsked(space.id);
   const view = { ...context, hits: h("div", { class: "hits", "aria-live": "polite" }), asked: 0 };
   put(root,
     h("h1", {}, "Search"),
@@ -78,8 +80,9 @@ function options(view) {
     }));
   const select = h("select", { id, on: { change: () => { kept.k = Number(select.value); if (kept.query) look(view); } } },
     [6, 12, 24, 48, 96].map((k) => h("option", { value: k, selected: k === kept.k }, k)));
+  const filter = filterField(kept.filter, (text) => { kept.filter = text; if (kept.query) look(view); });
   return h("div", { class: "options" },
-    h("div", { class: "row spread" }, view.kinds, h("div", { class: "row" }, h("label", { for: id }, "How many"), select)), view.reasons);
+    h("div", { class: "row spread" }, view.kinds, filter, h("div", { class: "row" }, h("label", { for: id }, "How many"), select)), view.reasons);
 }
 
 /** Why a kind cannot be looked among, with what is looked for (null: nothing yet); null: it can. */
@@ -125,11 +128,11 @@ function ask(view, query) {
 async function look(view) {
   const { space, signal } = view;
   if (!allow(view)) return put(view.hits, nothing(view, "Nothing here can be compared with it."));
-  const { query, kind, k } = kept;
+  const { query, kind } = kept;
   view.asked += 1;
   const mine = view.asked;
   put(view.hits, working("Looking …"));
-  const wanted = kind === "support" ? { kind, k } : { kind, k, supports: THUMBNAILS };
+  const wanted = kind === "support" ? chosen() : { ...chosen(), supports: THUMBNAILS };
   try {
     const body = query.text ? { json: { text: [query.text], ...wanted } } : bodyOf([query], wanted);
     const { hits, supports, revision } = await post(path("spaces", space.name, "search"), { ...body, signal });
@@ -140,6 +143,9 @@ async function look(view) {
   return undefined;
 }
 
+/** What is searched, and how much of it. */
+const chosen = () => ({ kind: kept.kind, k: kept.k, ...(kept.filter ? { filter: kept.filter } : {}) });
+
 const nothing = (view, title) => empty(title, h("p", {}, "Add labels or support images in ",
   h("a", { href: "#", on: { click: (event) => { event.preventDefault(); view.go("labels"); } } }, "Labels"), "."));
 
@@ -147,6 +153,7 @@ function found(view, query, kind, { hits, supports, revision }) {
   const [, one, usual] = KINDS[kind];
   // Without a verifier embedding support images are compared with what the classifier made of them.
   const how = kind === "support" && !query.file && !query.verifier && view.space.verifier !== "same" ? "as the classifier sees them" : usual;
+  if (!hits.length && kept.filter) return empty(`No ${one} has attributes that fit.`, h("p", {}, "Labels and support images show theirs in ", h("strong", {}, "Labels"), "."));
   if (!hits.length) return nothing(view, `There is no ${one} to compare with yet.`);
   const list = kind === "support" ? pictures(view, hits) : ranked(view, hits, supports, kind);
   return [
@@ -159,14 +166,14 @@ function found(view, query, kind, { hits, supports, revision }) {
 /** The same search in a shell; embeddings are too long to be copied. */
 function copying(space, query, kind) {
   if (!query.text && !query.file) return null;
-  const where = path("spaces", space.name, "search"), wanted = { kind, k: kept.k };
+  const where = path("spaces", space.name, "search"), wanted = chosen();
   const command = () => curlOf(where, query.text ? { json: { text: [query.text], ...wanted } } : { file: query.name, fields: wanted });
   return h("button", { type: "button", class: "plain", on: { click: () => copyText(command(), "command") } }, "Copy as curl");
 }
 
 function pictures(view, hits) {
   return h("ol", { class: "found" }, hits.map((hit) => {
-    const figure = supportFigure(view.space.name, { ...hit, source: fileName(hit.source) }, h("span", { class: "likeness" }, labelLink(view, hit.label), similarity(hit)));
+    const figure = supportFigure(view.space.name, { ...hit, source: fileName(hit.source) }, [h("span", { class: "likeness" }, labelLink(view, hit.label), similarity(hit)), attributesLine(hit.attributes)]);
     figure.querySelector(".picture").addEventListener("click", () => view.go("labels", hit.label)); // as the name below it does, which the keyboard reaches
     return h("li", {}, figure);
   }));
@@ -174,7 +181,7 @@ function pictures(view, hits) {
 
 function ranked(view, hits, supports, kind) {
   return h("ol", { class: "card ranked" }, hits.map((hit, i) => h("li", {},
-    h("span", { class: "rank" }, count(hit.rank)), labelLink(view, hit.label), thumbnails(view.space, supports[i]), similarity(hit, kind === "text"))));
+    h("span", { class: "rank" }, count(hit.rank)), labelLink(view, hit.label), attributesLine(hit.attributes), thumbnails(view.space, supports[i]), similarity(hit, kind === "text"))));
 }
 
 /** Some support images of a label that is found; the link beside them says which label it is. */
@@ -196,7 +203,7 @@ function similarity(hit, text = false) {
 }
 
 function refused(error) {
-  error.message = error.message.replace(/^(queries\.\w+|kind): (\w)/, (_, argument, first) => first.toUpperCase());
+  error.message = error.message.replace(/^(queries\.\w+|kind|filter): (\w)/, (_, argument, first) => first.toUpperCase());
   return problem(error);
 }
 

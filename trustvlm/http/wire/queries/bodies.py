@@ -22,7 +22,7 @@ def _rows_of(encoder: str) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class QueryBody(Options):
-    """Queries as embeddings; images come as multipart files instead."""
+    """Queries as embeddings."""
 
     classifier: Annotated[Rows | None, _rows_of("classifier")] = None
     verifier: Annotated[Rows | None, _rows_of("verifier")] = None

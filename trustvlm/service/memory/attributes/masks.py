@@ -13,7 +13,6 @@ import numpy as np
 from trustvlm.catalog.rows.attributes import rows
 from trustvlm.catalog.rows.attributes.rows import LABELS, SUPPORTS
 from trustvlm.index.live import IndexView
-from trustvlm.index.slot_table import SlotView
 from trustvlm.service.memory.attributes.columns import (
     AttributeColumns,
     AttributeMemo,
@@ -26,7 +25,7 @@ from trustvlm.types.arrays import Bools, Int64s
 from trustvlm.types.attributes.columns import combined, holds_of_nothing
 from trustvlm.types.attributes.filters import Condition, Filter, conditions
 
-__all__ = ["label_mask", "prototypes_among", "supports_among"]
+__all__ = ["label_mask", "prototypes_among", "support_ids", "supports_among"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +80,23 @@ def supports_among(reading: Reading, index: IndexView, chosen: Filter) -> IndexV
     numbered = slots.ids if slots.ids.base is None else slots.ids.base  # renumbered: another one
     state = (reading.view, numbered)
     name = f"supports {slots.n} {chosen.text}"
-    return index.among(memo.once(name, state, lambda: _support_mask(reading, slots, chosen)))
+
+    def mask() -> Bools:
+        return _support_mask(reading, slots.ids, chosen) & slots.alive
+
+    return index.among(memo.once(name, state, mask))
+
+
+def support_ids(reading: Reading, chosen: Filter) -> Int64s:
+    """Ids, ascending, of the support images of the space that the filter keeps."""
+    memo, view = memo_of(reading), reading.view
+
+    def read() -> Int64s:
+        return np.sort(rows.owners(reading.connection, view.space.id, 0)[0])
+
+    ids = memo.once("support ids", (view,), read)
+    name = f"support ids {chosen.text}"
+    return memo.once(name, (view,), lambda: ids[_support_mask(reading, ids, chosen)])
 
 
 def prototypes_among(view: SpaceView, index: IndexView, prototypes: Bools) -> IndexView:
@@ -91,17 +106,17 @@ def prototypes_among(view: SpaceView, index: IndexView, prototypes: Bools) -> In
     return index.among(_at(prototypes, places, False))
 
 
-def _support_mask(reading: Reading, slots: SlotView, chosen: Filter) -> Bools:
-    """(n,) which slots of an index hold support images that the filter keeps."""
+def _support_mask(reading: Reading, ids: Int64s, chosen: Filter) -> Bools:
+    """(n,) which of these support images the filter keeps."""
     memo, own_too = memo_of(reading), described(reading, SUPPORTS)
     paths = {one.path for one in conditions(chosen.root)}
     with memo.lock:
         labels = memo.at(reading, LABELS, paths)
-        label_rows = labels.rows().slots(_labels_of(memo, reading, slots.ids))
+        label_rows = labels.rows().slots(_labels_of(memo, reading, ids))
         own = own_rows = None
         if own_too:
             own = memo.at(reading, SUPPORTS, paths | {path[:1] for path in paths})
-            own_rows = own.rows().slots(slots.ids)
+            own_rows = own.rows().slots(ids)
 
         def leaf(condition: Condition) -> Bools:
             absent = condition.operator == "exists" and not condition.operands[0]
@@ -114,7 +129,7 @@ def _support_mask(reading: Reading, slots: SlotView, chosen: Filter) -> Bools:
                 replaced, _at(own.holds(condition, 0, own.rows().n), own_rows, absent), held
             )
 
-        return combined(chosen.root, leaf) & slots.alive
+        return combined(chosen.root, leaf)
 
 
 def _at(mask: Bools, places: Int64s, otherwise: bool) -> Bools:

@@ -1,0 +1,145 @@
+"""The bodies of requests that register labels, with vectors or image files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from trustvlm.http.wire.attribute_bodies import DescribedBody
+from trustvlm.http.wire.files.image_files import Base64Images
+from trustvlm.http.wire.texts import LabelName, Prompt
+from trustvlm.types.json_form import Attributes
+from trustvlm.types.options import Between, ReadingOptions, WholeNumber, says
+
+__all__ = [
+    "LabelBody",
+    "LabelContent",
+    "LabelFields",
+    "NewLabelForm",
+    "Pictured",
+    "PicturedLabel",
+    "PutLabelBody",
+    "RegisterBody",
+    "Rows",
+    "Vector",
+    "extra",
+    "needs",
+]  # fmt: skip
+
+Vector = list[float]
+Rows = list[Vector]
+
+
+def needs(name: str, kind: str) -> Any:
+    """The schema of an object that has a field, which is not null."""
+    return {"required": [name], "properties": {name: {"type": kind}}}
+
+
+def extra(**schema: Any) -> Any:
+    return {"extra": "forbid", "json_schema_extra": schema}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelContent(DescribedBody):
+    """What a label has besides its name and image files."""
+
+    text_vector: Annotated[
+        Vector | Rows | None, says("(d,) or (templates, d) classifier embeddings of its name")
+    ] = None
+    image_vectors: Annotated[Rows | None, says("(k, d) verifier embeddings of support images")] = (
+        None
+    )
+    classifier_image_vectors: Annotated[
+        Rows | None, says("(k, d) classifier embeddings of these images")
+    ] = None
+    prompt: Prompt | None = None
+    parent: Annotated[LabelName | None, says("the node that it stands under")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelFields(LabelContent):
+    """One label without image files; everything but the name is optional."""
+
+    name: Annotated[LabelName, Field(examples=["airport"])]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PutLabelBody(LabelContent):
+    """What the label of a path is to have; null: as it is."""
+
+    images: Base64Images = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictured(ReadingOptions):
+    """What a form says of its image files."""
+
+    unreadable: Annotated[
+        Literal["refuse", "report"],
+        says("where no image can be read: refuse the request, or answer with nothing but failures"),
+    ] = "refuse"
+    keep_originals: Annotated[
+        bool, says("keep the image files in the home, so that they can be re-embedded")
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelBody(LabelFields):
+    """One label with its support images; everything but the name is optional."""
+
+    images: Base64Images = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegisterBody(Pictured):
+    """Labels to register, as `labels` with vectors or images, or as `names` that the space's
+    classifier encodes."""
+
+    __pydantic_config__: ClassVar[Any] = extra(
+        oneOf=[needs("labels", "array"), needs("names", "array")]
+    )
+
+    labels: Annotated[list[LabelBody] | None, Field(max_length=10_000)] = None
+    names: Annotated[
+        list[LabelName] | None, Field(max_length=100_000, examples=[["airport", "beach"]])
+    ] = None
+    replace: Annotated[
+        bool, says("give labels that exist what the request says in place of what they have")
+    ] = False
+    bring_back: Annotated[
+        bool, says("add vectors, too, that were taken out of their label and not yet purged")
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class PicturedLabel(LabelFields):
+    """One of several labels whose image files come in one form."""
+
+    images: Annotated[
+        WholeNumber,
+        Between(0),
+        says("how many of the form's files, in their order, are its support images"),
+    ] = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewLabelForm(Pictured):
+    """One label with image files (multipart); or several of them."""
+
+    replace: Annotated[
+        bool, says("give labels that exist what the request says in place of what they have")
+    ] = False
+    bring_back: Annotated[
+        bool, says("add images, too, that were taken out of their label and not yet purged")
+    ] = False
+    name: LabelName | None = None
+    prompt: Prompt | None = None
+    attributes: Attributes | None = None
+    labels: Annotated[
+        str | None,
+        says(
+            "instead of a name: a JSON list of labels (LabelBody), each with its number of `images`"
+        ),
+    ] = None

@@ -1,0 +1,1 @@
+"""Registering labels that exist with other values, in place of those that they have."""

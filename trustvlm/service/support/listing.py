@@ -1,0 +1,119 @@
+"""Support images of a space, all of them or some that a label or a filter choose: listed, counted,
+removed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection
+
+from trustvlm.catalog.rows import labels, spaces, supports
+from trustvlm.catalog.rows.support import pages
+from trustvlm.errors import InvalidInput
+from trustvlm.service.home.home import Home
+from trustvlm.service.memory.attributes.masks import support_ids
+from trustvlm.service.registration.edit_labels import checked_ids
+from trustvlm.service.registration.prototypes import follow_supports
+from trustvlm.service.support.edit import require_alive
+from trustvlm.types import SupportRow
+from trustvlm.types.attributes.filters import Filter
+from trustvlm.types.registration import RemovedSupports
+
+__all__ = ["count_supports", "list_supports", "remove_supports", "supports_by_id"]
+
+_AT_ONCE = 1_000
+"""Support images that one transaction removes."""
+
+
+def supports_by_id(
+    home: Home, space_name: str, ids: Sequence[int], vectors: bool
+) -> list[SupportRow]:
+    """The support images of these ids, in their order. Raises NotFound, InvalidInput."""
+    ids = checked_ids(ids)
+    with home.catalog.read() as connection:
+        space = spaces.find(connection, space_name)
+        require_alive(connection, space, ids)
+        dims = (space.classifier_dim, space.verifier_dim) if vectors else None
+        return pages.rows_of(connection, ids, dims)
+
+
+def list_supports(
+    home: Home,
+    space_name: str,
+    label: str | None,
+    chosen: Filter | None,
+    vectors: bool,
+    after: int,
+    limit: int | None,
+) -> list[SupportRow]:
+    """See :meth:`TrustService.list_supports`."""
+    fitting = None if chosen is None else _fitting(home, space_name, chosen)
+    with home.catalog.read() as connection:
+        space = spaces.find(connection, space_name)
+        dims = (space.classifier_dim, space.verifier_dim) if vectors else None
+        if label is None and fitting is None:
+            ids = pages.ids_after(connection, space.id, after, limit)
+            return pages.rows_of(connection, ids, dims)
+        ids = _chosen(connection, space.id, label, fitting)
+        behind = [one for one in ids if one > after]
+        rows = list[SupportRow]()
+        while behind and (limit is None or len(rows) < limit):
+            # Some may have been removed since they were chosen.
+            most = len(behind) if limit is None else limit - len(rows)
+            rows += pages.rows_of(connection, behind[:most], dims)
+            behind = behind[most:]
+    return rows
+
+
+def count_supports(home: Home, space_name: str, label: str | None, chosen: Filter | None) -> int:
+    """See :meth:`TrustService.count_supports`."""
+    fitting = None if chosen is None else _fitting(home, space_name, chosen)
+    with home.catalog.read() as connection:
+        space = spaces.find(connection, space_name)
+        if label is None and fitting is None:
+            return supports.count(connection, space.id)
+        return len(_chosen(connection, space.id, label, fitting))
+
+
+def remove_supports(
+    home: Home, space_name: str, label: str | None, chosen: Filter | None
+) -> RemovedSupports:
+    """See :meth:`TrustService.remove_supports`."""
+    if label is None and chosen is None:
+        raise InvalidInput(
+            "remove_supports: expected a label or a filter, or both; remove_support takes ids"
+        )
+    fitting = None if chosen is None else _fitting(home, space_name, chosen)
+    with home.catalog.read() as connection:
+        space = spaces.find(connection, space_name)
+        ids = _chosen(connection, space.id, label, fitting)
+        owners = supports.find_alive(connection, space.id, ids)
+    ordered = sorted(owners, key=lambda one: (owners[one], one))  # each label is changed once
+    removed, revision = list[int](), space.revision
+    for start in range(0, len(ordered), _AT_ONCE):
+        with home.catalog.write("support.remove") as connection:
+            space = spaces.find(connection, space_name)
+            some = supports.find_alive(connection, space.id, ordered[start : start + _AT_ONCE])
+            if not some:
+                continue
+            revision = spaces.advance(connection, space.id, supports=len(some))
+            supports.remove(connection, list(some), revision)
+            follow_supports(home, connection, space, some.values(), revision)
+        removed += some
+    return RemovedSupports(revision, tuple(sorted(removed)))
+
+
+def _fitting(home: Home, space_name: str, chosen: Filter) -> set[int]:
+    """Ids of the support images that a filter keeps."""
+    return home.answer(space_name, lambda reading: set(support_ids(reading, chosen).tolist()))
+
+
+def _chosen(
+    connection: Connection, space_id: int, label: str | None, fitting: set[int] | None
+) -> list[int]:
+    """Ids, ascending, of the support images of a label (None: any) that fit (None: all)."""
+    if label is None:
+        return sorted(fitting or ())
+    record = labels.find(connection, space_id, label)
+    ids = pages.ids_of_label(connection, record.id)
+    return ids if fitting is None else [one for one in ids if one in fitting]
