@@ -318,7 +318,9 @@ def _matrices(
 ) -> tuple[Matrix | None, Matrix | None]:
     """(classifier, verifier) of embeddings, each read by `read(values, dim, name)`."""
     check_queries(queries)
-    queries, classifier, verifier = with_vectors(home, space, queries), None, None
+    if to_be_encoded(queries) or queries.outputs is not None:
+        queries = with_vectors(home, space, queries)
+    classifier = verifier = None
     if queries.classifier is not None:
         classifier = read(queries.classifier, space.classifier_dim, "queries.classifier")
     if queries.verifier is not None:

@@ -157,7 +157,8 @@ def verdicts_of(
     leading = calibration if unit.claimed is None else of_claims or able_to_judge(calibration)
     name, chosen, parameters = _rule(rule, params, leading)
     require_images([name], space.verifier_dim, images=verifier is not None)
-    require_logits(space, [name])
+    if chosen.absolute:
+        require_logits(space, [name])
     context = context_of(home, reading, space.id, labels)
     every_label = context.subset.text is None
     why_not = applies(calibration, name, parameters, all_labels=every_label)
