@@ -279,8 +279,8 @@ def _with_outputs(
 
 def to_be_encoded(queries: Queries) -> bool:
     """Whether queries are not embeddings yet, but images, texts or probabilities."""
-    given = queries.images, queries.text, queries.probabilities, queries.log_probabilities
-    return any(part is not None for part in given)
+    embeddings = queries.images is queries.text is None
+    return not (embeddings and queries.probabilities is queries.log_probabilities is None)
 
 
 def unit_queries(
@@ -318,7 +318,7 @@ def _matrices(
 ) -> tuple[Matrix | None, Matrix | None]:
     """(classifier, verifier) of embeddings, each read by `read(values, dim, name)`."""
     check_queries(queries)
-    if to_be_encoded(queries) or queries.outputs is not None:
+    if not (queries.probabilities is queries.log_probabilities is queries.outputs is None):
         queries = with_vectors(home, space, queries)
     classifier = verifier = None
     if queries.classifier is not None:
