@@ -43,6 +43,7 @@ def score(
     params: Mapping[str, float | None] | None = None,
     top_k: int = 5,
     labels: Sequence[str] | None = None,
+    claimed: str | os.PathLike[str] | Sequence[str | None] | None = None,
     image_range: tuple[float, float] | None = None,
     accept_truncated: bool = False,
     on: str = "here",
@@ -78,6 +79,11 @@ def score(
         out: the folder; it is made when missing.
         rule, params, top_k, labels: as for :meth:`TrustService.score`; image_range,
             accept_truncated: as for :class:`Queries`.
+        claimed: where it stands what each row is claimed to be (see :class:`Queries`), so that its
+            verdict is about that label: the name of a column of the Parquet files or of the table
+            of images; a table (.csv, .tsv, .parquet) with the columns file and label, whose files
+            are names of rows or their ends; or, for image files in their order, a text file with a
+            label a line, or a list with a label name or None for each.
         on: who works: "here" (this process), "processes:N", "ray" (a cluster of this machine, or
             the one that RAY_ADDRESS names) or "ray:ADDRESS".
         actors: how many of Ray; None: one a core, or as many as GPUs allow. num_gpus: GPUs of each.
@@ -96,7 +102,7 @@ def score(
             of another input, are in `out`.
         Unavailable: the output cannot be written, or workers end again and again.
     """
-    options = Options(rule, params, top_k, labels, image_range, accept_truncated)
+    options = Options(rule, params, top_k, labels, image_range, accept_truncated, claimed)
     opening = opening_of(
         home, database_url=database_url, device=device, precision=precision, batch_size=batch_size,
         workers=workers, read_only=read_only,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trustvlm.bulk.files import KEPT, RECORD, finished_files, stored_key, sweep, write_text
+from trustvlm.bulk.inputs.claims import Claims, claims_given
 from trustvlm.bulk.inputs.plan import plan_of
 from trustvlm.bulk.runners import runner_of
 from trustvlm.bulk.space_facts import Options, Space, space_facts
@@ -88,14 +89,16 @@ def run(
     rows = None if given.rows is None else whole("rows", given.rows)
     flags(keep_embeddings=given.keep_embeddings, redo=given.redo)
     runner = runner_of(given.on, given.actors, given.num_gpus)
+    claims = claims_given(given.options.claimed)
     _require_apart(given.input, out)
     with closing(given.opening.service()) as service:
         space = space_facts(service, given.space)
-        plan = plan_of(given.input, space.dims, rows, given.exclude)
+        plan = plan_of(given.input, space.dims, rows, given.exclude, claims)
         for line in plan.notes:
             note(line)
         space.check(given.work, plan, keep=given.keep_embeddings)
-        job = _job(given, out, space.key(service, given.work, plan, given.options), space, plan)
+        settings = space.key(service, given.work, plan, given.options, claims)
+        job = _job(given, out, settings, space, plan, claims)
     units = shard.of(plan.units)
     sweep(out)
     todo = _to_do(job, plan, units, redo=given.redo)
@@ -103,7 +106,16 @@ def run(
     counter = _Counter(progress, [unit for unit in units if unit in todo])
     answers = runner.run(job, todo, counter.advance)
     finished = [job.path(unit) for unit in units if unit not in todo]
-    return _report(job, len(units), answers, finished, begun)
+    report = _report(job, len(units), answers, finished, begun)
+    if job.claims is not None and job.claims.by_file and report.rows and not _claimed(report):
+        note(str(job.claims.of_no_row(f"the {report.rows:,} rows (column source)")))
+    return report
+
+
+def _claimed(report: BulkReport) -> int:
+    """Rows with a claim."""
+    verdicts = report.verdicts
+    return 0 if verdicts is None else verdicts.claimed + verdicts.not_a_label
 
 
 def _require_apart(given: Any, out: Path) -> None:
@@ -116,8 +128,12 @@ def _require_apart(given: Any, out: Path) -> None:
         raise InvalidInput(f"out: {out} is a file, expected a folder")
 
 
-def _job(given: Given, out: Path, settings: Mapping[str, Any], space: Space, plan: Plan) -> Job:
+def _job(
+    given: Given, out: Path, settings: Mapping[str, Any], space: Space, plan: Plan,
+    claims: Claims | None,
+) -> Job:  # fmt: skip
     sides = plan.sides or space.encoded
+    in_units = any(unit.claims is not None for unit in plan.units)
     return Job(
         work=given.work,
         opening=given.opening,
@@ -131,6 +147,7 @@ def _job(given: Given, out: Path, settings: Mapping[str, Any], space: Space, pla
         settings=settings,
         kept_settings=space.kept_key(given.options),
         revision=space.revision,
+        claims=None if in_units else claims,
     )
 
 

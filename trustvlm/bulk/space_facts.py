@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from trustvlm import __version__
+from trustvlm.bulk.inputs.claims import Claims
 from trustvlm.bulk.units import Plan
 from trustvlm.catalog.rows import spaces
 from trustvlm.catalog.rows.spaces import SpaceRecord
@@ -26,7 +28,11 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class Options:
-    """How rows are scored, and images read; see :meth:`TrustService.score` and :class:`Queries`."""
+    """How rows are scored, and images read; see :meth:`TrustService.score` and :class:`Queries`.
+
+    Attributes:
+        claimed: see :func:`trustvlm.bulk.score`.
+    """
 
     rule: str | None = None
     params: Mapping[str, float | None] | None = None
@@ -34,6 +40,7 @@ class Options:
     labels: Sequence[str] | None = None
     image_range: tuple[float, float] | None = None
     accept_truncated: bool = False
+    claimed: str | os.PathLike[str] | Sequence[str | None] | None = None
 
     @property
     def of_score(self) -> dict[str, Any]:
@@ -92,8 +99,9 @@ class Space:
             )
 
     def key(
-        self, service: TrustService, work: Work, plan: Plan, options: Options
-    ) -> dict[str, Any]:
+        self, service: TrustService, work: Work, plan: Plan, options: Options,
+        claims: Claims | None = None,
+    ) -> dict[str, Any]:  # fmt: skip
         """What the key of every file says, but for its input.
 
         Raises:
@@ -101,18 +109,22 @@ class Space:
         """
         if work == "embed":
             return self.kept_key(options) | {"space": self.record.name}
-        verdicts = self._scored_nothing(service, plan, options)
+        verdicts = self._scored_nothing(service, plan, options, claims)
         given = sorted((options.params or {}).items())
         params = {name: float(value) for name, value in given if value is not None}
-        return self._shared("score", options) | {
-            "space": self.record.name,
-            "epoch": self.epoch,
-            "rule": verdicts.rule,
-            "params": params,
-            "calibration": verdicts.calibration_id,
-            "top_k": options.top_k,
-            "labels": None if options.labels is None else list(options.labels),
-        }
+        return (
+            self._shared("score", options)
+            | {
+                "space": self.record.name,
+                "epoch": self.epoch,
+                "rule": verdicts.rule,
+                "params": params,
+                "calibration": verdicts.calibration_id,
+                "top_k": options.top_k,
+                "labels": None if options.labels is None else list(options.labels),
+            }
+            | _claims_key(verdicts, plan, claims)
+        )
 
     def kept_key(self, options: Options) -> dict[str, Any]:
         """What the key of files of embeddings says, but for their input: no revision and no label
@@ -129,12 +141,26 @@ class Space:
             "reading": [value_range, options.accept_truncated],
         }
 
-    def _scored_nothing(self, service: TrustService, plan: Plan, options: Options) -> Verdicts:
+    def _scored_nothing(
+        self, service: TrustService, plan: Plan, options: Options, claims: Claims | None
+    ) -> Verdicts:
         """The verdicts of no rows: of a call that refuses what it would refuse of any rows."""
         sides = plan.sides or self.encoded
         empty = {side: np.empty((0, self.dims[side])) for side in sides}
-        queries = Queries(empty.get("classifier"), empty.get("verifier"))
+        claimed = None if claims is None else list[str | None]()
+        queries = Queries(empty.get("classifier"), empty.get("verifier"), claimed=claimed)
         return service.score(self.record.name, queries, **options.of_score)
+
+
+def _claims_key(verdicts: Verdicts, plan: Plan, claims: Claims | None) -> dict[str, Any]:
+    """What the key of every file says of claims; nothing of a call without them."""
+    if claims is None:
+        return {}
+    in_units = any(unit.claims is not None for unit in plan.units)
+    return {
+        "claimed": "each image" if in_units else claims.key(),
+        "claims_calibration": verdicts.claims_calibration_id,
+    }
 
 
 def space_facts(service: TrustService, name: str) -> Space:

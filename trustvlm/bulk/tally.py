@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Tally"]
 
-_COLUMNS = ("label", "decision", "corrected_from", "revision", FAILURE)
+_CLAIMS = ("claimed", "claimed_id", "better_label")
+_COLUMNS = ("label", "decision", "corrected_from", "revision", *_CLAIMS, FAILURE)
 
 
 @dataclass
@@ -24,7 +25,8 @@ class Tally:
 
     Attributes:
         rows, failed: all, and those without an answer.
-        decided: (label, decision, whether the label was corrected) → rows.
+        decided: (label that it is about, decision, whether the label was corrected) → rows.
+        claims: see :class:`BulkVerdicts`.
         revisions: of the space, in the rows.
     """
 
@@ -32,10 +34,12 @@ class Tally:
     failed: int = 0
     decided: Counter[tuple[str, str, bool]] = field(default_factory=Counter)
     revisions: set[int] = field(default_factory=set)
+    claims: Counter[str] = field(default_factory=Counter)
 
     @classmethod
     def of(cls, table: pyarrow.Table) -> Tally:
         """The counts of a table."""
+        import pyarrow as pa
         import pyarrow.compute as pc
 
         failed = len(table) - table.column(FAILURE).null_count
@@ -44,11 +48,10 @@ class Tally:
             return tally
         table = table.filter(pc.is_valid(table.column("label")))
         tally.revisions.update(table.column("revision").unique().to_pylist())
-        grouped = table.select(["label", "decision"]).append_column(
-            "corrected", pc.is_valid(table.column("corrected_from"))
-        )
-        keys = ["label", "decision", "corrected"]
-        counts = grouped.group_by(keys).aggregate([([], "count_all")])
+        about, tally.claims = _claims(table)
+        columns = {"label": about, "decision": table.column("decision")}
+        columns["corrected"] = pc.is_valid(table.column("corrected_from"))
+        counts = pa.table(columns).group_by([*columns]).aggregate([([], "count_all")])
         for row in counts.to_pylist():
             tally.decided[row["label"], row["decision"], row["corrected"]] = row["count_all"]
         return tally
@@ -67,6 +70,7 @@ class Tally:
         self.rows += other.rows
         self.failed += other.failed
         self.decided.update(other.decided)
+        self.claims.update(other.claims)
         self.revisions |= other.revisions
 
     def verdicts(self) -> BulkVerdicts:
@@ -83,6 +87,9 @@ class Tally:
             unknown=sum(one.unknown for one in by_label),
             corrected=sum(one.corrected for one in by_label),
             by_label=tuple(by_label),
+            claimed=self.claims["claimed"],
+            better_label=self.claims["better_label"],
+            not_a_label=self.claims["not_a_label"],
         )
 
     def range(self) -> dict[str, Any]:
@@ -90,6 +97,22 @@ class Tally:
         some = sorted(self.revisions)
         first, last = (some[0], some[-1]) if some else (None, None)
         return {"first_revision": first, "last_revision": last}
+
+
+def _claims(table: pyarrow.Table) -> tuple[Any, Counter[str]]:
+    """(the label that each row is about: the claimed one, where a claim is a label; counts of
+    claims)."""
+    import pyarrow.compute as pc
+
+    label = table.column("label")
+    if "claimed_id" not in table.column_names:
+        return label, Counter()
+    is_label = pc.fill_null(pc.greater_equal(table.column("claimed_id"), 0), False)
+    better = pc.and_(is_label, pc.is_valid(table.column("better_label")))
+    said = pc.is_valid(table.column("claimed"))
+    masks = {"claimed": is_label, "better_label": better, "not_a_label": pc.and_not(said, is_label)}
+    counts = Counter({name: int(pc.sum(mask).as_py() or 0) for name, mask in masks.items()})
+    return pc.if_else(is_label, table.column("claimed"), label), counts
 
 
 def _of_label(label: str, counts: Counter[str]) -> LabelTally:

@@ -26,7 +26,8 @@ class Unit:
         kind: rows of a Parquet file of vectors, rows of one of images, a tar shard, or image files.
         path: of the file that holds it; of image files, the folder or list that they come from.
         start, stop: its rows; of a shard, stop is 0: they are counted when it is read.
-        images: paths of image files.
+        images: paths of image files. claims: what these are claimed to be; None: nothing, or the
+            claims are read with the rows.
         stamp: sizes and times of its files: equal for an input that nothing has touched.
     """
 
@@ -37,6 +38,7 @@ class Unit:
     stop: int
     images: tuple[str, ...] = ()
     stamp: str = ""
+    claims: tuple[str | None, ...] | None = None
 
     @property
     def rows(self) -> int | None:
@@ -77,6 +79,7 @@ _WORDS = {
     "reading": "how images are read",
     "params": "the parameters of the rule",
     "labels": "the labels that take part",
+    "claimed": "the claims",
     "top_k": "the number of listed labels",
     "version": "the version of trustvlm",
 }
@@ -89,7 +92,8 @@ def difference(stored: dict[str, Any], wanted: dict[str, Any]) -> str | None:
         if stored.get(name) != wanted.get(name):
             if name in _WORDS:
                 return f"{_WORDS[name]} differ{'s' if name in ('epoch', 'version') else ''}"
-            return f"its {name} is {_shown(stored.get(name))}, now {_shown(wanted.get(name))}"
+            before, now = _shown(stored.get(name)), _shown(wanted.get(name))
+            return f"its {name.replace('_', ' ')} is {before}, now {now}"
     return None
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from trustvlm.bulk.files import KEPT, SUFFIX, stored_key, write_table
+from trustvlm.bulk.inputs.claims import Claims, Names, claims_in_column, digest_of
 from trustvlm.bulk.inputs.digest import Digest
 from trustvlm.bulk.inputs.images import read_images
 from trustvlm.bulk.inputs.vectors import VectorRows, read_vectors
@@ -76,6 +77,8 @@ class Job:
             embeddings, too.
         settings: the key of a file but for its input. kept_settings: that of a file of embeddings.
         revision: of the space when the call began.
+        claims: where the claims of rows of Parquet files and shards stand; those of image files are
+            in their units.
     """
 
     work: Work
@@ -90,6 +93,7 @@ class Job:
     settings: Mapping[str, Any]
     kept_settings: Mapping[str, Any]
     revision: int
+    claims: Claims | None = None
 
     def path(self, unit: Unit) -> Path:
         """The file of a unit."""
@@ -146,10 +150,11 @@ class Worker:
         begun = time.process_time()
         reached("bulk.begun")
         try:
-            table, digest = self._made(unit)
+            claims = _claims_of(job, unit, self._parquet)
+            table, digest = self._made(unit, claims)
         except InvalidInput as error:
             return Done(unit.name, None, reason=str(error))
-        key = {**job.settings, "input": unit.input_key(digest)}
+        key = {**job.settings, "input": unit.input_key(digest) | _claims_key(claims)}
         tally = Tally.of(table)
         if tally.revisions:
             key["revision"] = min(tally.revisions)
@@ -163,12 +168,12 @@ class Worker:
         except OSError as error:
             raise Unavailable(f"{path} cannot be written: {error.strerror or error}") from error
 
-    def _made(self, unit: Unit) -> tuple[pyarrow.Table, str]:
+    def _made(self, unit: Unit, claims: Names | None) -> tuple[pyarrow.Table, str]:
         """(the table of a unit, the digest of its input)."""
         if unit.kind == "vectors":
             digest, path = Digest(), Path(unit.path)
             rows = read_vectors(self._parquet, path, unit.start, unit.stop, self._job.dims, digest)
-            return self._scored(rows), digest.text()
+            return self._scored(rows, claims), digest.text()
         if (digest_text := self._kept(unit)) is None:
             table, digest_text = self._embedded(unit)
             if self._job.work == "embed":
@@ -176,11 +181,11 @@ class Worker:
             if self._job.keep_embeddings:
                 key = {**self._job.kept_settings, "input": unit.input_key(digest_text)}
                 self._write(self._job.kept_path(unit), table, key)
-            return self._scored(_rows_of(table), counted=True), digest_text
+            return self._scored(_rows_of(table), claims, counted=True), digest_text
         path = self._job.kept_path(unit)
         count = self._parquet.facts(path).rows
         rows = read_vectors(self._parquet, path, 0, count, self._job.dims, Digest())
-        return self._scored(rows), digest_text
+        return self._scored(rows, claims), digest_text
 
     def _kept(self, unit: Unit) -> str | None:
         """The digest of a unit's input, where its embeddings are kept and are those of the encoders
@@ -211,17 +216,47 @@ class Worker:
         places = np.array(made.places, np.int64)
         return embedding_table(made.queries, sources, places, failures), digest.text()
 
-    def _scored(self, parts: Iterator[VectorRows], *, counted: bool = False) -> pyarrow.Table:
-        """The verdicts of all parts; `counted`: progress has counted the rows already."""
-        tables = []
+    def _scored(
+        self, parts: Iterator[VectorRows], claims: Names | None, *, counted: bool = False
+    ) -> pyarrow.Table:
+        """The verdicts of all parts, on the claims of their rows, if they have some; `counted`:
+        progress has counted the rows already."""
+        tables, first = [], 0
         for rows in parts:
+            some = None if claims is None else claims[first : first + len(rows.sources)]
+            first += len(rows.sources)
+            queries = _with_claims(rows, some, self._job.claims)
             verdicts = self._service.score(
-                self._job.space, rows.queries, review=False, **self._job.options
+                self._job.space, queries, review=False, **self._job.options
             )
             tables.append(verdict_table(verdicts, rows.sources, rows.places, rows.failures))
             if not counted:
                 self._advance(len(rows.sources))
         return joined(tables)
+
+
+def _with_claims(
+    rows: VectorRows, claims: Sequence[str | None] | None, of: Claims | None
+) -> Queries:
+    """The queries of some rows with the claims of these, which a table has where none are given."""
+    if claims is None and of is not None:
+        claims = of.of_sources(rows.sources)
+    if claims is None:
+        return rows.queries
+    return replace(rows.queries, claimed=[claims[place] for place in rows.places.tolist()])
+
+
+def _claims_of(job: Job, unit: Unit, parquet: ParquetFiles) -> Names | None:
+    """The claims of a unit's rows; None: it has none, or they are looked up by the names of rows.
+    Raises InvalidInput: they cannot be read."""
+    if job.claims is None or job.claims.column is None:
+        return unit.claims
+    return claims_in_column(parquet, unit, job.claims.column)
+
+
+def _claims_key(claims: Names | None) -> dict[str, str]:
+    """What the key of a file says of the claims."""
+    return {} if claims is None else {"claims": digest_of(claims)}
 
 
 def _queries(vectors: Mapping[str, Any]) -> Queries:
@@ -255,6 +290,8 @@ def is_done(job: Job, unit: Unit, parquet: ParquetFiles) -> bool:
     reason = difference(key, dict(job.settings))
     if reason is None and not same_input(key, unit, job.dims, parquet):
         reason = f"its input, {unit.path}, has changed, or is divided otherwise"
+    if reason is None and not _same_claims(key, unit, job, parquet):
+        reason = f"the claims of its rows, of {unit.path}, have changed"
     if reason is None:
         return not (job.redo and key.get("revision", job.revision) < job.revision)
     if job.redo:
@@ -273,6 +310,20 @@ def same_input(
     if stored.get("stamp") == unit.stamp:
         return True
     return bool(stored.get("digest") == _digest_of(unit, dims, parquet))
+
+
+def _same_claims(key: Mapping[str, Any], unit: Unit, job: Job, parquet: ParquetFiles) -> bool:
+    """Whether a file was made from the claims that the rows of a unit have now; those in a file
+    that nothing has touched since are not read."""
+    stored = key.get("input", {})
+    if unit.claims is None and stored.get("stamp") == unit.stamp:
+        return True
+    try:
+        return bool(
+            stored.get("claims") == _claims_key(_claims_of(job, unit, parquet)).get("claims")
+        )
+    except InvalidInput:
+        return False
 
 
 def _digest_of(unit: Unit, dims: Mapping[str, int], parquet: ParquetFiles) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -13,13 +13,37 @@ from trustvlm.reading.sets.rows import label_name
 from trustvlm.reading.tables import DELIMITERS, cells_of, first_line, table_rows
 from trustvlm.reading.text import read_text
 
-__all__ = ["CLAIM_TABLES", "claims_by_file", "claims_in_lines"]
+__all__ = ["claims_by_file", "claims_in_lines", "listed_file", "read_claims"]
 
-CLAIM_TABLES = (".csv", ".tsv", ".parquet")
+_TABLES = (".csv", ".tsv", ".parquet")
 _CLAIMED = "claimed"
 """The column of labels where a table has it; else one with a usual name of labels."""
 
 Rows = Iterator[tuple[str, Any, Any]]
+
+
+def read_claims(given: str | Path) -> dict[str, str | None] | list[str | None] | None:
+    """What a file of claims holds: file → claim of a table, a claim a line of another file; None:
+    the name is none of a file.
+
+    Raises:
+        NotFound, InvalidInput: no such file, or it holds no claims.
+    """
+    path = Path(given)
+    kind = path.suffix.lower()
+    if kind in _TABLES:
+        return claims_by_file(path)
+    if path.is_file() or kind == ".txt":
+        return claims_in_lines(path)
+    return None
+
+
+def listed_file(source: str, files: Collection[str]) -> str | None:
+    """Which of some files the path `source` names: one that is the end of it, the longest; None:
+    none is."""
+    parts = PurePath(source).parts
+    ends = (PurePath(*parts[start:]).as_posix() for start in range(len(parts)))
+    return next((name for name in ends if name in files), None)
 
 
 def claims_in_lines(path: Path) -> list[str | None]:

@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from trustvlm.bulk.inputs.claims import Claims
 from trustvlm.bulk.inputs.columns import check_vectors, image_columns, vector_columns
 from trustvlm.bulk.units import IMAGE_ROWS, VECTOR_ROWS, Plan, Unit
 from trustvlm.errors import InvalidInput, NotFound
@@ -35,6 +36,7 @@ def plan_of(
     dims: Dims,
     rows: int | None = None,
     exclude: Sequence[str] = (),
+    claims: Claims | None = None,
 ) -> Plan:
     """The units of an input.
 
@@ -42,39 +44,49 @@ def plan_of(
         given: a folder, a file or a list of image files.
         dims: of the vectors, for Parquet files of vectors.
         rows: of a unit. exclude: patterns of names in folders of images to leave out.
+        claims: where the claims of its rows stand.
 
     Raises:
         NotFound: no such file. InvalidInput: an input of another kind, without rows, or of several
-            kinds.
+            kinds; claims that its rows cannot have.
     """
     if not isinstance(given, str | os.PathLike):
-        plan = _of_images("a list", Path(), [os.fspath(path) for path in given], rows)
+        plan = _of_images("a list", Path(), [os.fspath(path) for path in given], rows, claims)
     else:
-        plan = _of_path(Path(given), dims, rows, exclude)
+        plan = _of_path(Path(given), dims, rows, exclude, claims)
     if not plan.units:
         raise InvalidInput(f"IN: {plan.origin} has no rows; expected {_EXPECTED}")
     return plan
 
 
-def _of_path(path: Path, dims: Dims, rows: int | None, exclude: Sequence[str]) -> Plan:
+def _of_path(
+    path: Path, dims: Dims, rows: int | None, exclude: Sequence[str], claims: Claims | None
+) -> Plan:
     files = [path] if path.suffix.lower() != _SHARD else expanded(path)
     if files == [path] and is_folder(path):
         if inner := [file for file in every_file(path) if _is_input(file, path)]:
             _refuse_exclude(exclude)
-            return _of_files(str(path), path, inner, dims, rows)
+            return _of_files(str(path), path, inner, dims, rows, claims)
         finder = ImageFinder(exclude)
-        return _of_images(
-            str(path), path, finder.images(path), rows, tuple(finder.left_out.lines())
-        )
+        images = finder.images(path)
+        return _of_images(str(path), path, images, rows, claims, tuple(finder.left_out.lines()))
     _refuse_exclude(exclude)
     if path.suffix.lower() in (_PARQUET, _SHARD):
-        return _of_files(str(path), None, files, dims, rows)
+        return _of_files(str(path), None, files, dims, rows, claims)
     if path.suffix.lower() in _TABLES:
-        images = [str(image) for image in csv_images(path, None, None, None).images()]
-        return _of_images(str(path), path.parent, images, rows)
+        return _of_table(path, rows, claims)
     if path.suffix.lower() in IMAGE_SUFFIXES:
-        return _of_images(str(path), path.parent, [str(path)], rows)
-    return _of_list(path, dims, rows)
+        return _of_images(str(path), path.parent, [str(path)], rows, claims)
+    return _of_list(path, dims, rows, claims)
+
+
+def _of_table(path: Path, rows: int | None, claims: Claims | None) -> Plan:
+    """The units of the images of a CSV or TSV file, which may have a column of claims."""
+    column = None if claims is None else claims.column
+    listed = list(csv_images(path, None, column, None))
+    if column is not None:
+        claims = Claims(f"{path}: {column}", by_place=tuple(row.label for row in listed))
+    return _of_images(str(path), path.parent, [str(row.image) for row in listed], rows, claims)
 
 
 def _refuse_exclude(exclude: Sequence[str]) -> None:
@@ -90,34 +102,37 @@ def _is_input(file: Path, folder: Path) -> bool:
     return file.suffix.lower() in (_PARQUET, _SHARD) and not aside
 
 
-def _of_list(path: Path, dims: Dims, rows: int | None) -> Plan:
+def _of_list(path: Path, dims: Dims, rows: int | None, claims: Claims | None) -> Plan:
     """The units of the files that a text names, one a line; paths start at its folder."""
     lines = read_text(path, _EXPECTED).split("\n")
     names = [str(path.parent / line.strip()) for line in lines if line.strip()]
     kinds = {Path(name).suffix.lower() for name in names}
     if kinds & {_PARQUET, _SHARD}:
-        return _of_files(str(path), None, [Path(name) for name in names], dims, rows)
+        return _of_files(str(path), None, [Path(name) for name in names], dims, rows, claims)
     if names and not any(map(os.path.lexists, names[:1_000])):
         raise InvalidInput(
             f"{path}: none of the files exists, of {min(len(names), 1_000):,} looked at; the "
             f"first: {names[0]}; paths start at the folder {path.parent}; expected {_EXPECTED}"
         )
-    return _of_images(str(path), path.parent, names, rows)
+    return _of_images(str(path), path.parent, names, rows, claims)
 
 
 # Images in files
 
 
 def _of_images(
-    origin: str, base: Path, images: Sequence[str], rows: int | None, notes: tuple[str, ...] = ()
-) -> Plan:
+    origin: str, base: Path, images: Sequence[str], rows: int | None, claims: Claims | None,
+    notes: tuple[str, ...] = (),
+) -> Plan:  # fmt: skip
     size = rows or IMAGE_ROWS
+    claimed = claims.of_images(images) if claims is not None and images else None
     units = []
     for number, start in enumerate(range(0, len(images), size)):
         some = tuple(images[start : start + size])
         stamp = _stamp_of_images(base, some)
         name = f"images-{number:05d}"
-        units.append(Unit(name, "files", origin, start, start + len(some), some, stamp))
+        said = None if claimed is None else claimed[start : start + size]
+        units.append(Unit(name, "files", origin, start, start + len(some), some, stamp, said))
     return Plan(origin, tuple(units), (), notes)
 
 
@@ -143,8 +158,9 @@ def stamp_of(path: str | Path) -> str:
 
 
 def _of_files(
-    origin: str, folder: Path | None, files: Sequence[Path], dims: Dims, rows: int | None
-) -> Plan:
+    origin: str, folder: Path | None, files: Sequence[Path], dims: Dims, rows: int | None,
+    claims: Claims | None,
+) -> Plan:  # fmt: skip
     kinds = sorted({file.suffix.lower() for file in files})
     if len(kinds) > 1:
         raise InvalidInput(
@@ -155,8 +171,10 @@ def _of_files(
             raise NotFound(f"no file {file}")
     named = list(_named(files, folder))
     if kinds == [_SHARD]:
+        if claims is not None:
+            claims.require_of_shards()
         return Plan(origin, tuple(_shard(name, file, rows) for name, file in named))
-    return _of_parquet(origin, named, dims, rows)
+    return _of_parquet(origin, named, dims, rows, claims)
 
 
 def _named(files: Sequence[Path], folder: Path | None) -> Iterator[tuple[str, Path]]:
@@ -178,8 +196,9 @@ def _shard(name: str, file: Path, rows: int | None) -> Unit:
 
 
 def _of_parquet(
-    origin: str, named: Sequence[tuple[str, Path]], dims: Dims, rows: int | None
-) -> Plan:
+    origin: str, named: Sequence[tuple[str, Path]], dims: Dims, rows: int | None,
+    claims: Claims | None,
+) -> Plan:  # fmt: skip
     first: tuple[str, ...] | None = None
     units: list[Unit] = []
     with closing(ParquetFiles()) as parquet:
@@ -191,6 +210,8 @@ def _of_parquet(
                 check_vectors(file, facts.schema, {side: dims[side] for side in sides})
             else:
                 image_columns(file, facts.schema)
+            if claims is not None:
+                claims.require_of_parquet(file, facts.schema)
             if first is not None and sides != first:
                 other = f"{', '.join(first) or 'images'} in {named[0][1]}"
                 raise InvalidInput(f"IN: {file} has {', '.join(sides) or 'images'}, but {other}")

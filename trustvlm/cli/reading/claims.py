@@ -14,7 +14,7 @@ import click
 from trustvlm.cli.printing.safe_text import count, note, utf8
 from trustvlm.cli.reading.sets import all_sets
 from trustvlm.errors import InvalidInput
-from trustvlm.reading.claimed_files import CLAIM_TABLES, claims_by_file, claims_in_lines
+from trustvlm.reading.claimed_files import listed_file, read_claims
 
 if TYPE_CHECKING:
     from trustvlm.reading.sets.rows import LabelledImages
@@ -107,13 +107,11 @@ class ByFile(Generic[T]):
 
     def row(self, source: str) -> T | None:
         """What is said of the image of this name; None: nothing is."""
-        parts = PurePath(source).parts
-        for start in range(len(parts)):
-            name = PurePath(*parts[start:]).as_posix()
-            if name in self.names:
-                self.used.add(name)
-                return self.names[name]
-        return None
+        name = listed_file(source, self.names)
+        if name is None:
+            return None
+        self.used.add(name)
+        return self.names[name]
 
 
 class ClaimsByFile(ByFile[str | None], Claimed):
@@ -184,10 +182,7 @@ def labelled_claims(given: str | None, folder: Path | None, vectors: Path | None
 
 def _of_file(given: str) -> Claimed | None:
     """The claims in a file; None: the name is none of a file. Raises NotFound, InvalidInput."""
-    path = Path(given)
-    kind = path.suffix.lower()
-    if kind in CLAIM_TABLES:
-        return ClaimsByFile(given, claims_by_file(path))
-    if path.is_file() or kind == ".txt":
-        return ByPlace(given, claims_in_lines(path))
-    return None
+    claims = read_claims(given)
+    if claims is None:
+        return None
+    return ClaimsByFile(given, claims) if isinstance(claims, dict) else ByPlace(given, claims)

@@ -14,7 +14,7 @@ Work = Literal["score", "embed"]
 
 @dataclass(frozen=True)
 class LabelTally(Answer):
-    """How many rows got a label, and how they were decided.
+    """How many rows got a label or, with claims, are claimed to have it, and how they were decided.
 
     Attributes:
         corrected: rows whose classifier had predicted another label.
@@ -34,7 +34,11 @@ class BulkVerdicts(Answer):
 
     Attributes:
         corrected: rows whose rule predicts another label than the classifier.
-        by_label: for each label that was predicted, most rows first.
+        by_label: for each label that was predicted or, of rows that are claimed to have a label,
+            for each claimed one; most rows first.
+        claimed: rows that are claimed to have a label of the space. better_label: those among them
+            for which another label fits better. not_a_label: rows whose claim is none of the labels
+            that take part.
     """
 
     accepted: int
@@ -42,6 +46,9 @@ class BulkVerdicts(Answer):
     unknown: int
     corrected: int
     by_label: tuple[LabelTally, ...]
+    claimed: int = 0
+    better_label: int = 0
+    not_a_label: int = 0
 
 
 @dataclass(frozen=True)

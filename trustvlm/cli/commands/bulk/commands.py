@@ -14,7 +14,7 @@ from trustvlm.cli.commands.bulk.report import print_report, print_status
 from trustvlm.cli.commands.options import FILE, SPACE, flag, number, text
 from trustvlm.cli.completion import rules
 from trustvlm.cli.printing.progress import rate_bar
-from trustvlm.cli.printing.safe_text import note
+from trustvlm.cli.printing.safe_text import note, utf8
 from trustvlm.cli.reading.bounds import Choice
 from trustvlm.cli.reading.folders import exclude_option
 from trustvlm.cli.reading.images import image_options
@@ -127,6 +127,14 @@ def bulk() -> None:
     multiple=True,
     help="Only these labels take part; repeat it for several.",
 )
+@click.option(
+    "--claimed",
+    metavar="COLUMN|FILE",
+    type=utf8,
+    help="Judge labels that were given elsewhere: a column of the Parquet files or of the table of "
+    "images; a table (.csv, .tsv, .parquet) with the columns file and label; or, for image files, "
+    "a file with a label a line, in their order. An empty one is no claim.",
+)
 @flag(
     "--keep-embeddings",
     help="Store embeddings of images, too: later rules, labels and calibrations encode nothing.",
@@ -144,6 +152,7 @@ def score(
     rule: str | None,
     top_k: int,
     only: tuple[str, ...],
+    claimed: str | None,
     keep_embeddings: bool,
     how: dict[str, Any],
     reading: dict[str, Any],
@@ -160,7 +169,7 @@ def score(
 
     given = {name: value for name, value in params.items() if value is not None}
     options: dict[str, Any] = {"rule": rule, "params": given or None, "top_k": top_k}
-    options["labels"] = list(only) or None
+    options |= {"labels": list(only) or None, "claimed": claimed}
     with _progress() as shown:
         report = work(
             session.home, space, input_, out, keep_embeddings=keep_embeddings, **options, **how,

@@ -88,6 +88,10 @@ def _verdicts(verdicts: BulkVerdicts | None) -> None:
     names = ("accepted", "review", "unknown", "corrected")
     counts = {name: getattr(verdicts, name) for name in names}
     details({name: f"{count:,} ({percent(count / decided)})" for name, count in counts.items()})
+    if verdicts.claimed or verdicts.not_a_label:
+        better, none = verdicts.better_label, verdicts.not_a_label
+        fits = f"another label fits {better:,} of them better"
+        details({"claims": f"{verdicts.claimed:,}; {fits}; {none:,} more are no label"})
     click.echo()
     row_writer("table", LABELS).write(map(asdict, verdicts.by_label[:_LABELS]))
     if (left := len(verdicts.by_label) - _LABELS) > 0:
