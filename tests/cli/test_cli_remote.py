@@ -116,6 +116,9 @@ READING = [
     "label list v",
     "label list i --format csv",
     "support list v airport",
+    "support list v --vectors --format jsonl",
+    "support count v airport",
+    "space verdicts v --sample 3",
     "score v --vectors queries.npz",
     "score v --vectors queries.npz --format jsonl --rule trustvlm --lambda 0.5",
     "score v --vectors queries.npz --only airport --only beach --evidence 2",
@@ -196,6 +199,8 @@ def test_changes_are_made_in_the_service(both: Both, tmp_path: Path) -> None:
     both.change("label", "parent", "i", "gray", "colour")
     both.change("label", "parent", "i", "gray", "--none")
     both.change("support", "update", "v", "1", "--attributes", '{"size": 3}')
+    both.change("space", "log-verdicts", "v", "--days", "2")
+    both.change("space", "log-verdicts", "v", "--off")
     both.change("propose", "i", both.folder / "test")
     both.change("label", "alias", "i", "gray", "red")
     both.change("label", "unalias", "i", "gray")

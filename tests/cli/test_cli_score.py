@@ -256,7 +256,7 @@ def test_vectors_that_cannot_be_right(space: Cli, tmp_path: Path) -> None:
         ),
         ({"sources": np.array(["a"])}, "arrays of one length"),
         ({"sources": np.array([1, 2, 3])}, "sources: expected a one-dimensional array of strings"),
-        ({"classifier": None, "verifier": None}, "expected an array classifier, verifier or both"),
+        ({"classifier": None, "verifier": None}, "classifier, verifier or probabilities"),
         ({"classifier": None}, "scoring needs classifier embeddings"),
     ]:
         assert message in space(
@@ -424,7 +424,7 @@ def test_search_by_vectors(space: Cli, tmp_path: Path, queries: Path) -> None:
 def test_search_that_cannot_be_right(space: Cli, tmp_path: Path) -> None:
     vector = tmp_path / "v.npy"
     np.save(vector, np.eye(6)[0])
-    assert "Expected --image, --text or --vector" in space("search", "s", code=2)
+    assert "Expected --image, --text, --vector, --like-support or --like-label" in space("search", "s", code=2)
     assert "--image and --text together" in space(
         "search", "s", "--image", "x", "--text", "y", code=2
     )

@@ -139,7 +139,7 @@ def test_fields_that_a_body_does_not_have(space: Http, queries: dict[str, Any]) 
     said = refused(space, "POST", "/v1/spaces/s/score", json=queries | {"rul": "msp"})
     assert said.startswith(
         "rul: not a field of this request (did you mean 'rule'?); expected classifier, "
-        "verifier, image_range"
+        "verifier, probabilities"
     )
     said = refused(space, "POST", "/v1/spaces/s/score", json=queries | {"rule": "postrior"})
     assert said.endswith("got 'postrior'; did you mean 'posterior'?")

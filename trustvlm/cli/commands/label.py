@@ -153,7 +153,9 @@ def set_(
 def remove(
     session: Session, space: str, names: tuple[str, ...], where: str | None, purge: bool
 ) -> None:
-    """Remove labels by name, or all that fit --where, with their support images.
+    """Remove labels by name, or all that fit --where.
+
+    Their support images are removed with them.
 
     'trustvlm label restore' undoes it until it is purged.
     """

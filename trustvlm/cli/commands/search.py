@@ -103,7 +103,7 @@ def search(
     reading: dict[str, Any],
     form: str,
 ) -> None:
-    """Find what is nearest to an image, text or vector, or to what is stored.
+    """Find what is nearest to an image, a text, a vector or a stored row.
 
     Support images and prototypes are compared with verifier embeddings, text prototypes with
     classifier embeddings. A text finds support images (--kind support) where their classifier

@@ -206,7 +206,7 @@ def remove(
     where: str | None,
     label: str | None,
 ) -> None:
-    """Remove support images by id, of a label, by attributes, or all proposed ones.
+    """Remove support images: by id, of a label, by filter, or all proposed.
 
     The ids are numbers in the first column of 'trustvlm support list SPACE LABEL'; 'trustvlm
     register --json' prints those that it adds. 'trustvlm support restore' undoes it until purged.

@@ -37,6 +37,7 @@ EXAMPLES = {
     "label remove": "trustvlm label remove digits blossom",
     "label restore": "trustvlm label restore digits blossom",
     "support list": "trustvlm support list digits nine",
+    "support count": "trustvlm support count digits nine",
     "support add": "trustvlm support add digits nine demo-home/images/held-out/nine/nine_20.png",
     "support update": 'trustvlm support update digits 4 --attributes \'{"hand": "left"}\'',
     "support remove": "trustvlm support remove digits 3",
