@@ -135,7 +135,10 @@ def test_several_support_images_at_once(http: Http) -> None:
     ids = [row["id"] for row in http("GET", "/v1/spaces/s/labels/beach/supports")["supports"]]
     of_t = http("GET", "/v1/spaces/t/labels/beach/supports")["supports"][0]["id"]
     http("POST", "/v1/spaces/s/remove-supports", json={"ids": [*ids, of_t]}, status=404)
-    assert http("POST", "/v1/spaces/s/remove-supports", json={"ids": ids[:2]}) == {"revision": 2}
+    assert http("POST", "/v1/spaces/s/remove-supports", json={"ids": ids[:2]}) == {
+        "revision": 2,
+        "ids": ids[:2],
+    }
     assert len(http("GET", "/v1/spaces/s/labels/beach/supports")["supports"]) == 1
     http("POST", "/v1/spaces/s/restore-supports", json={"ids": ids}, status=404)
     assert http("POST", "/v1/spaces/s/restore-supports", json={"ids": ids[:2]}) == {"revision": 3}
@@ -222,4 +225,4 @@ def test_labels_with_their_images_in_one_form(pictured: Http) -> None:
     )
     assert len(embedded["classifier"]) == 1
     assert http("POST", "/v1/spaces/p/embed", files=bad)["places"] == []
-    http("POST", "/v1/spaces/p/embed", json={}, status=415)
+    http("POST", "/v1/spaces/p/embed", json={}, status=422)
