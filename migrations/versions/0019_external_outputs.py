@@ -16,8 +16,7 @@ HAVING = sa.text("output IS NOT NULL")
 
 
 def upgrade() -> None:
-    with op.batch_alter_table("labels") as batch:
-        batch.add_column(sa.Column("output", sa.Integer()))
+    op.add_column("labels", sa.Column("output", sa.Integer()))
     op.create_index(
         "uq_labels_space_id_output",
         "labels",
@@ -30,5 +29,4 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_index("uq_labels_space_id_output", "labels")
-    with op.batch_alter_table("labels") as batch:
-        batch.drop_column("output")
+    op.drop_column("labels", "output")

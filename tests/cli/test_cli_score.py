@@ -424,7 +424,9 @@ def test_search_by_vectors(space: Cli, tmp_path: Path, queries: Path) -> None:
 def test_search_that_cannot_be_right(space: Cli, tmp_path: Path) -> None:
     vector = tmp_path / "v.npy"
     np.save(vector, np.eye(6)[0])
-    assert "Expected --image, --text, --vector, --like-support or --like-label" in space("search", "s", code=2)
+    assert "Expected --image, --text, --vector, --like-support or --like-label" in space(
+        "search", "s", code=2
+    )
     assert "--image and --text together" in space(
         "search", "s", "--image", "x", "--text", "y", code=2
     )

@@ -14,7 +14,7 @@ from trustvlm.encoders import PRESETS, open_encoder, parse_spec
 from trustvlm.encoders.specs.names import NAMES, TWINS, suggestions, understood
 from trustvlm.errors import InvalidInput
 
-KINDS = {"open_clip", "timm", "transformers", "precomputed", "same"}
+KINDS = {"open_clip", "timm", "transformers", "precomputed", "external", "same"}
 
 
 @pytest.mark.parametrize(("name", "spec"), [

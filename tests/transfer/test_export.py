@@ -442,7 +442,7 @@ FORGERIES: dict[str, tuple[Callable[[Forgery], object], str]] = {
     "unknown encoder": (stated(classifier="os.system:1"), "encoder spec"),
     "encoder without a text side": (
         stated(classifier=f"timm:x@{'/x'}"),
-        "text_prototype|open_clip, transformers or precomputed",
+        "text_prototype|open_clip, transformers, precomputed or external",
     ),
     "dimension that does not fit": (stated(classifier_dim=7), "does not fit"),
     "dimension as text": (stated(classifier_dim="32"), "classifier_dim"),

@@ -36,7 +36,7 @@ from trustvlm.service.registration.prototypes import follow_supports
 from trustvlm.service.registration.taxonomy import check_node_name
 from trustvlm.types import LabelInput
 from trustvlm.types.arrays import Float32s, id_list
-from trustvlm.types.bounds import got
+from trustvlm.types.bounds import flags, got
 from trustvlm.types.messages.commands import suggested
 
 __all__ = [
@@ -58,6 +58,7 @@ def update_label(
     merge: bool,
 ) -> int:
     """See :meth:`TrustService.update_label`."""
+    flags(merge=merge)
     described = None if attributes is None else Attributes(attributes, merge)
     if described is None and merge:
         raise InvalidInput("merge: it says how attributes change; pass attributes")
