@@ -7,12 +7,13 @@ import inspect
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from http_service import Http, served
 from served_client import client_of
 from test_verdict_reasons import images_of
-from worlds import World, make_space
+from worlds import IMAGE_DIM, TEXT_DIM, World, make_space
 
 import trustvlm
 from trustvlm import Queries
@@ -117,6 +118,21 @@ def test_a_read_key_reads_and_does_not_switch(http: Http, client: Client) -> Non
     http("GET", f"{WHERE}/verdicts?cursor=x", status=422, key=key)
     key = http.serving.home.create_key("write")[1]
     http("POST", f"{WHERE}/verdict-log", status=422, key=key, json={"logging": True, "days": 0})
+
+
+def test_the_client_reads_what_traffic_looks_like(http: Http, client: Client) -> None:
+    queries, truth = images_of(World(NAMES), 200, 1)
+    client.calibrate("s", queries, truth, max_risk=0.5)
+    rows = 60
+    rng = np.random.default_rng(3)
+    client.score(
+        "s", Queries(rng.normal(size=(rows, TEXT_DIM)), rng.normal(size=(rows, IMAGE_DIM)))
+    )
+    ours, theirs = client.monitor("s"), http.service.monitor("s")
+    assert ours == theirs
+    assert ours.traffic is not None
+    assert (ours.traffic.at_least, ours.traffic.answers) == (None, rows)
+    assert "there are 12" in ours.traffic.message
 
 
 def test_the_methods_of_both_logs_are_equal() -> None:

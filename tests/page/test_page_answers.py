@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from browsing import browsing
 from page_homes import NAMES, embedding, sideways, vectors
+from worlds import World, make_space
 
 import trustvlm
 from trustvlm.service.home.verdict_log.asked import Asked, asked_by
@@ -42,3 +44,23 @@ def test_the_log_of_answers(tmp_path: Path, phone: bool) -> None:
         card.get_by_role("button", name="Stop the log").click()
         card.get_by_text("Answers are not logged").wait_for()
         assert "1 row" in card.inner_text()
+
+
+def test_traffic_that_looks_like_nothing(tmp_path: Path) -> None:
+    home, world = tmp_path / "home", World([f"label {i}" for i in range(6)])
+    with trustvlm.open(home, create=True) as service:
+        make_space(service)
+        service.register("s", world.inputs(12))
+        truth = [name for name in world.names for _ in range(40)]
+        service.calibrate("s", world.queries(40), truth, max_risk=0.2)
+        service.verdict_log("s").switch(True)
+        rng = np.random.default_rng(5)
+        service.score("s", trustvlm.Queries(rng.normal(size=(80, 16)), rng.normal(size=(80, 24))))
+        expected = service.monitor("s").traffic
+        assert expected is not None
+        assert (expected.at_least or 0) > 0.2
+    with browsing(home) as seen:
+        seen.go("s", "trust")
+        said = seen.page.locator(".trust-now .traffic")
+        said.wait_for()
+        assert said.inner_text().lower() == f"{expected.message}.".lower()

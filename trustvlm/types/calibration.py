@@ -19,6 +19,7 @@ from trustvlm.types.tables.tabular import Tabular
 
 __all__ = [
     "Calibration", "FeedbackResult", "MonitorReport", "ObservationCounts", "TaughtImages",
+    "TrafficShare",
     "decides",
 ]  # fmt: skip
 
@@ -232,6 +233,26 @@ class FeedbackResult(Answer):
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class TrafficShare(Answer):
+    """How much of what a space is sent looks like nothing it has images of (docs/rules.md,
+    "Traffic"). Verdicts and calibrations make no use of it.
+
+    Attributes:
+        at_least: a lower bound of that share of the answers; 0: nothing shows that there are any.
+            None: `message` says what is missing.
+        confidence: chance that the bound holds, of each look; not of all looks together.
+        answers: how many logged answers were looked at: the newest ones, up to 10,000, since the
+            support images last changed.
+        message: one sentence for people.
+    """
+
+    at_least: Number | None
+    confidence: Number
+    answers: int
+    message: str
+
+
 @dataclass(frozen=True, repr=False)
 class MonitorReport(Answer):
     """Accepted items of known label, against the promise of the calibration that accepted them.
@@ -248,7 +269,9 @@ class MonitorReport(Answer):
         broken_after: the number of items it took; None when not broken.
         alpha, message: the false-alarm rate; one sentence for people.
         logged, accepted: answers in the verdict log that this calibration decided, and how many of
-            them it accepted; None where the space logs none."""
+            them it accepted; None where the space logs none.
+        traffic: how much of what is sent looks like nothing the space has images of, by the verdict
+            log; None: the service is of an earlier version."""
 
     calibration_id: int
     max_risk: Number
@@ -263,3 +286,4 @@ class MonitorReport(Answer):
     message: str
     logged: int | None = None
     accepted: int | None = None
+    traffic: TrafficShare | None = None

@@ -136,3 +136,5 @@ def monitor(session: Session, space: str, alpha: float, json_: bool) -> None:
     if report.logged and not json_:
         share = 100 * (report.accepted or 0) / report.logged
         note(f"it accepted {share:.3g} % of the {count(report.logged, 'answer')} in the log")
+    if report.logged is not None and report.traffic is not None and not json_:
+        note(report.traffic.message)

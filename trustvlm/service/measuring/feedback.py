@@ -23,6 +23,7 @@ from trustvlm.service.home.calibrations import in_force
 from trustvlm.service.home.home import Home, Reading
 from trustvlm.service.inputs.labelled import Observed, are_supports, as_rows, observe, truth_ids
 from trustvlm.service.measuring.taught import watched
+from trustvlm.service.measuring.traffic import traffic_share
 from trustvlm.service.measuring.usable import as_stored
 from trustvlm.service.memory.taxonomy.space_tree import space_tree
 from trustvlm.service.query.back_off.nodes import stands_under
@@ -232,6 +233,7 @@ def monitor(home: Home, space_name: str, alpha: float) -> MonitorReport:
         truth = np.array([pair[1] for pair in pairs], dtype=np.int64)
         right = _right(reading, predicted, [pair[2] for pair in pairs], truth)
         counts = _logged(reading, calibration.id)
+        traffic = traffic_share(home, reading)
     seen = monitoring.monitor((~right).tolist(), calibration.max_risk, alpha)
     return MonitorReport(
         calibration_id=calibration.id,
@@ -247,6 +249,7 @@ def monitor(home: Home, space_name: str, alpha: float) -> MonitorReport:
         message=_message(calibration, seen, stale=calibration.stale),
         logged=counts[0],
         accepted=counts[1],
+        traffic=traffic,
     )
 
 

@@ -107,7 +107,7 @@ def score(
         own = answer if answer.claimed is None else home.answer(space_name, without, expected)
         _collect(home, judged_in[0], vectors, own)
     if logged and judged_in[0].verdict_log is not None and review is not False:
-        keep(home.verdict_writer, judged_in[0], answer)
+        keep(home.verdict_writer, judged_in[0], answer, all_labels=labels is None)
     return answer
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
+import numpy as np
 from sqlalchemy import (
     ColumnElement,
     Connection,
@@ -25,11 +26,12 @@ from trustvlm.catalog.store.bulk import slices
 from trustvlm.catalog.store.names import forms
 from trustvlm.catalog.store.verdict_log import VerdictLogState, VerdictRow
 from trustvlm.errors import InvalidInput
+from trustvlm.types.arrays import Float64s, Int64s
 from trustvlm.types.verdict_log import LogFilter, LoggedVerdict
 
 __all__ = [
     "CHUNK_ROWS", "Facts", "add", "add_dropped", "by_ids", "cursor_of", "delete_some", "facts",
-    "forget_labels", "ids", "is_due", "move", "page", "place_of", "trim_some",
+    "forget_labels", "ids", "is_due", "move", "nearest", "page", "place_of", "trim_some",
 ]  # fmt: skip
 
 CHUNK_ROWS = 1_000
@@ -57,7 +59,8 @@ class Facts(NamedTuple):
 
 
 def add(connection: Connection, space_id: int, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Store rows, whose values are those of :class:`LoggedVerdict` without the id."""
+    """Store rows, whose values are those of :class:`LoggedVerdict` without the id, and those of the
+    nearest prototype."""
     connection.execute(insert(VerdictRow), [{**row, "space_id": space_id} for row in rows])
 
 
@@ -133,6 +136,22 @@ def facts(connection: Connection, space_id: int, which: LogFilter, **equal: Any)
     )
 
 
+def nearest(
+    connection: Connection, space_id: int, since: int, limit: int
+) -> tuple[Float64s, Int64s]:
+    """((n,) similarity to the nearest prototype, (n,) id of its label, −1: not known) of up to
+    `limit` rows, the newest first, that have one and were answered at the revision `since` or a
+    later one."""
+    query = select(VerdictRow.nearest_similarity, VerdictRow.nearest_id).where(
+        VerdictRow.space_id == space_id,
+        VerdictRow.nearest_similarity.is_not(None),
+        VerdictRow.revision >= since,
+    )
+    rows = connection.execute(query.order_by(*_NEWEST).limit(limit)).all()
+    label_ids = [-1 if row[1] is None else row[1] for row in rows]
+    return np.array([row[0] for row in rows], np.float64), np.array(label_ids, np.int64)
+
+
 def is_due(connection: Connection, space_id: int, days: float, rows: int) -> bool:
     """Whether rows are too old or too many."""
     return any(
@@ -183,10 +202,12 @@ def forget_labels(connection: Connection, label_ids: Sequence[int], limit: int) 
 
 
 def move(connection: Connection, old_id: int, new_id: int) -> None:
-    """Give what is logged of one space to another one."""
-    for table in (VerdictRow, VerdictLogState):
+    """Give what is logged of one space to another one, which has other encoders: similarities to
+    prototypes are not comparable there."""
+    incomparable = {VerdictRow.nearest_similarity: None, VerdictRow.nearest_id: None}
+    for table, values in ((VerdictRow, incomparable), (VerdictLogState, {})):
         moved = update(table).where(table.space_id == old_id)
-        connection.execute(moved.values(space_id=new_id))
+        connection.execute(moved.values({table.space_id: new_id, **values}))
 
 
 def _delete_oldest(connection: Connection, *which: ColumnElement[bool]) -> int:

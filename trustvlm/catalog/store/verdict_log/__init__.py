@@ -52,6 +52,11 @@ class VerdictRow(Base):
     claimed_id: Mapped[int | None] = mapped_column(BigInteger)
     """NULL where the claim is no label, and without one."""
     claims_calibration_id: Mapped[int | None] = mapped_column(BigInteger)
+    nearest_similarity: Mapped[float | None]
+    """To the nearest prototype of all labels; NULL without images, for answers among some of the
+    labels or of an approximate search, and in rows of other encoders or from before."""
+    nearest_id: Mapped[int | None] = mapped_column(BigInteger)
+    """Of the label of that prototype; it says nothing after a purge of the label."""
 
 
 class VerdictLogState(Base):

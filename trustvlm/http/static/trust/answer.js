@@ -34,7 +34,10 @@ function bar({ coverage }) {
 }
 
 function watched({ monitor }) {
-  if (!monitor) return null;
+  return monitor && h("div", { class: "stack" }, inUse(monitor), monitor.traffic?.at_least > 0 && h("p", { class: "traffic" }, sentence(monitor.traffic.message)));
+}
+
+function inUse(monitor) {
   if (!monitor.items) return h("p", { class: "quiet" }, "No random sample of accepted images was checked since; the promise is not confirmed in use yet.");
   return h("p", { class: "quiet" }, h("strong", {}, "Since then: "), sentence(monitor.message));
 }

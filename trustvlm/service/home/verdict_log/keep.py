@@ -10,12 +10,15 @@ from trustvlm.types import Verdicts
 __all__ = ["keep"]
 
 
-def keep(writer: VerdictWriter, space: SpaceRecord, verdicts: Verdicts) -> None:
-    """Log the verdicts soon, if the space's log is on."""
+def keep(
+    writer: VerdictWriter, space: SpaceRecord, verdicts: Verdicts, *, all_labels: bool
+) -> None:
+    """Log the verdicts soon, if the space's log is on; of those among all labels also how similar
+    the nearest prototype is."""
     if not len(verdicts) or not (space.verdict_log or {}).get("logging"):
         return
     requests = current_requests()
     if requests is None:
         sources = None if verdicts.source is None else verdicts.source.tolist()
         requests = (Asked(len(verdicts), sources=sources),)
-    writer.offer(space, verdicts, requests)
+    writer.offer(space, verdicts, requests, nearest=all_labels and not verdicts.approximate)

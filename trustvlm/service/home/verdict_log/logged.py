@@ -12,7 +12,11 @@ from typing import Any
 from trustvlm.service.home.verdict_log.asked import Asked
 from trustvlm.types import Verdicts
 
-__all__ = ["Batch"]
+__all__ = ["NEAREST_NAME", "Batch"]
+
+NEAREST_NAME = "nearest_name"
+"""Column of rows that are about to be stored: the name of the label of the nearest prototype, which
+the catalog has the id of."""
 
 MAX_TEXT = 4_000
 """Characters of a claimed name or the source of an image that a log keeps."""
@@ -28,12 +32,14 @@ class Batch:
 
     Attributes:
         requests: whose queries they are of, in their order. at: when they were answered.
+        nearest: rows say how similar the nearest prototype is, and name its label.
     """
 
     space_id: int
     space: str
     verdicts: Verdicts
     requests: Sequence[Asked]
+    nearest: bool = False
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
@@ -65,6 +71,7 @@ class Batch:
         for name in ("trust", "node_probability"):
             columns[name] = [_finite(one) for one in getattr(verdicts, name)[part].tolist()]
         columns |= self._claims(part, stop - start)
+        columns |= self._nearest(part, stop - start)
         sources = request.sources
         columns["source"] = (
             [None] * (stop - start)
@@ -76,6 +83,16 @@ class Batch:
             dict(zip(names, cells, strict=True)) | shared
             for cells in zip(*columns.values(), strict=True)
         ]
+
+    def _nearest(self, part: slice, count: int) -> dict[str, list[Any]]:
+        """The columns of the nearest prototype, with its label's name in place of the id."""
+        if not self.nearest:
+            return {"nearest_similarity": [None] * count, NEAREST_NAME: [None] * count}
+        similarity = self.verdicts.nearest_similarity[part].tolist()
+        return {
+            "nearest_similarity": [_finite(one) for one in similarity],
+            NEAREST_NAME: self.verdicts.nearest_prototype[part].tolist(),
+        }
 
     def _claims(self, part: slice, count: int) -> dict[str, list[Any]]:
         """The columns of the claims; all None without claims."""

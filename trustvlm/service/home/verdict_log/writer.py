@@ -14,12 +14,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from sqlalchemy import Connection
+
 from trustvlm.catalog.catalog import Catalog
-from trustvlm.catalog.rows import spaces
+from trustvlm.catalog.rows import labels, spaces
 from trustvlm.catalog.rows.verdict_log import rows as log_rows
 from trustvlm.errors import TrustVLMError
 from trustvlm.service.home.verdict_log.asked import Asked
-from trustvlm.service.home.verdict_log.logged import Batch
+from trustvlm.service.home.verdict_log.logged import NEAREST_NAME, Batch
 from trustvlm.service.home.verdict_log.trim import trim
 from trustvlm.system.background import Failures
 from trustvlm.types import Verdicts
@@ -56,12 +58,20 @@ class VerdictWriter:
         self._told = set[int]()
         self.counted: Counted = lambda space, stored, dropped: None
 
-    def offer(self, space: spaces.SpaceRecord, verdicts: Verdicts, asked: Sequence[Asked]) -> None:
-        """Log the verdicts of a call soon, if there is room for them."""
+    def offer(
+        self,
+        space: spaces.SpaceRecord,
+        verdicts: Verdicts,
+        asked: Sequence[Asked],
+        *,
+        nearest: bool = False,
+    ) -> None:
+        """Log the verdicts of a call soon, if there is room for them; with `nearest`, also how
+        similar the nearest prototype is."""
         if self._catalog.read_only:
             self._tell(space)
             return
-        batch = Batch(space.id, space.name, verdicts, asked)
+        batch = Batch(space.id, space.name, verdicts, asked, nearest)
         if not batch.rows:
             return
         with self._changed:
@@ -157,7 +167,7 @@ class VerdictWriter:
         with self._catalog.write("verdict_log") as connection:
             kept = spaces.verdict_log(connection, space_id)
             if kept is not None and kept["logging"]:
-                log_rows.add(connection, space_id, rows)
+                log_rows.add(connection, space_id, _with_ids(connection, space_id, rows))
         self._grown[space_id] += len(rows)
 
     def _trim_sometimes(self, space_id: int) -> None:
@@ -175,6 +185,21 @@ class VerdictWriter:
                     log_rows.add_dropped(connection, space_id, number)
         except TrustVLMError as error:
             log.warning("the number of verdicts that were dropped is not stored: %s", error)
+
+
+def _with_ids(
+    connection: Connection, space_id: int, rows: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Rows with the ids of the nearest labels in place of their names; None of a label that was
+    renamed or removed meanwhile."""
+    names = {row[NEAREST_NAME] for row in rows} - {None}
+    labels_of = labels.find_many(connection, space_id, sorted(names))
+    ids = {name: label.id for name, label in labels_of.items()}
+    return [
+        {key: value for key, value in row.items() if key != NEAREST_NAME}
+        | {"nearest_id": ids.get(row[NEAREST_NAME])}
+        for row in rows
+    ]
 
 
 def _gathered(batches: Sequence[Batch]) -> list[list[dict[str, Any]]]:
