@@ -124,6 +124,7 @@ def test_the_client_reads_what_traffic_looks_like(http: Http, client: Client) ->
     queries, truth = images_of(World(NAMES), 200, 1)
     client.calibrate("s", queries, truth, max_risk=0.5)
     rows = 60
+    client.verdict_log("s").switch(True, rows=100, discard=True)
     rng = np.random.default_rng(3)
     client.score(
         "s", Queries(rng.normal(size=(rows, TEXT_DIM)), rng.normal(size=(rows, IMAGE_DIM)))
