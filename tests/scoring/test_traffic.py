@@ -19,12 +19,12 @@ def sent(rng: np.random.Generator, share: float, count: int = 400) -> Nearest:
     """Traffic of which the share is unlike, and the rest mostly of the two labels that are least
     alike within: they look unlike to a bound that takes all labels to be equally frequent."""
     often = np.r_[0.4, 0.3, np.full(LABELS - 2, 0.3 / (LABELS - 2))]
-    near = like(rng, rng.choice(LABELS, count, p=often))
+    labelled = like(rng, rng.choice(LABELS, count, p=often))
     unlike = rng.random(count) < share
     far = 0.2 + 0.05 * rng.normal(size=count)
     return Nearest(
-        np.where(unlike, far, near.similarity),
-        np.where(unlike, rng.integers(0, LABELS, count), near.label),
+        np.where(unlike, far, labelled.similarity),
+        np.where(unlike, rng.integers(0, LABELS, count), labelled.label),
     )
 
 
