@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -126,6 +127,23 @@ def test_both_kinds_of_calibration_are_in_force_at_once(
     assert service.monitor("s").calibration_id == service.list_calibrations("s")[0].id
     service.remove_calibration("s", of_claims.id)
     assert service.score("s", queries).claims_calibration_id is None
+
+
+def test_images_of_a_calibration_of_claims_are_not_kept(verbs: Any) -> None:
+    """What needs stored images says so, and which command calibrates claims again."""
+    made = World([f"label {i}" for i in range(10)], 5)
+    make_space(verbs)
+    verbs.register("s", made.inputs(3))
+    for ask in (verbs.recalibrate, verbs.evaluate_stored):
+        with pytest.raises(InvalidInput, match="has no calibration images yet"):
+            ask("s")
+    queries, truth = claims(made, 100, 7)
+    calibration = verbs.calibrate("s", queries, truth, max_risk=0.3)
+    assert not calibration.failed
+    command = rf"calibration {calibration.id}, .* 'trustvlm calibrate s FOLDER --claimed FILE'"
+    for ask in (verbs.recalibrate, verbs.evaluate_stored):
+        with pytest.raises(InvalidInput, match=command):
+            ask("s")
 
 
 def test_added_labels_make_a_calibration_of_claims_accept_nothing(

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from sqlalchemy import Connection
 
+from trustvlm.catalog.rows import calibrations, observations
 from trustvlm.catalog.rows import labels as label_rows
-from trustvlm.catalog.rows import observations
 from trustvlm.catalog.rows.likeness import not_found_text, unknown
 from trustvlm.catalog.rows.observations import NewObservation
 from trustvlm.catalog.rows.spaces import SpaceRecord
@@ -197,10 +197,7 @@ def stored_images(connection: Connection, space: SpaceRecord) -> tuple[Observed,
     """
     pool = observations.pool(connection, space.id, space.classifier_dim, space.verifier_dim)
     if not len(pool):
-        raise InvalidInput(
-            f"space {space.name!r} has no calibration images yet; "
-            f"{suggested('calibrate', space.name, files='FOLDER')} adds some"
-        )
+        raise _no_stored_images(connection, space)
     classifier = pool.classifier.astype(np.float64)
     verifier = (
         classifier
@@ -215,6 +212,18 @@ def stored_images(connection: Connection, space: SpaceRecord) -> tuple[Observed,
         stored=list(zip(pool.ids, pool.pictured, strict=True)),
     )  # fmt: skip
     return observed, np.array(pool.truth_ids, np.int64)
+
+
+def _no_stored_images(connection: Connection, space: SpaceRecord) -> InvalidInput:
+    """The error of a space that stores no images; a calibration of claims stores none."""
+    adds = f"{suggested('calibrate', space.name, files='FOLDER')} adds some"
+    if (made := calibrations.current(connection, space.id, claims=True)) is None:
+        return InvalidInput(f"space {space.name!r} has no calibration images yet; {adds}")
+    again = suggested("calibrate", space.name, files="FOLDER", options="--claimed FILE")
+    return InvalidInput(
+        f"space {space.name!r} has no stored images: those of calibration {made.id}, which is of "
+        f"claims, are not kept; {again} calibrates claims again, and {adds} for predictions"
+    )
 
 
 def truth_ids(connection: Connection, space: SpaceRecord, truth: Objects) -> Int64s:
