@@ -72,7 +72,8 @@ def _left_out(home: Home, reading: Reading) -> Nearest:
 
 
 def _nothing(answers: int, why: str) -> TrafficShare:
-    return TrafficShare(None, CONFIDENCE, answers, why)
+    about = "traffic that looks like nothing the space has images of"
+    return TrafficShare(None, CONFIDENCE, answers, f"{about}: {why}")
 
 
 def _message(share: float, answers: int) -> str:
