@@ -319,6 +319,10 @@ def _clean(
     """Audits and proposals of a space with support images."""
     http("GET", "/v1/spaces/s/audit?limit=3")
     _done(http, http("POST", "/v1/spaces/s/audit", json=labelled, status=202))
+    claimed = {name: value for name, value in labelled.items() if name != "truth"}
+    claimed["claimed"] = ["no label", *labelled["truth"][1:]]
+    _done(http, http("POST", "/v1/spaces/s/audit", json=claimed, status=202))
+    http("POST", "/v1/spaces/s/audit", json=labelled | {"claimed": labelled["truth"]}, status=422)
     http("POST", "/v1/spaces/s/keep-supports", json={"ids": ids[:1]})
     moved = {"ids": ids[:1], "label": "airport"}
     made = http("POST", "/v1/spaces/s/move-supports", json=moved)["ids"]

@@ -44,13 +44,16 @@ Truth = Names | EllipsisType
 def _labelled(
     wire: Wire, space: str, queries: Queries, truth: Names, names: Names | None, on_error: str
 ) -> tuple[Body, EmbeddedQueries]:
-    """(queries, their true labels and what to call them as one body, the queries as embeddings)."""
-    texts: dict[str, Any] = {"truth": truth_array(truth, "truth")}
-    count = len(texts["truth"])
+    """(queries, their true labels and what to call them as one body, the queries as embeddings);
+    without true labels, their claims take the place of these."""
+    labels = truth_array(truth, "truth")
+    count = len(labels)
+    has_truth = count > 0 or queries.claimed is None
+    texts: dict[str, Any] = {"truth": labels} if has_truth else {}
     if names is not None:
         given = optional_texts(names, "sources", _EACH)
         texts["sources"] = truth_array([source or None for source in given], "sources")
-    if queries.images is not None:
+    if queries.images is not None and has_truth:
         _same_number("truth", count, len(sources(queries.images, "queries.images")))
         check_labels(wire, space, truth)
     embedded = embedded_queries(wire, space, queries, on_error)
@@ -58,7 +61,8 @@ def _labelled(
         read_only = list(embedded.places)
         texts = {name: values[read_only] for name, values in texts.items()}
         count = len(read_only)
-    _same_number("truth", count, len(next(iter(embedded.arrays.values()))))
+    if has_truth:
+        _same_number("truth", count, len(next(iter(embedded.arrays.values()))))
     return npz_body(embedded.arrays | embedded.beside | texts), embedded
 
 

@@ -14,6 +14,7 @@ from trustvlm.client.jobs import Progress, finished
 from trustvlm.client.queries import embedded_queries
 from trustvlm.client.transport import json_body, path_of
 from trustvlm.errors import InvalidInput
+from trustvlm.reading.claims import are_labelled_by_claims
 from trustvlm.reading.given import given_labelled, given_queries
 from trustvlm.reading.hold_out import HeldOut
 from trustvlm.types import Queries, SupportRow
@@ -59,7 +60,10 @@ class SupportVerbs(Connected):
             if truth not in (..., None) or sources is not None:
                 raise InvalidInput("truth, sources: they belong to queries, and none were given")
             return self._pages(space, start, most)
-        part = HeldOut(*given_labelled(queries, ... if truth is None else truth, sources))
+        if isinstance(queries, Queries) and are_labelled_by_claims(queries, truth):
+            part = HeldOut(queries, [], sources)
+        else:
+            part = HeldOut(*given_labelled(queries, ... if truth is None else truth, sources))
         result = measure.measured(self._wire, "audit", space, part, on_error, [], progress)
         audit = read(Audit, result)
         stop = len(audit) if most is None else min(start + most, len(audit))

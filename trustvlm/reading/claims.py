@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import EllipsisType
 
 from trustvlm.errors import InvalidInput
+from trustvlm.types import Queries
 from trustvlm.types.arrays import optional_texts
 
-__all__ = ["claimed_names", "no_claims"]
+__all__ = ["are_labelled_by_claims", "claimed_names", "no_claims"]
 
 
 def claimed_names(
@@ -39,5 +41,19 @@ def no_claims(claimed: object, verb: str) -> None:
     """Raises InvalidInput: queries have claims, and the verb does nothing with them."""
     if claimed is not None:
         raise InvalidInput(
-            f"queries.claimed: {verb} takes no claims; score, evaluate and calibrate do"
+            f"queries.claimed: {verb} takes no claims; score, evaluate, calibrate and audit do"
         )
+
+
+def are_labelled_by_claims(
+    queries: object, truth: Sequence[str | None] | EllipsisType | None
+) -> bool:
+    """Whether the labels of an audit's queries are their claims. Raises InvalidInput: truth is
+    given, too."""
+    if not isinstance(queries, Queries) or queries.claimed is None:
+        return False
+    if truth is not None and truth is not ...:
+        raise InvalidInput(
+            "truth, claimed: an audit judges one label of each image; expected one of the two"
+        )
+    return True

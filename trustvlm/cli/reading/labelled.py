@@ -4,6 +4,7 @@ vectors."""
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import click
 from trustvlm.cli.printing.progress import progress_bar
 from trustvlm.cli.printing.safe_text import quoted, utf8
 from trustvlm.cli.reading.beside import Beside, probabilities_given, probabilities_option
-from trustvlm.cli.reading.claims import labelled_claims
+from trustvlm.cli.reading.claims import ByPlace, claimed_images, claims_given, labelled_claims
 from trustvlm.cli.reading.folders import (
     check_exclude,
     check_naming,
@@ -25,7 +26,7 @@ from trustvlm.cli.reading.folders import (
 )
 from trustvlm.cli.reading.hold_out import note_held_out
 from trustvlm.cli.reading.images import image_options, note_images, report_unreadable
-from trustvlm.cli.reading.sets import all_sets, named_sets
+from trustvlm.cli.reading.sets import all_sets, given_images, named_sets
 from trustvlm.cli.session import exactly_one
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.reading.clean import clean_name, is_wnid
@@ -34,7 +35,7 @@ from trustvlm.reading.naming import Naming
 if TYPE_CHECKING:
     from trustvlm.reading.hold_out import HoldOut
     from trustvlm.service import TrustService
-    from trustvlm.types import Queries
+    from trustvlm.types import Embedded, Queries
     from trustvlm.types.registration import UnreadImage
 
 __all__ = ["Labelled", "LabelledOptions", "check_names", "encoded", "labelled_options"]
@@ -109,6 +110,41 @@ class LabelledOptions:
             images = _with(images, beside)
         truth = [None if name in self.no_label else name for name in images.truth]
         return replace(images, truth=truth)
+
+    def read_claimed(self, service: TrustService, space: str, claimed: str) -> Labelled:
+        """The images of FOLDER, encoded, or the vectors, with the claims of --claimed in place of
+        true labels, which are None.
+
+        Raises:
+            NotFound, InvalidInput: no such file or column, or no claims of these images.
+        """
+        exactly_one(FOLDER=self.folder, vectors=self.vectors)
+        check_exclude(self.exclude, self.folder)
+        if self.no_label or self.naming != Naming():
+            raise click.UsageError(
+                "--no-label, --names and --clean-names are about the labels of folders; with "
+                "--claimed, leave them out."
+            )
+        paths = [] if self.folder is None else [self.folder]
+        claims = claims_given(claimed, paths, self.vectors)
+        beside = Beside(claims, probabilities_given(self.probabilities, self.vectors))
+        service.get_space(space)
+        if self.folder is None:
+            from trustvlm.cli.reading.arrays import query_batches
+
+            assert self.vectors is not None
+            sources, queries = next(query_batches(self.vectors, sys.maxsize))
+            return _with(Labelled(queries, [None] * len(sources), sources), beside)
+        with finding(self.exclude) as finder:
+            if isinstance(claims, ByPlace) and claims.in_column:
+                images = list(claimed_images(claims, paths))
+            else:
+                images = list(given_images(finder, paths)[0])
+        embedded = _embedded(service, space, self.folder, images, self.reading)
+        queries = beside.added(embedded.queries, embedded.sources, embedded.places)
+        beside.end(len(images))
+        truth: list[str | None] = [None] * len(embedded.sources)
+        return Labelled(queries, truth, list(embedded.sources), embedded.failures)
 
     def _by_label(self, folder: Path) -> dict[str, list[Any]]:
         """Label → its images, of a folder, a table or tar shards."""
@@ -237,11 +273,24 @@ def encoded(
     out. Raises InvalidInput: none can."""
     names = [name for name, images in by_label.items() for _ in images]
     images = [image for images in by_label.values() for image in images]
+    embedded = _embedded(service, space, folder, images, reading)
+    truth: list[str | None] = [names[place] for place in embedded.places]
+    return Labelled(embedded.queries, truth, list(embedded.sources), embedded.failures)
+
+
+def _embedded(
+    service: TrustService,
+    space: str,
+    folder: Path | str,
+    images: Sequence[Any],
+    reading: dict[str, Any],
+) -> Embedded:
+    """The images in `folder`, encoded; those that cannot be read are named. Raises InvalidInput:
+    none can."""
     with progress_bar(len(images), "images") as bar:
         embedded = service.embed(space, images, progress=bar.advance, **reading)
     report_unreadable(embedded.failures)
     note_images(embedded.notes)
     if not embedded.sources:
         raise InvalidInput(f"no image in {folder} could be read")
-    truth: list[str | None] = [names[place] for place in embedded.places]
-    return Labelled(embedded.queries, truth, list(embedded.sources), embedded.failures)
+    return embedded

@@ -14,6 +14,7 @@ from trustvlm.http.wire.bodies import FORM, JSON, NPZ, read_body
 from trustvlm.http.wire.support_bodies import AuditBody, KeepBody, MoveBody
 from trustvlm.http.work.job_queue import Progress
 from trustvlm.http.work.process import Serving, serving_of
+from trustvlm.reading.claims import are_labelled_by_claims
 from trustvlm.types.answers import Job, Revision
 from trustvlm.types.support.audit import Audit, MovedSupports
 
@@ -44,6 +45,7 @@ async def audit_supports(
 async def audit_images(request: Request, space: str) -> Response:
     """A job that says which of these labelled images probably have a wrong label."""
     serving, received = serving_of(request), await labelled_body(request, space, AuditBody)
+    are_labelled_by_claims(received.queries(), received.body.truth or None)
 
     def work(progress: Progress) -> Audit:
         given, notes = labelled(serving, space, received, progress)

@@ -112,7 +112,8 @@ async def labelled_body(request: Request, space: str, model: type[Labelled]) -> 
             queries, or images in a space whose encoders take none.
     """
     serving, received = serving_of(request), await read_body(request, model, JSON, NPZ, FORM)
-    await refuse_unknown(serving, space, "truth", received.body.truth)
+    truth = received.body.truth
+    await refuse_unknown(serving, space, "truth", truth)
     if received.images is not None:
         await serving.encode(lambda: serving.service.embed(space, []))
         rows = len(received.images)
@@ -120,8 +121,11 @@ async def labelled_body(request: Request, space: str, model: type[Labelled]) -> 
         _, dimensions, rows = shaped(await with_vectors(serving, space, received.queries()))
         if dimensions == (None, None):
             raise InvalidInput("classifier, verifier: expected embeddings, got none")
-    for name in ("truth", "sources", "claimed"):
-        names = getattr(received.body, name, None)  # an audit takes no claims
+    claimed = getattr(received.body, "claimed", None)  # in an audit, in place of truth
+    for name in (
+        ("sources", "claimed") if claimed and not truth else ("truth", "sources", "claimed")
+    ):
+        names = getattr(received.body, name, None)
         if names is not None and rows != len(names):
             raise InvalidInput(
                 f"{name}: expected {rows} names, one for each query, got {len(names)}"
@@ -150,7 +154,8 @@ def labelled(
     """Queries, truth and sources of a job, and notes on its images, which are embedded in parts."""
     body: LabelledBody = received.body
     if received.images is None:
-        return {"queries": received.queries(), "truth": body.truth, "sources": body.sources}, ()
+        queries, truth = received.queries(), body.truth or None
+        return {"queries": queries, "truth": truth, "sources": body.sources}, ()
     parts, truth, sources, notes = [], [], list[str | None](), list[str]()
     claimed = received.queries().claimed
     for start in range(0, len(received.images), _STEP):
@@ -163,10 +168,10 @@ def labelled(
         places = [start + place for place in embedded.places]
         of_part = None if claimed is None else [claimed[place] for place in places]
         parts.append(replace(embedded.queries, claimed=of_part))
-        truth += [body.truth[place] for place in places]
+        truth += [body.truth[place] for place in places if body.truth]
         names = body.sources
         sources += embedded.sources if names is None else [names[place] for place in places]
-    given = {"queries": joined(parts), "truth": truth, "sources": sources}
+    given = {"queries": joined(parts), "truth": truth or None, "sources": sources}
     return given, merged_notes(notes)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
 from trustvlm.http.wire.queries.bodies import Name, ProbabilityBody
-from trustvlm.http.wire.schemas import Id, IdsBody, LabelledBody, WithImages
+from trustvlm.http.wire.schemas import ClaimedQueries, Id, IdsBody, LabelledBody, WithImages
 from trustvlm.types.json_form import FilterObject
 from trustvlm.types.options import Options, ReadingOptions, says
 from trustvlm.types.support.proposals import ProposeOptions
@@ -42,8 +42,17 @@ class RemoveBody(ChosenSupports):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AuditBody(LabelledBody):
-    """Labelled queries to audit."""
+class AuditBody(ClaimedQueries, LabelledBody):
+    """Labelled queries to audit: with truth, or with claims."""
+
+    truth: Annotated[
+        list[Name | None],
+        says("a label name a query; null: of no label of the space; or `claimed` in its place"),
+    ] = field(default_factory=list)
+    claimed: Annotated[
+        list[Name | None] | None,
+        says("in place of `truth`: names that may be no labels, which are counted then"),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

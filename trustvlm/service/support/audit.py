@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence, Sized
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from trustvlm.catalog.rows import evidence_fits
+from trustvlm.catalog.rows import evidence_fits, labels, spaces
 from trustvlm.catalog.rows.support import images as support_images
 from trustvlm.catalog.rows.support.images import Shown
 from trustvlm.errors import InvalidInput
+from trustvlm.reading.claims import claimed_names
 from trustvlm.scoring.discriminant.suspicion import FLAG, noise_share, wrong_probability
 from trustvlm.service.home.home import Home, Reading
 from trustvlm.service.inputs.labelled import Observed, observe, truth_ids
 from trustvlm.service.support.pool import GivenImages, Pool
 from trustvlm.service.support.suspects import Judged, judged
 from trustvlm.types import Queries
-from trustvlm.types.arrays import Bools, Int64s
+from trustvlm.types.arrays import Bools, Int64s, optional_texts
 from trustvlm.types.bounds import whole
 from trustvlm.types.support.audit import Audit, AuditRow
 
-__all__ = ["audit", "audit_given"]
+__all__ = ["audit", "audit_given", "claims_as_truth"]
 
 
 def audit(home: Home, space_name: str, limit: int | None, cursor: int | None) -> Audit:
@@ -58,6 +59,28 @@ def audit_given(
     with home.snapshot(space_name) as reading:
         given = _given(reading, observed)
         return _audit(reading, _judged(home, reading, given), observed, start, stop)
+
+
+def claims_as_truth(
+    home: Home, space_name: str, queries: Queries
+) -> tuple[Queries, list[str | None]]:
+    """(the queries without their claims, the claims as labels; None for one that is no label).
+
+    Raises:
+        NotFound: unknown space. InvalidInput: claims that are neither names nor None, or of another
+            number than the queries.
+    """
+    expected = "one label name for each query, or None for no claim"
+    names = optional_texts(queries.claimed, "queries.claimed", expected)
+    sides = (queries.images, queries.classifier, queries.verifier)
+    side = next((side for side in sides if side is not None), None)
+    if isinstance(side, Sized) and not isinstance(side, str | bytes):
+        claimed_names(names, len(side))
+    with home.catalog.read() as connection:
+        space = spaces.find(connection, space_name)
+        some = sorted({name for name in names if name is not None})
+        known = labels.find_many(connection, space.id, some)
+    return replace(queries, claimed=None), [name if name in known else None for name in names]
 
 
 def _page(limit: int | None, cursor: int | None) -> tuple[int, int | None]:

@@ -7,9 +7,10 @@ from types import EllipsisType
 from typing import TYPE_CHECKING
 
 from trustvlm.errors import InvalidInput
+from trustvlm.reading.claims import are_labelled_by_claims
 from trustvlm.reading.given import given_labelled, given_queries
 from trustvlm.service.home.open_home import OpenHome
-from trustvlm.service.support.audit import audit, audit_given
+from trustvlm.service.support.audit import audit, audit_given, claims_as_truth
 from trustvlm.service.support.edit import keep_support, move_support
 from trustvlm.service.support.listing import (
     count_supports,
@@ -56,19 +57,22 @@ class SupportVerbs(OpenHome):
         Args:
             queries, truth, sources: labelled images that are not registered, as for
                 :meth:`evaluate`; they are judged together with the support images of the space. By
-                default the support images themselves are judged.
+                default the support images themselves are judged. `Queries.claimed` takes the place
+                of truth; a claim that is no label counts as an image of no label.
             limit: most rows; None: all. cursor: the `next_cursor` of the page before.
             on_error: "skip" leaves out images that cannot be read, and names them in `failures`.
 
         Raises:
             NotFound: unknown space, or a truth that is no label. InvalidInput: wrong shapes, NaN,
-            verifier embeddings missing, or truth without queries.
+            verifier embeddings missing, truth without queries, or beside claims.
         """
         home = self._ready()
         if queries is None:
             if truth not in (..., None) or sources is not None:
                 raise InvalidInput("truth, sources: they belong to queries, and none were given")
             return audit(home, space, limit, cursor)
+        if isinstance(queries, Queries) and are_labelled_by_claims(queries, truth):
+            queries, truth = claims_as_truth(home, space, queries)
         given, names, sources = given_labelled(queries, ... if truth is None else truth, sources)
         return audit_given(home, space, given, names, sources, on_error, limit, cursor)
 

@@ -11,6 +11,7 @@ from trustvlm.cli.commands.options import FORMAT, SPACE, flag, number, text
 from trustvlm.cli.printing.formats import Column, row_writer, say
 from trustvlm.cli.printing.safe_text import count, note
 from trustvlm.cli.printing.suggested import here
+from trustvlm.cli.reading.claims import claimed_option
 from trustvlm.cli.reading.labelled import LabelledOptions, labelled_options
 from trustvlm.cli.session import Session
 from trustvlm.errors import InvalidInput, NotFound
@@ -50,6 +51,7 @@ def _mark(row: Any) -> str:
 @click.command()
 @SPACE
 @labelled_options
+@claimed_option
 @flag("--all", "all_", help="List every judged image, not only the flagged ones.")
 @number("--limit", help="List at most this number of images.  [default: all]")
 @IDS
@@ -67,6 +69,7 @@ def audit(
     /,
     space: str,
     labelled: LabelledOptions,
+    claimed: str | None,
     all_: bool,
     limit: int | None,
     ids: tuple[int, ...],
@@ -81,12 +84,18 @@ def audit(
     Each support image is judged with its own label made without it. One is flagged where its label
     has a probability below 1 in 20; the table says which label it looks like. With FOLDER, a table
     or --vectors, labelled images that are not registered are judged, together with the support
-    images.
+    images. With --claimed, the labels of these images are the claimed ones.
     """
     act = _act(acts, ids, flagged, to, labelled)
+    if claimed is not None and labelled.folder is None and labelled.vectors is None:
+        raise click.UsageError("--claimed is about images; expected FOLDER or --vectors, too.")
     if act is None:
         with session.reading() as service:
-            _print(space, _audited(service, space, labelled), form, all_, limit)
+            audit = _audited(service, space, labelled, claimed)
+            _print(space, audit, form, all_, limit)
+            if claimed is not None and audit.unlabelled:
+                images = count(audit.unlabelled, "image")
+                note(f"{images} not judged: without a claim that is a label of {space}")
         return
     with session.writing() if yes else session.reading() as service:
         rows = _chosen(space, service.audit(space), ids, flagged, act)
@@ -120,9 +129,14 @@ def _act(
     return chosen[0]
 
 
-def _audited(service: TrustService, space: str, labelled: LabelledOptions) -> Audit:
+def _audited(
+    service: TrustService, space: str, labelled: LabelledOptions, claimed: str | None
+) -> Audit:
     if labelled.folder is None and labelled.vectors is None:
         return service.audit(space)
+    if claimed is not None:
+        images = labelled.read_claimed(service, space, claimed)
+        return service.audit(space, images.queries, sources=images.sources)
     images = labelled.read(service, space)
     return service.audit(space, images.queries, images.truth, sources=images.sources)
 
