@@ -204,7 +204,8 @@ def recalibrate(
 
     Uses the images of the last calibration and randomly drawn feedback, and asks for the same.
     Where no threshold can be proved, the calibration in force stays in force, and the exit code is
-    1.
+    1. The images of a calibration of claims are not kept: 'trustvlm calibrate --claimed', with
+    images, renews it.
     """
     with session.writing() as service:
         made = service.recalibrate(
