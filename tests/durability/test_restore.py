@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from assets.make_schemas import unpack
 from children import start
 from cli_runner import Cli
 from numbered import AT_ONCE, CATALOG, create, label, queries, require_equal
@@ -156,8 +157,7 @@ def test_an_older_schema_comes_back_as_it_is_and_names_the_command(tmp_path: Pat
     """The archive that an upgrade made is of the older schema: restored as it is, then upgraded."""
     home = tmp_path / "home"
     home.mkdir()
-    asset = Path(__file__).parents[1] / "assets" / "schema-0001.sqlite3"
-    (home / CATALOG).write_bytes(asset.read_bytes())
+    unpack("0001", home / CATALOG)
     cli = Cli(home)
     cli("db", "upgrade")
     (backup,) = (home / "backups").iterdir()

@@ -3,7 +3,6 @@ another catalog or not, and made before an upgrade."""
 
 from __future__ import annotations
 
-import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 import children
 import postgres
 import pytest
+from assets.make_schemas import unpack
 from cli_runner import Cli
 from numbered import CATALOG, create, label, queries, require_equal
 from raw_sql import dumped, server_sql
@@ -24,7 +24,6 @@ from trustvlm.catalog.store.location import FileLocation, parse
 from trustvlm.catalog.upkeep.copy_tables import copy_as_it_is
 from trustvlm.service.backup.restore import check_backup
 
-ASSETS = Path(__file__).resolve().parents[1] / "assets"
 SCHEMAS = "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'trust%' ORDER BY 1"
 
 
@@ -173,13 +172,13 @@ def test_settings_that_name_a_place_stay_behind(url: str, tmp_path: Path) -> Non
     assert address in (node / "trustvlm.toml").read_text()
 
 
-@pytest.mark.parametrize("name", ["0001", "0003"])
+@pytest.mark.parametrize("name", ["0001", "0009", "0019"])
 def test_an_upgrade_on_a_server_is_backed_up_first(name: str, url: str, tmp_path: Path) -> None:
     """As in a home: the backup holds the catalog as it was, of its own schema, row for row, and
     without it nothing is changed; with --no-backup none is made."""
     old, cli = tmp_path / "old", Cli(tmp_path / "node")
     old.mkdir()
-    shutil.copy(ASSETS / f"schema-{name}.sqlite3", old / CATALOG)
+    unpack(name, old / CATALOG)
     copy_as_it_is(FileLocation(old / CATALOG), parse(url))
     assert "db upgrade" in cli("--database-url", url, "space", "list", code=5)
     cli.home.mkdir(exist_ok=True)
