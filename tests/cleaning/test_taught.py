@@ -20,6 +20,8 @@ def home(tmp_path: Path) -> Path:
     """Two labels with images, one without, whose images its text takes for the first; five of them
     wait."""
     rng, home = np.random.default_rng(0), tmp_path / "home"
+    home.mkdir()
+    (home / "trustvlm.toml").write_text("review_share = 0\n")  # none is drawn at random
     with trustvlm.open(home, create=True) as service:
         service.create_space(
             "s", classifier=f"precomputed:{DIM}", verifier=f"precomputed:{DIM}", logit_scale=5.0
