@@ -558,9 +558,9 @@ def test_a_home_on_a_file_system_mounted_read_only(home: Path) -> None:
     works, all that changes is refused in one sentence, and no file appears."""
     wrapper = mounted_read_only(home)
     before = sorted(path.name for path in home.rglob("*"))
-    told = printed_by(use_read_only, home, wrapper=wrapper)
+    printed = printed_by(use_read_only, home, wrapper=wrapper)
     assert sorted(path.name for path in home.rglob("*")) == before
-    require_readable(home, told)
+    require_readable(home, printed)
 
 
 def die_after_registering(home: str) -> None:
@@ -583,9 +583,9 @@ def test_a_read_only_home_with_a_log_left_by_a_kill(home: Path) -> None:
     cannot be folded in."""
     leave_a_log(home)
     wrapper = mounted_read_only(home)
-    told = printed_by(use_read_only, home, wrapper=wrapper)
-    assert "label 0077" in told[2]
-    require_readable(home, told)
+    printed = printed_by(use_read_only, home, wrapper=wrapper)
+    assert "label 0077" in printed[2]
+    require_readable(home, printed)
 
 
 @pytest.mark.slow

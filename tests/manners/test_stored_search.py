@@ -3,14 +3,12 @@ the same done by hand."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from cli_runner import Cli
-from served_client import application, client_of
 
 import trustvlm
 from trustvlm import InvalidInput, LabelInput, NotFound, Queries
@@ -48,14 +46,9 @@ def filled(service: Any) -> Any:
     return service
 
 
-@pytest.fixture(params=["library", "client"])
-def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
-    if request.param == "library":
-        with trustvlm.open(tmp_path / "home", create=True) as home:
-            yield filled(home)
-    else:
-        with application(tmp_path / "home") as app, client_of(app) as client:
-            yield filled(client)
+@pytest.fixture
+def service(verbs: Any) -> Any:
+    return filled(verbs)
 
 
 def nearest(query: Any, rows: Any, k: int, without: int | None = None) -> list[int]:

@@ -3,14 +3,12 @@ back, in the library, the client and the command line."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from cli_runner import Cli
-from served_client import application, client_of
 
 import trustvlm
 from trustvlm import Conflict, InvalidInput, LabelInput, NotFound
@@ -43,14 +41,9 @@ def filled(service: Any) -> Any:
     return service
 
 
-@pytest.fixture(params=["library", "client"])
-def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
-    if request.param == "library":
-        with trustvlm.open(tmp_path / "home", create=True) as home:
-            yield filled(home)
-    else:
-        with application(tmp_path / "home") as app, client_of(app) as client:
-            yield filled(client)
+@pytest.fixture
+def service(verbs: Any) -> Any:
+    return filled(verbs)
 
 
 def ids(rows: Any) -> list[int]:

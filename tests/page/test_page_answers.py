@@ -11,7 +11,7 @@ from page_homes import NAMES, embedding, sideways, vectors
 from worlds import World, make_space
 
 import trustvlm
-from trustvlm.service.home.verdict_log.asked import Asked, asked_by
+from trustvlm.service.home.verdict_log.requests import RequestPart, for_requests
 
 pytestmark = pytest.mark.browser
 
@@ -31,8 +31,8 @@ def test_the_log_of_answers(tmp_path: Path, phone: bool) -> None:
         with trustvlm.open(home) as service:
             assert service.verdict_log("vectors").status().days == 7
             queries = [embedding(4, 5, weight=0.1)]
-            named = Asked(1, sources=["folder/" + "x" * 200])
-            with asked_by([named]):
+            named = RequestPart(1, sources=["folder/" + "x" * 200])
+            with for_requests([named]):
                 service.score("vectors", trustvlm.Queries(queries, queries))
         card.locator("summary").click()
         card.locator("summary").click()

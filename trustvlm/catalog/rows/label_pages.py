@@ -145,14 +145,14 @@ def vectors(
         Damaged: a vector does not match its checksum.
     """
     columns = (Label.id, Label.checksum, Label.text_prototype, Label.prototype)
-    found = list(rows_among(connection, select(*columns), Label.id, ids))
-    verify_checksums("label", [(r.id, r.checksum, (r.text_prototype, r.prototype)) for r in found])
+    rows = list(rows_among(connection, select(*columns), Label.id, ids))
+    verify_checksums("label", [(r.id, r.checksum, (r.text_prototype, r.prototype)) for r in rows])
     return {
         r.id: (
             unpack([r.text_prototype], dims[0])[0],
             None if r.prototype is None else unpack([r.prototype], dims[1])[0],
         )
-        for r in found
+        for r in rows
     }
 
 

@@ -110,11 +110,13 @@ def _print(result: FeedbackResult, promote: bool) -> None:
 
 def _changes(taught: TaughtImages) -> str:
     """What the new support images change, in a sentence."""
-    own = f"{count(taught.images, 'new support image')}, {taught.corrected} labelled wrongly before"
+    images = (
+        f"{count(taught.images, 'new support image')}, {taught.corrected} labelled wrongly before"
+    )
     if not taught.waiting:
-        return own
+        return images
     others = f"{taught.changed:,} of {count(taught.waiting, 'waiting image')} get another answer"
-    return f"{own}; {others}"
+    return f"{images}; {others}"
 
 
 @click.command()

@@ -26,7 +26,7 @@ from trustvlm.http.work.job_queue import Jobs
 from trustvlm.http.work.thread_lanes import Lane
 from trustvlm.http.work.upkeep import Upkeep
 from trustvlm.service import TrustService
-from trustvlm.service.home.verdict_log.asked import Asked, asked_by
+from trustvlm.service.home.verdict_log.requests import RequestPart, for_requests
 from trustvlm.service.server.server_home import ServerHome
 from trustvlm.service.server.workers import Worker
 from trustvlm.system.timing import LISTENERS
@@ -155,8 +155,8 @@ class Serving:
             return verdicts.plain_rows(0, len(verdicts))
 
         logged = review is not False and request_id is not None
-        asked = Asked(0, request_id, sources, logged)
-        part = await self._ask_scorer(self.service.score, space, queries, options, rows_of, asked)
+        origin = RequestPart(0, request_id, sources, logged)
+        part = await self._ask_scorer(self.service.score, space, queries, options, rows_of, origin)
         if queries.claimed is not None:
             if review:  # a person is asked about the label that the space gives
                 await self.score(space, replace(queries, claimed=None), options, review=True)
@@ -174,8 +174,8 @@ class Serving:
 
     async def search(self, space: str, queries: Queries, options: dict[str, Any]) -> Part:
         """The hits of embeddings, in one call with other waiting ones of the same options."""
-        verb, asked = self.service.search, Asked(0)
-        return await self._ask_scorer(verb, space, queries, options, lambda hits: [], asked)
+        verb, origin = self.service.search, RequestPart(0)
+        return await self._ask_scorer(verb, space, queries, options, lambda hits: [], origin)
 
     async def search_alone(self, find: Callable[[], Any]) -> Any:
         """The hits of a call that joins no others, found by the scorer's thread."""
@@ -188,18 +188,18 @@ class Serving:
         queries: Queries,
         options: dict[str, Any],
         rows_of: Callable[[Any], list[dict[str, Any]]],
-        asked: Asked,
+        origin: RequestPart,
     ) -> Part:
         queries, dimensions, rows = shaped(queries)
-        asked = replace(asked, rows=rows)
+        origin = replace(origin, rows=rows)
 
-        def run(batch: Sequence[tuple[Queries, Asked]]) -> list[Part]:
-            with asked_by([request for _, request in batch]):
+        def run(batch: Sequence[tuple[Queries, RequestPart]]) -> list[Part]:
+            with for_requests([request for _, request in batch]):
                 answer = verb(space, joined([part for part, _ in batch]), **options)
             return parts_of(answer, [row_count(part) for part, _ in batch], rows_of(answer))
 
         key = (verb.__name__, space, dimensions, queries.claimed is None, hashable(options))
-        part: Part = await self.scorer.ask(key, run, (queries, asked), rows)
+        part: Part = await self.scorer.ask(key, run, (queries, origin), rows)
         return part
 
     async def embed(

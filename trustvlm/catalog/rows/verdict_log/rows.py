@@ -212,9 +212,9 @@ def move(connection: Connection, old_id: int, new_id: int) -> None:
 
 def _delete_oldest(connection: Connection, *which: ColumnElement[bool]) -> int:
     oldest = select(VerdictRow.id).where(*which).order_by(VerdictRow.at, VerdictRow.id)
-    found = list(connection.scalars(oldest.limit(CHUNK_ROWS)))
-    _delete(connection, found)
-    return len(found)
+    oldest_ids = list(connection.scalars(oldest.limit(CHUNK_ROWS)))
+    _delete(connection, oldest_ids)
+    return len(oldest_ids)
 
 
 def _delete(connection: Connection, some_ids: Sequence[int]) -> None:

@@ -21,7 +21,7 @@ def score_named(
 ) -> Verdicts:
     """The verdicts of queries that have these names: a space that logs its answers logs the names,
     too, unless a service at --url answers."""
-    from trustvlm.service.home.verdict_log.asked import Asked, asked_by
+    from trustvlm.service.home.verdict_log.requests import RequestPart, for_requests
 
-    with asked_by([Asked(len(sources), sources=sources)]):
+    with for_requests([RequestPart(len(sources), sources=sources)]):
         return service.score(space, queries, **options)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trustvlm.catalog.rows.spaces import SpaceRecord
-from trustvlm.service.home.verdict_log.asked import Asked, current_requests
+from trustvlm.service.home.verdict_log.requests import RequestPart, current_requests
 from trustvlm.service.home.verdict_log.writer import VerdictWriter
 from trustvlm.types import Verdicts
 
@@ -20,5 +20,5 @@ def keep(
     requests = current_requests()
     if requests is None:
         sources = None if verdicts.source is None else verdicts.source.tolist()
-        requests = (Asked(len(verdicts), sources=sources),)
+        requests = (RequestPart(len(verdicts), sources=sources),)
     writer.offer(space, verdicts, requests, nearest=all_labels and not verdicts.approximate)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from trustvlm.service.home.verdict_log.asked import Asked
+from trustvlm.service.home.verdict_log.requests import RequestPart
 from trustvlm.types import Verdicts
 
 __all__ = ["NEAREST_NAME", "Batch"]
@@ -38,7 +38,7 @@ class Batch:
     space_id: int
     space: str
     verdicts: Verdicts
-    requests: Sequence[Asked]
+    requests: Sequence[RequestPart]
     nearest: bool = False
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
@@ -57,7 +57,9 @@ class Batch:
                     yield self._rows(first, min(first + most, stop), start, request)
             start = stop
 
-    def _rows(self, start: int, stop: int, first: int, request: Asked) -> list[dict[str, Any]]:
+    def _rows(
+        self, start: int, stop: int, first: int, request: RequestPart
+    ) -> list[dict[str, Any]]:
         """The rows start … stop of a request whose rows begin with `first`."""
         verdicts, part = self.verdicts, slice(start, stop)
         shared = {

@@ -20,8 +20,8 @@ from trustvlm.catalog.catalog import Catalog
 from trustvlm.catalog.rows import labels, spaces
 from trustvlm.catalog.rows.verdict_log import rows as log_rows
 from trustvlm.errors import TrustVLMError
-from trustvlm.service.home.verdict_log.asked import Asked
 from trustvlm.service.home.verdict_log.logged import NEAREST_NAME, Batch
+from trustvlm.service.home.verdict_log.requests import RequestPart
 from trustvlm.service.home.verdict_log.trim import trim
 from trustvlm.system.background import Failures
 from trustvlm.types import Verdicts
@@ -62,7 +62,7 @@ class VerdictWriter:
         self,
         space: spaces.SpaceRecord,
         verdicts: Verdicts,
-        asked: Sequence[Asked],
+        requests: Sequence[RequestPart],
         *,
         nearest: bool = False,
     ) -> None:
@@ -71,7 +71,7 @@ class VerdictWriter:
         if self._catalog.read_only:
             self._tell(space)
             return
-        batch = Batch(space.id, space.name, verdicts, asked, nearest)
+        batch = Batch(space.id, space.name, verdicts, requests, nearest)
         if not batch.rows:
             return
         with self._changed:

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-__all__ = ["Asked", "asked_by", "current_requests"]
+__all__ = ["RequestPart", "current_requests", "for_requests"]
 
 
 @dataclass(frozen=True)
-class Asked:
+class RequestPart:
     """One request, and its part of the queries of a call.
 
     Attributes:
@@ -26,19 +26,21 @@ class Asked:
     logged: bool = True
 
 
-_ASKED: ContextVar[tuple[Asked, ...] | None] = ContextVar("trustvlm_asked", default=None)
+_REQUESTS: ContextVar[tuple[RequestPart, ...] | None] = ContextVar(
+    "trustvlm_requests", default=None
+)
 
 
-def current_requests() -> tuple[Asked, ...] | None:
+def current_requests() -> tuple[RequestPart, ...] | None:
     """The requests whose queries the current call has, in their order; None: nothing names them."""
-    return _ASKED.get()
+    return _REQUESTS.get()
 
 
 @contextmanager
-def asked_by(requests: Sequence[Asked]) -> Iterator[None]:
+def for_requests(requests: Sequence[RequestPart]) -> Iterator[None]:
     """Name the requests of the call within the block."""
-    token = _ASKED.set(tuple(requests))
+    token = _REQUESTS.set(tuple(requests))
     try:
         yield
     finally:
-        _ASKED.reset(token)
+        _REQUESTS.reset(token)
