@@ -3,7 +3,9 @@ library says."""
 
 from __future__ import annotations
 
+import base64
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,14 @@ import httpx
 import numpy as np
 import pytest
 from fastapi import FastAPI
+from PIL import Image
 from served_client import URL, application, client_of
 from worlds import IMAGE_DIM, World, assert_same_verdicts
 
 import trustvlm
 from trustvlm import LabelInput, Queries
 from trustvlm.client import Client
+from trustvlm.demo.specs import verifier_spec
 from trustvlm.testing import AsgiTransport
 
 NAMES = [f"label {i}" for i in range(4)]
@@ -115,3 +119,68 @@ def test_json_and_npz(app: FastAPI) -> None:
         assert got == pytest.approx(
             {"label 1": 0.5, "label 0": 1 / 6, "label 2": 1 / 6, "label 3": 1 / 6}, abs=1e-5
         )
+
+
+def picture(seed: int) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 255, (24, 24, 3), np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "png")
+    return out.getvalue()
+
+
+def test_probabilities_beside_image_files(app: FastAPI, client: Client) -> None:
+    """Forms and JSON with images say what the library says of the same images and probabilities."""
+    library: trustvlm.TrustService = app.state.serving.service
+    library.create_space("p", classifier="external:9", verifier=verifier_spec())
+    library.register("p", [LabelInput(name, images=[picture(i)]) for i, name in enumerate(NAMES)])
+    images, rows = [picture(seed) for seed in (10, 11, 12)], [[0.1, 0.6], [0.7, None], [0.2, 0.3]]
+    outputs, objects = ["label 1", "label 2", None], [{"label 1": 0.5}, {"label 3": 0.9}, {}]
+    dense = np.array([[*row, 1 - np.nansum(np.array(row, float))] for row in rows], float)
+    expected = [
+        library.score("p", Queries(images=images, probabilities=dense, outputs=outputs)),
+        library.score("p", Queries(images=images, probabilities=objects)),
+    ]
+    files = [("images", (f"{n}.png", image)) for n, image in enumerate(images)]
+    filled = [[None if np.isnan(x) else x for x in row] for row in dense.tolist()]
+    fields: list[dict[str, Any]] = [
+        {"probabilities": json.dumps(filled), "outputs": ["label 1", "label 2", ""]},
+        {"probabilities": json.dumps(objects)},
+    ]
+    encoded = [base64.b64encode(image).decode() for image in images]
+    with httpx.Client(transport=AsgiTransport(app), base_url=URL) as http:
+
+        def said(answer: httpx.Response) -> list[tuple[str, float]]:
+            assert answer.status_code == 200, answer.text
+            verdicts = answer.json()["verdicts"]
+            return [(one["label"], pytest.approx(one["trust"], abs=1e-5)) for one in verdicts]
+
+        for data, wanted in zip(fields, expected, strict=True):
+            answer = http.post("/v1/spaces/p/score", data=data, files=files)
+            got = said(answer)
+            assert got == list(zip(wanted.label.tolist(), wanted.trust.tolist(), strict=True))
+        body = {"images": encoded, "probabilities": objects}
+        assert said(http.post("/v1/spaces/p/score", json=body)) == got
+        broken = [*files[:1], ("images", ("x.png", b"no image")), *files[2:]]
+        answer = http.post("/v1/spaces/p/score", data=fields[1], files=broken)
+        assert [one["index"] for one in answer.json()["verdicts"]] == [0, 2]
+        assert said(answer) == [(one[0], one[1].expected) for one in (got[0], got[2])]
+        wrong = [
+            (json.dumps(objects[:1]), "expected 3 rows, one for each image, got 1"),
+            ("0.5", "probabilities: expected a list"),
+            ('[{"label 1": 0.5, "label 1": 0.4}]', "given twice"),
+            ("[[0.5], [0.5], [0.5]]", "the label of each column"),
+        ]
+        for text, message in wrong:
+            data = {"probabilities": text}
+            answer = http.post("/v1/spaces/p/score", data=data, files=files)
+            assert (answer.status_code, message in answer.text) == (422, True), answer.text
+        for verb in ("evaluate", "audit"):
+            data = fields[1] | {"truth": NAMES[:3]}
+            begun = http.post(f"/v1/spaces/p/{verb}", data=data, files=files)
+            assert begun.status_code == 202, begun.text
+            assert client.wait_job(begun.json()["id"]).state == "done"
+    queries = Queries(images=images, log_probabilities=np.log(dense), outputs=outputs)
+    given = client.feedback("p", queries, ["label 1", "label 2", None])
+    assert given.added == 3
+    again = library.feedback("p", queries, ["label 1", "label 2", None])
+    assert (again.ids, again.right, again.updated) == (given.ids, given.right, 3)

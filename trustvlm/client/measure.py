@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from trustvlm.client.codec import (
     Fields,
@@ -23,8 +26,9 @@ from trustvlm.errors import InvalidInput
 from trustvlm.reading.claims import no_claims
 from trustvlm.reading.given import given_labelled
 from trustvlm.reading.hold_out import HeldOut, HoldOut
+from trustvlm.reading.outputs.probabilities import beside_images
 from trustvlm.types import Queries
-from trustvlm.types.arrays import optional_texts, rule_names, sources
+from trustvlm.types.arrays import Float64s, optional_texts, rule_names, sources
 from trustvlm.types.bounds import flags
 from trustvlm.types.calibration import FeedbackResult
 from trustvlm.types.messages.remarks import merged_notes
@@ -153,6 +157,8 @@ def feedback(
     if names is not None:
         texts["sources"] = optional_texts(names, "sources", _EACH)
         _same_number("sources", len(texts["sources"]), count)
+    given = beside_images(given, given, count, range(count))
+    options.append(("outputs", given.outputs))
     results, start = [], 0
     files = loaded(given.images, "queries.images")
     for group in groups_of_files(files, wire.sizes.files, wire.sizes.file_bytes):
@@ -162,10 +168,19 @@ def feedback(
                 f"queries.images: {bad.source}: {bad.problem} (1 of {count} cannot be read)"
             )
         stop = start + len(group)
+        named: list[tuple[str, Any]]
         named = [(name, values[start:stop]) for name, values in texts.items()]
+        if given.probabilities is not None:
+            rows = np.asarray(given.probabilities)[start:stop]
+            named.append(("probabilities", _json_rows(rows)))
         results.append(sent(form_body([*options, *named], group)))
         start = stop
     return _combined(results)
+
+
+def _json_rows(values: Float64s) -> str:
+    """Probabilities as the field of a form holds them."""
+    return json.dumps([[None if one != one else one for one in row] for row in values.tolist()])
 
 
 def _combined(results: Sequence[FeedbackResult]) -> FeedbackResult:

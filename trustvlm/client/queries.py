@@ -29,7 +29,7 @@ from trustvlm.client.images import File, loaded
 from trustvlm.client.transport import Body, Wire, json_body, path_of
 from trustvlm.errors import Busy, Conflict, InvalidInput, NotFound, Unavailable
 from trustvlm.reading.claims import claimed_names
-from trustvlm.reading.outputs.probabilities import outputs_of
+from trustvlm.reading.outputs.probabilities import beside_images, outputs_of
 from trustvlm.system.pickling import LocalReader
 from trustvlm.types import Embedded, Evidence, Queries, Verdicts
 from trustvlm.types.answers import Embeddings, EvidenceList
@@ -142,7 +142,8 @@ def embedded_queries(
     """
     choice("on_error", on_error, ON_ERROR)
     only_one_kind(queries)
-    claimed, outputs = queries.claimed, outputs_of(queries)
+    claimed = queries.claimed
+    outputs_of(queries)  # what is wrong with them shows before images are sent
     if claimed is not None and isinstance(queries.images, list | tuple):
         claimed_names(claimed, len(queries.images))
     notes: tuple[str, ...] = ()
@@ -158,7 +159,8 @@ def embedded_queries(
         if failures and on_error != "skip":
             raise unreadable(failures, len(failures) + len(sources))
         nothing = Queries(np.zeros(0), np.zeros(0))  # of no images: rows of any width
-        queries = embedded.queries if embedded.places else nothing
+        read_ones = embedded.queries if embedded.places else nothing
+        queries = beside_images(queries, read_ones, len(places) + len(failures), places)
     elif queries.text is not None:
         raise InvalidInput("queries.text: texts are searched with; this needs embeddings or images")
     sides = {"classifier": queries.classifier, "verifier": queries.verifier}
@@ -166,16 +168,8 @@ def embedded_queries(
         name: matrix(rows, f"queries.{name}") for name, rows in sides.items() if rows is not None
     }
     beside: Arrays = {}
-    if outputs is not None:
-        images = len(places) + len(failures)
-        if sources is not None and images != len(outputs):
-            raise InvalidInput(
-                f"queries.probabilities: expected {images} rows, one for each image, got "
-                f"{len(outputs)}"
-            )
-        arrays["probabilities"] = (
-            outputs.values if sources is None else outputs.values[list(places)]
-        )
+    if (outputs := outputs_of(queries)) is not None:
+        arrays["probabilities"] = outputs.values
         beside["outputs"] = claimed_array(outputs.names)
     if not arrays:
         raise InvalidInput(

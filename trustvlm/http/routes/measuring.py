@@ -27,7 +27,9 @@ from trustvlm.http.wire.schemas import (
 from trustvlm.http.work.batches import joined, shaped
 from trustvlm.http.work.job_queue import Progress, job_row
 from trustvlm.http.work.process import Serving, refuse_unknown, serving_of, with_vectors
+from trustvlm.reading.outputs.probabilities import beside_images
 from trustvlm.scoring.rules import RULES
+from trustvlm.types import Queries
 from trustvlm.types.answers import (
     CalibrationList,
     Job,
@@ -117,6 +119,7 @@ async def labelled_body(request: Request, space: str, model: type[Labelled]) -> 
     if received.images is not None:
         await serving.encode(lambda: serving.service.embed(space, []))
         rows = len(received.images)
+        beside_images(received.queries(), Queries(), rows, ())  # their number is right
     else:
         _, dimensions, rows = shaped(await with_vectors(serving, space, received.queries()))
         if dimensions == (None, None):
@@ -157,7 +160,8 @@ def labelled(
         queries, truth = received.queries(), body.truth or None
         return {"queries": queries, "truth": truth, "sources": body.sources}, ()
     parts, truth, sources, notes = [], [], list[str | None](), list[str]()
-    claimed = received.queries().claimed
+    given = received.queries()
+    claimed, read_places = given.claimed, list[int]()
     for start in range(0, len(received.images), _STEP):
         progress.tell("embedding", start, len(received.images))
         embed = partial(
@@ -166,13 +170,14 @@ def labelled(
         embedded = serving.encode_now(embed)
         notes += embedded.notes
         places = [start + place for place in embedded.places]
+        read_places += places
         of_part = None if claimed is None else [claimed[place] for place in places]
         parts.append(replace(embedded.queries, claimed=of_part))
         truth += [body.truth[place] for place in places if body.truth]
         names = body.sources
         sources += embedded.sources if names is None else [names[place] for place in places]
-    given = {"queries": joined(parts), "truth": truth or None, "sources": sources}
-    return given, merged_notes(notes)
+    queries = beside_images(given, joined(parts), len(received.images), read_places)
+    return {"queries": queries, "truth": truth or None, "sources": sources}, merged_notes(notes)
 
 
 @router.post(f"{SPACE}/feedback", **route("write", FeedbackResult, FeedbackBody, JSON, NPZ, FORM))

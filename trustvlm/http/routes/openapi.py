@@ -105,8 +105,8 @@ def _named(name: str) -> dict[str, Any]:
 
 
 def _form(body: type[Options]) -> dict[str, Any]:
-    """The fields of a form: lists are repeated fields, objects are JSON in a field, and there are
-    no nulls."""
+    """The fields of a form: lists are repeated fields, objects and lists of lists are JSON in a
+    field, and there are no nulls."""
     kinds = form_fields(body)
     required = [name for name in schema_of(body).get("required", []) if name in kinds]
     images = {"type": "array", "items": _BYTES, "minItems": 1}
@@ -122,7 +122,10 @@ def _field(kind: dict[str, Any]) -> dict[str, Any]:
     if kind.get("type") == "object":
         return {"type": "string", "contentMediaType": JSON, "examples": ["{}"]}
     if kind.get("type") == "array":
-        kind = kind | {"items": _field(without_null(kind["items"]))}
+        items = without_null(kind["items"])
+        if items.get("type") == "array":
+            return {"type": "string", "contentMediaType": JSON, "examples": ['[{"sea": 0.7}]']}
+        kind = kind | {"items": _field(items)}
     return {name: value for name, value in kind.items() if name not in ("default", "title")}
 
 

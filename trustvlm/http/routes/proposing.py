@@ -18,6 +18,7 @@ from trustvlm.http.wire.support_bodies import ProposeBody
 from trustvlm.http.work.batches import joined, shaped
 from trustvlm.http.work.job_queue import Progress
 from trustvlm.http.work.process import Serving, serving_of, with_vectors
+from trustvlm.reading.outputs.probabilities import beside_images
 from trustvlm.types import Queries
 from trustvlm.types.answers import Job
 from trustvlm.types.messages.remarks import merged_notes
@@ -52,6 +53,7 @@ async def _check(serving: Serving, space: str, received: Received[ProposeBody]) 
     if received.images is not None:
         await serving.encode(lambda: serving.service.embed(space, []))
         rows = len(received.images)
+        beside_images(received.queries(), Queries(), rows, ())  # their number is right
     else:
         _, dimensions, rows = shaped(await with_vectors(serving, space, received.queries()))
         if dimensions == (None, None):
@@ -68,6 +70,7 @@ def _given(
     if received.images is None:
         return received.queries(), received.body.sources, ()
     parts, sources, notes = [], list[str | None](), list[str]()
+    read_places = list[int]()
     for start in range(0, len(received.images), _STEP):
         progress.tell("embedding", start, len(received.images))
         files: Any = received.images[start : start + _STEP]
@@ -77,8 +80,11 @@ def _given(
         notes += embedded.notes
         names = received.body.sources
         places = [start + place for place in embedded.places]
+        read_places += places
         sources += embedded.sources if names is None else [names[place] for place in places]
-    return joined(parts), sources, merged_notes(notes)
+    came = len(received.images)
+    queries = beside_images(received.queries(), joined(parts), came, read_places)
+    return queries, sources, merged_notes(notes)
 
 
 @router.delete(f"{SPACE}/proposed-supports", **route("write", RemovedProposals))

@@ -20,6 +20,7 @@ from trustvlm.http.wire.term_rows import term_rows
 from trustvlm.http.work.batches import Part
 from trustvlm.http.work.process import Serving, refuse_unknown, serving_of, with_vectors
 from trustvlm.reading.claims import claimed_names
+from trustvlm.reading.outputs.probabilities import beside_images
 from trustvlm.service.query.evidence import EvidenceGone, EvidenceReader
 from trustvlm.service.query.like.stored import require_few
 from trustvlm.types import CALL_COLUMNS, Embedded, Hits, Queries, Verdicts
@@ -85,8 +86,10 @@ async def _embedded(
         source, reason = embedded.failures[0]
         count = len(embedded.failures)
         raise InvalidInput(f"images: {source}: {reason} (none of {count} can be read)")
-    claimed = claimed_names(received.queries().claimed, len(received.images), embedded.places)
-    return embedded, replace(embedded.queries, claimed=claimed)
+    given, came = received.queries(), len(received.images)
+    claimed = claimed_names(given.claimed, came, embedded.places)
+    queries = beside_images(given, embedded.queries, came, embedded.places)
+    return embedded, await with_vectors(serving, space, replace(queries, claimed=claimed))
 
 
 async def _scored(

@@ -89,16 +89,16 @@ class Received(Generic[B]):
     def queries(self) -> Queries:
         """The embeddings or image files as queries."""
         reading = self.reading
+        outputs: dict[str, Any] = {name: self.rows(name) for name in (*PROBABILITIES, "outputs")}
         if self.images is not None:
             if getattr(self.body, "thumbnails", None) is not None:
                 raise InvalidInput("thumbnails: they are made of the image files of the request")
-            return Queries(images=self.images, claimed=self._claimed, **reading)
+            return Queries(images=self.images, claimed=self._claimed, **reading, **outputs)
         text = getattr(self.body, "text", None)
         classifier, verifier = self.rows("classifier"), self.rows("verifier")
         pictures = self._thumbnails()
         names = ("like_supports", "like_labels")
-        given: dict[str, Any] = {name: getattr(self.body, name, None) for name in names}
-        given |= {name: self.rows(name) for name in (*PROBABILITIES, "outputs")}
+        given = outputs | {name: getattr(self.body, name, None) for name in names}
         return Queries(
             classifier, verifier, text=text, thumbnails=pictures, claimed=self._claimed, **given
         )
@@ -314,16 +314,18 @@ async def _form(request: Request, kind: type[B]) -> Received[B]:
         raise InvalidInput("body: expected names and values of a form in UTF-8") from error
     if not form.complete:
         raise InvalidInput("body: the form ends before its last boundary")
-    options = _options(kind, [*request.query_params.multi_items(), *form.fields])
+    options = _options(kind, [*request.query_params.multi_items(), *form.fields], form=True)
     if not form.images:
         raise InvalidInput("images: expected at least one image file, got none")
     return Received(_checked(kind, options), {}, form.images, form.digest.digest)
 
 
-def _options(kind: type[Options], items: list[tuple[str, str]]) -> dict[str, Any]:
-    """Form fields or query parameters as a body: lists are repeated, objects are JSON, an empty
-    truth is none."""
-    taken = options_of(kind)
+def _options(
+    kind: type[Options], items: list[tuple[str, str]], *, form: bool = False
+) -> dict[str, Any]:
+    """Form fields or query parameters as a body: lists are repeated, objects and probabilities are
+    JSON, an empty truth is none."""
+    taken = list(form_fields(kind)) if form else options_of(kind)
     values: dict[str, Any] = {}
     for name, value in items:
         if name not in taken:
@@ -331,23 +333,23 @@ def _options(kind: type[Options], items: list[tuple[str, str]]) -> dict[str, Any
                 raise InvalidInput("images: expected image files, each with a filename, got text")
             raise not_taken(name, "not a field of this request", taken)
         shape = form_fields(kind)[name].get("type")
-        if shape == "array":
+        if shape == "array" and name not in PROBABILITIES:
             values.setdefault(name, []).append(value or None)
         elif name in values:
             raise InvalidInput(f"{name}: expected one value, got several")
-        elif shape == "object":
-            values[name] = _object(get_type_hints(kind, include_extras=True)[name], name, value)
+        elif shape in ("object", "array"):
+            values[name] = _json(get_type_hints(kind, include_extras=True)[name], name, value)
         else:
             values[name] = value
     return values
 
 
-def _object(kind: Any, name: str, text: str) -> Any:
-    """The JSON object of a form field."""
+def _json(kind: Any, name: str, text: str) -> Any:
+    """The JSON value of a form field."""
     try:
         value = adapter(kind).validate_json(text.encode(errors="surrogatepass"), strict=True)
     except ValidationError as error:
-        raise InvalidInput(f"{name}: {unfit(error)}") from error
+        raise InvalidInput(f"{name}: {str(unfit(error)).removeprefix('body: ')}") from error
     _refuse_repeats(text)
     return value
 
@@ -364,7 +366,7 @@ def form_fields(kind: type[Options]) -> dict[str, dict[str, Any]]:
         _FORM_FIELDS[kind] = {
             name: without_null(schema)
             for name, schema in properties
-            if name not in (*ARRAYS, "images", "outputs")
+            if name in PROBABILITIES or name not in (*ARRAYS, "images")
         }
     return _FORM_FIELDS[kind]
 
@@ -375,6 +377,6 @@ def without_null(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def options_of(kind: type[Options]) -> list[str]:
-    """The fields of a body that a form, or the query beside arrays, may hold: all but the
-    embeddings."""
-    return list(form_fields(kind))
+    """The fields of a body that the query beside arrays or a form may hold: those of a form, but
+    for probabilities."""
+    return [name for name in form_fields(kind) if name not in (*PROBABILITIES, "outputs")]

@@ -112,14 +112,15 @@ def unfit(error: ValidationError | RequestValidationError, kind: Any = None) -> 
     """What pydantic reports, as one sentence; `kind`: the validated type, whose fields are named
     where one is not taken."""
     problems = error.errors()
-    parts = [_part(one, kind) for one in problems[:_SHOWN]]
+    parts = dict.fromkeys(_part(one, kind) for one in problems[:_SHOWN])
     more = f" (and {len(problems) - _SHOWN} more)" if len(problems) > _SHOWN else ""
     return InvalidInput("; ".join(parts) + more)
 
 
 def _part(one: Mapping[str, Any], kind: Any) -> str:
     steps = one["loc"][1:] if one["loc"][:1] == ("query",) else one["loc"]
-    where = ".".join(str(step)[:80] for step in steps) or "body"
+    # "list[float]" is a type among which a value could have been one
+    where = ".".join(str(step)[:80] for step in steps if "[" not in str(step)) or "body"
     if one["type"] == "unexpected_keyword_argument":
         owner = _owner(kind, one["loc"][:-1])
         what = "request" if len(one["loc"]) == 1 else "object"

@@ -13,7 +13,7 @@ from trustvlm.errors import InvalidInput
 from trustvlm.types import Queries
 from trustvlm.types.arrays import Float64s, optional_texts, real_array
 
-__all__ = ["Outputs", "in_one_form", "no_probabilities", "outputs_of"]
+__all__ = ["Outputs", "beside_images", "in_one_form", "no_probabilities", "outputs_of"]
 
 TOLERANCE = 1e-3
 """How far the sum of a row may be from 1: float16 and printed numbers round."""
@@ -101,6 +101,26 @@ def in_one_form(queries: Queries, places: Sequence[int] | None = None) -> Querie
     return replace(
         queries, probabilities=values, outputs=list(outputs.names), log_probabilities=None
     )
+
+
+def beside_images(given: Queries, embedded: Queries, came: int, places: Sequence[int]) -> Queries:
+    """The embeddings of images with the probabilities that came beside these.
+
+    Args:
+        given: the queries that came. came: how many images. places: of the embedded ones.
+
+    Raises:
+        InvalidInput: another number of probabilities, or see :func:`outputs_of`.
+    """
+    outputs = outputs_of(given)
+    if outputs is None:
+        return embedded
+    if len(outputs) != came:
+        raise InvalidInput(
+            f"queries.probabilities: expected {came} rows, one for each image, got {len(outputs)}"
+        )
+    values, names = outputs.values[list(places)], list(outputs.names)
+    return replace(embedded, probabilities=values, log_probabilities=None, outputs=names)
 
 
 def no_probabilities(queries: Queries, verb: str) -> None:

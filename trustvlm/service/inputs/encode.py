@@ -23,7 +23,7 @@ from trustvlm.encoders import (
 )
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.given import ImageStream
-from trustvlm.reading.outputs.probabilities import in_one_form, outputs_of
+from trustvlm.reading.outputs.probabilities import beside_images
 from trustvlm.scoring.vectors import as_matrix, as_unit, unit_rows
 from trustvlm.service.home.home import Home
 from trustvlm.service.home.limits import at_most, too_many
@@ -256,25 +256,8 @@ def encoded(
     images = _encoded_images(home, space, queries, thumbnails)
     if images.failures and on_error != "skip":
         raise unreadable(images.failures, len(images.names) + len(images.failures))
-    return _with_outputs(home, space, queries, images), images
-
-
-def _with_outputs(
-    home: Home, space: SpaceRecord, queries: Queries, images: ImageQueries
-) -> Queries:
-    """The embeddings of images, with those that the probabilities beside these give."""
-    outputs = outputs_of(queries)
-    if outputs is None:
-        return images.queries
-    if len(outputs) != images.came:
-        raise InvalidInput(
-            f"queries.probabilities: expected {images.came} rows, one for each image, got "
-            f"{len(outputs)}"
-        )
-    beside = in_one_form(queries, images.places)
-    names = ("probabilities", "outputs")
-    given = {name: getattr(beside, name) for name in names}
-    return with_vectors(home, space, replace(images.queries, **given))
+    both = beside_images(queries, images.queries, images.came, images.places)
+    return with_vectors(home, space, both), images
 
 
 def to_be_encoded(queries: Queries) -> bool:
