@@ -29,7 +29,7 @@ from benchmarks.synthetic import DIM, Labels, quantiles
 from trustvlm.catalog.rows.label_changes import LabelChange
 from trustvlm.index.recipe import load_recipe
 from trustvlm.index.rows import RowView
-from trustvlm.index.snapshot import SnapshotKey
+from trustvlm.index.snapshot_header import SnapshotKey
 from trustvlm.service.memory.passes import leading_rows
 from trustvlm.service.memory.snapshots import Content, load, write
 

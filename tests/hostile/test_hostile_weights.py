@@ -24,7 +24,8 @@ from trustvlm.encoders import open_encoder
 from trustvlm.errors import Damaged, TrustVLMError
 from trustvlm.index.live import LiveIndex
 from trustvlm.index.recipe import list_recipes
-from trustvlm.index.snapshot import SnapshotKey, map_snapshot, read_snapshot, write_snapshot
+from trustvlm.index.snapshot import map_snapshot, read_snapshot, write_snapshot
+from trustvlm.index.snapshot_header import SnapshotKey
 
 KEY = SnapshotKey("epoch", 7, 3, "flat-fp16", "c", "v")
 

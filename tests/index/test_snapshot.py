@@ -22,13 +22,8 @@ from hypothesis import strategies as st
 from trustvlm.errors import Conflict, Damaged, InvalidInput, NotFound, ReadOnly, Unavailable
 from trustvlm.index.live import LiveIndex
 from trustvlm.index.recipe import list_recipes
-from trustvlm.index.snapshot import (
-    SnapshotKey,
-    SnapshotWriter,
-    read_snapshot,
-    sweep,
-    write_snapshot,
-)
+from trustvlm.index.snapshot import SnapshotWriter, read_snapshot, sweep, write_snapshot
+from trustvlm.index.snapshot_header import SnapshotKey
 from trustvlm.index.string_table import NameTable, pack_strings
 
 KEY = SnapshotKey("0b6e-epoch", 7, 42, "flat", "precomputed:8#text", "same")

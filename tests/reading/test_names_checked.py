@@ -17,7 +17,8 @@ from worlds import World, make_space
 
 import trustvlm
 from trustvlm import LabelInput, Queries
-from trustvlm.catalog.rows.likeness import SCANNED, likest
+from trustvlm.catalog.rows.likeness import SCANNED
+from trustvlm.types.messages.meant import likest
 
 LABELS = (
     "seven",

@@ -11,7 +11,7 @@ from worlds import World, make_space
 
 import trustvlm
 from trustvlm.types.messages.counts import count
-from trustvlm.types.verdicts import Evidence, Neighbour
+from trustvlm.types.tables.evidence import Evidence, Neighbour
 
 
 def test_the_library_names_what_was_meant(tmp_path: Path, world: World) -> None:

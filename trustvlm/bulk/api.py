@@ -18,8 +18,6 @@ from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.settings import Settings
 from trustvlm.types.bulk import BulkReport, BulkStatus
 
-__all__ = ["embed", "opening_of", "score", "status"]
-
 Input = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 

@@ -20,11 +20,6 @@ from trustvlm.system.files.durable import make_folder, sync
 if TYPE_CHECKING:
     import pyarrow
 
-__all__ = [
-    "KEPT", "RECORD", "SUFFIX", "finished_files", "running", "stored_key", "sweep", "write_table",
-    "write_text",
-]  # fmt: skip
-
 SUFFIX = ".parquet"
 KEPT = "_embeddings"
 """The sub-folder of the output with the embeddings that are kept; readers of data sets leave out

@@ -24,8 +24,6 @@ from trustvlm.reading.parquet import ParquetFiles
 from trustvlm.types.bounds import flags, whole
 from trustvlm.types.bulk import BulkReport, FailedUnit, Work
 
-__all__ = ["Given", "Progress", "Shard", "run", "shard_of"]
-
 Progress = Callable[[int, int | None], None]
 
 

@@ -20,8 +20,6 @@ from trustvlm.service.inputs.space_encoders import encodes_images, image_encoder
 from trustvlm.types import Queries, Verdicts
 from trustvlm.types.bulk import Work
 
-__all__ = ["Options", "Space", "space_facts"]
-
 _FORMAT = 1
 """Number of the form of files: others are made again."""
 

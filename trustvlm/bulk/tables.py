@@ -14,8 +14,6 @@ from trustvlm.types.arrays import Int64s
 if TYPE_CHECKING:
     import pyarrow
 
-__all__ = ["embedding_table", "joined", "verdict_table"]
-
 
 def verdict_table(
     verdicts: Verdicts, sources: Sequence[str], places: Int64s, failures: Mapping[int, str]

@@ -13,8 +13,6 @@ from trustvlm.types.bulk import BulkVerdicts, LabelTally
 if TYPE_CHECKING:
     import pyarrow
 
-__all__ = ["Tally"]
-
 _CLAIMS = ("claimed", "claimed_id", "better_label")
 _COLUMNS = ("label", "decision", "corrected_from", "revision", *_CLAIMS, FAILURE)
 

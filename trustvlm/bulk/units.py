@@ -6,8 +6,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = ["CALL_ROWS", "IMAGE_ROWS", "VECTOR_ROWS", "Plan", "Unit", "difference"]
-
 CALL_ROWS = 16_384
 """Rows that are scored in one call: a multiple of every batch of the engines, so that the calls of
 a unit give the numbers of one call over its rows."""

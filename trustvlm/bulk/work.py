@@ -30,8 +30,6 @@ from trustvlm.types.bulk import Work
 if TYPE_CHECKING:
     import pyarrow
 
-__all__ = ["REDO", "Done", "Job", "Opening", "Worker", "is_done", "same_input"]
-
 REDO = "redo=True makes such files again; or name another folder for the output"
 
 Progress = Callable[[int], None]

@@ -25,8 +25,6 @@ from trustvlm.system.files.durable import make_folder
 from trustvlm.system.signals import unbroken
 from trustvlm.types.backups import CatalogFacts, Scrubbed
 
-__all__ = ["Catalog", "Changed"]
-
 _EPOCH = select(CatalogState.epoch)
 
 

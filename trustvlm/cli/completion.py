@@ -14,8 +14,6 @@ import click
 
 from trustvlm.system.files.default_home import default_home
 
-__all__ = ["completion", "rules", "spaces"]
-
 _VARIABLE = "_TRUSTVLM_COMPLETE"
 _SPECIAL = re.compile(r"[^\w@%+=:,./-]")
 

@@ -7,8 +7,6 @@ from pathlib import Path
 from trustvlm.client import Client
 from trustvlm.types.evaluation import Evaluation
 
-__all__ = ["Remote"]
-
 REQUEST_S, RETRIES = 600.0, 4
 """Seconds that a request may take; how often it is sent again. A service that does not listen is
 reported after two seconds."""

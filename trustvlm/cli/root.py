@@ -36,8 +36,6 @@ from trustvlm.errors import EXIT_CODES, TrustVLMError
 from trustvlm.system.files.default_home import default_home
 from trustvlm.system.signals import Terminated, leaving_on_sigterm
 
-__all__ = ["main"]
-
 INTERRUPTED, TERMINATED = 130, 143
 
 

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from trustvlm.reading.sets.rows import LabelledImages
     from trustvlm.types.inputs import Images, ImageSource
 
-__all__ = ["Client"]
-
 
 class Client(LabelVerbs, MeasuringVerbs, SupportVerbs):
     """A :class:`trustvlm.TrustService` that another machine serves, with equal verbs, arguments,

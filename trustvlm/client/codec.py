@@ -23,12 +23,6 @@ from trustvlm.types.bounds import flags, number, value_range
 from trustvlm.types.json_form import from_plain
 from trustvlm.types.tables.verdict import CLAIM_CALL_COLUMNS, CLAIM_COLUMNS
 
-__all__ = [
-    "Fields", "claimed_array", "finite", "form_body", "hits_of", "matrix",
-    "merged_verdicts", "npz_body", "options_query", "read", "reading_fields", "rule_options",
-    "text_rows", "truth_array",
-]  # fmt: skip
-
 Fields = Sequence[tuple[str, Any]]
 _QUOTED = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A"})
 T = TypeVar("T")

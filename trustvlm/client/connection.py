@@ -17,8 +17,6 @@ from trustvlm.errors import InvalidInput
 from trustvlm.system.pickling import Unpicklable
 from trustvlm.types.bounds import whole
 
-__all__ = ["Connected"]
-
 KEY = "TRUSTVLM_KEY"
 """The environment variable that holds the key where none is given."""
 

@@ -17,8 +17,6 @@ from trustvlm.types.registration import UnreadImage
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["File", "known_failures", "loaded"]
-
 MOST_BYTES = 64 * 2**20
 _PNG = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 _TIFF = ("I", "F", "CMYK", "YCbCr", "LAB")

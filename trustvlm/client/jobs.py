@@ -11,8 +11,6 @@ from trustvlm.client.transport import Body, Wire, error_of, path_of
 from trustvlm.errors import Conflict, Unavailable
 from trustvlm.types.answers import Job
 
-__all__ = ["Job", "Progress", "find_job", "finished", "wait_for"]
-
 _FIRST_S, _LONGEST_S = 0.02, 1.0
 _DEATHS = 3
 

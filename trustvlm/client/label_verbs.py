@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from trustvlm.reading.sets.rows import LabelledImages
     from trustvlm.types.inputs import Images, ImagesByLabel, ImageSource
 
-__all__ = ["LabelVerbs"]
-
 PAGE = 1_000
 
 

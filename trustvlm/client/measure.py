@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from trustvlm.reading.sets.rows import LabelledImages
     from trustvlm.types.inputs import Images
 
-__all__ = ["evaluate_options", "feedback", "held_out", "measured", "stored"]
-
 _EACH = "one name for each query, or None"
 
 Names = Sequence[str | None]

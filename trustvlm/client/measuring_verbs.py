@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from trustvlm.client import measure
 from trustvlm.client.codec import read, rule_options
 from trustvlm.client.connection import Connected
-from trustvlm.client.jobs import Job, Progress, find_job, wait_for
+from trustvlm.client.jobs import Progress, find_job, wait_for
 from trustvlm.client.review import ReviewQueue
 from trustvlm.client.transport import path_of
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.types import Queries
-from trustvlm.types.answers import JobList
+from trustvlm.types.answers import Job, JobList
 from trustvlm.types.bounds import identifier
 from trustvlm.types.calibration import Calibration, FeedbackResult, MonitorReport, ObservationCounts
 from trustvlm.types.evaluation import Evaluation
@@ -23,8 +23,6 @@ from trustvlm.types.evaluation import Evaluation
 if TYPE_CHECKING:
     from trustvlm.reading.sets.rows import LabelledImages
     from trustvlm.types.inputs import Images
-
-__all__ = ["MeasuringVerbs"]
 
 
 class MeasuringVerbs(Connected):

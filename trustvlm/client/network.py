@@ -23,8 +23,6 @@ import httpx
 
 from trustvlm.errors import InvalidInput
 
-__all__ = ["Network", "network_of", "public"]
-
 PROXIES = ("http", "https", "socks5", "socks5h")
 CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 """Environment variables: a file of certificates in PEM form; folders of them, as OpenSSL names

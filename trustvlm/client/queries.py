@@ -40,17 +40,6 @@ from trustvlm.types.messages.remarks import merged_notes
 from trustvlm.types.options import ON_ERROR, BackOff
 from trustvlm.types.registration import UnreadImage, unreadable
 
-__all__ = [
-    "answers_of",
-    "check_labels",
-    "embed",
-    "embedded_queries",
-    "groups_of_files",
-    "only_one_kind",
-    "score",
-    "unknown",
-]
-
 _ROUNDS = 5
 _AHEAD = 64
 _MEANT = re.compile(r"; did you mean ('[^']*'|\"[^\"]*\")\?$")

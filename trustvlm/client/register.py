@@ -25,8 +25,6 @@ from trustvlm.types.attributes.values import each_text, plain_attributes
 from trustvlm.types.messages.remarks import merged_notes
 from trustvlm.types.registration import KnownImage, UnreadImage
 
-__all__ = ["add_support", "contents_of", "preview", "register", "synchronise"]
-
 REQUEST_LABELS = 1_000
 """Labels that go into one request."""
 PIECE_BYTES = 4 * 2**20

@@ -21,8 +21,6 @@ from trustvlm.types.review import (
     ReviewStatus,
 )
 
-__all__ = ["ReviewQueue"]
-
 _PAGE = 1_000
 
 

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from trustvlm.reading.sets.rows import LabelledImages
     from trustvlm.types.inputs import Images
 
-__all__ = ["SupportVerbs"]
-
 _PAGE = 1_000
 _IDS = 200
 

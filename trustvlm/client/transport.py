@@ -35,8 +35,6 @@ from trustvlm.errors import (
     Unavailable,
 )
 
-__all__ = ["Body", "RequestSizes", "Wire", "error_of", "json_body", "path_of"]
-
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 CONNECT_S = 10.0
 

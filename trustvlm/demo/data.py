@@ -18,18 +18,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-__all__ = [
-    "ELEVENTH",
-    "LABELS",
-    "SUPPORTS",
-    "Split",
-    "crops",
-    "digits_split",
-    "draw",
-    "label_images",
-    "write_images",
-]
-
 Scans = npt.NDArray[np.float64]
 
 LABELS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")

@@ -23,22 +23,6 @@ if TYPE_CHECKING:
     from trustvlm.types.calibration import Calibration
     from trustvlm.types.evaluation import Evaluation
 
-__all__ = [
-    "CONFIDENCE",
-    "MAX_RISK",
-    "RULES_SHOWN",
-    "Figures",
-    "HeldOut",
-    "Kept",
-    "calibrate",
-    "embed_held_out",
-    "evaluate",
-    "figures_of",
-    "prepare_space",
-    "register_labels",
-    "score",
-]
-
 RULES_SHOWN = ("msp", "image", "trustvlm", "trustvlm_star", "posterior", "posterior_star")
 
 MAX_RISK, CONFIDENCE = 0.05, 0.9

@@ -43,8 +43,6 @@ from trustvlm.types.tables.probability import chance, percent, probability_line,
 if TYPE_CHECKING:
     from trustvlm.service import TrustService
 
-__all__ = ["DemoResult", "run_demo"]
-
 Echo = Callable[[str], object]
 
 _PAGE = "http://127.0.0.1:8000/"

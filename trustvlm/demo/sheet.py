@@ -16,8 +16,6 @@ from PIL import Image, ImageDraw, ImageFont
 from trustvlm.types import Evidence
 from trustvlm.types.tables.probability import chance
 
-__all__ = ["Case", "draw_sheet"]
-
 Thumbnails = Callable[[int], bytes | None]
 """From the id of a support image to the JPEG that the catalog keeps of it."""
 

@@ -5,16 +5,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = [
-    "MODELS",
-    "SPACE",
-    "TEMPLATES",
-    "classifier_folder",
-    "classifier_spec",
-    "verifier_file",
-    "verifier_spec",
-]
-
 SPACE = "digits"
 
 TEMPLATES = ("a photo of a {}.", "an image of a {}.", "a picture of the {}.")

@@ -16,14 +16,12 @@ from trustvlm.encoders.golden import (
 from trustvlm.encoders.identity import EncoderParts, identity_difference, libraries
 from trustvlm.encoders.images.decode import (
     DecodedImage,
-    ImageLimits,
-    UnreadableImage,
     decode_image,
     hash_image,
     is_original,
     original_of,
-    source_name,
 )
+from trustvlm.encoders.images.reading import ImageLimits, UnreadableImage, source_name
 from trustvlm.encoders.open import open_encoder
 from trustvlm.encoders.specs.parse import MAX_OUTPUTS, EncoderSpec, parse_spec, spec_dim
 from trustvlm.encoders.specs.presets import PAPER, PRESETS, Preset, preset

@@ -25,8 +25,6 @@ from trustvlm.types.arrays import Float32s
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Encoder"]
-
 
 class Encoder(Protocol):
     """Turns images and texts into embeddings; the module docstring has the invariants.

@@ -20,8 +20,6 @@ from trustvlm.encoders.torch_model import MISFITS, SIGMOID_SCALE, TextModel, sho
 from trustvlm.encoders.weights import check_weights, hub_answers, hub_file
 from trustvlm.errors import InvalidInput, NotFound, Unavailable, WeightsMissing
 
-__all__ = ["OpenClipEncoder", "open_clip_encoder"]
-
 _CONFIG = "open_clip_config.json"
 _MAX_CONFIG_BYTES = 1 << 20  # open_clip's have some kilobytes
 _WEIGHTS = (

@@ -34,8 +34,6 @@ from trustvlm.types.messages.remarks import Remark
 if TYPE_CHECKING:
     from trustvlm.types.inputs import ImageSource
 
-__all__ = ["EncodedImage", "FailedImage", "encode_images"]
-
 UNIFORM = Remark("of a single colour after preparation", named=True)
 _FEW_IMAGES = 256  # below this, starting processes costs more than it saves
 _MOST_WORKERS = 4

@@ -14,15 +14,6 @@ from trustvlm.types.arrays import Float32s, Floats
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = [
-    "GOLDEN_CLOSE",
-    "GOLDEN_SAME",
-    "compare_golden",
-    "golden_embedding",
-    "golden_image",
-    "golden_verdict",
-]
-
 GOLDEN_SAME = 0.999
 """Smallest cosine at which two golden embeddings are taken as the same encoder's (other device or
 precision)."""

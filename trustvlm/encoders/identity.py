@@ -9,8 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["EncoderParts", "encoder_parts", "identity_difference", "libraries"]
-
 _NAMES = ("weights", "preprocessing", "pooling")
 _LIBRARIES = ("torch", "open_clip_torch", "timm", "transformers", "tokenizers", "pillow")
 

@@ -17,8 +17,6 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["Unfilled", "load_library", "load_text_towers"]
-
 _COMPILER = "torch._dynamo"
 _UTILS = f"{_COMPILER}.utils"
 _LOCK = threading.Lock()

@@ -11,8 +11,6 @@ from trustvlm.encoders.precomputed import PrecomputedEncoder
 from trustvlm.encoders.specs.parse import parse_spec
 from trustvlm.errors import InvalidInput, Unavailable
 
-__all__ = ["open_encoder"]
-
 _PRECISIONS = ("fp32", "bf16", "fp16")
 
 

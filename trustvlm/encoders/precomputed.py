@@ -14,8 +14,6 @@ from trustvlm.types.arrays import Float32s
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["PrecomputedEncoder"]
-
 
 class PrecomputedEncoder:
     """An :class:`~trustvlm.encoders.base.Encoder` that can encode nothing; its identity is its

@@ -14,8 +14,6 @@ from typing import Any
 
 from trustvlm.encoders.identity import EncoderParts, encoder_parts, libraries
 
-__all__ = ["RememberedParts"]
-
 _FORM = 1
 """Rises when models are loaded or hashed differently: what was remembered before is not used."""
 _MOST = 64

@@ -16,8 +16,6 @@ from trustvlm.encoders.torch_model import MISFITS, TorchModel, shortened, simila
 from trustvlm.encoders.weights import check_weights, hub_file
 from trustvlm.errors import InvalidInput, NotFound, WeightsMissing
 
-__all__ = ["TimmEncoder", "open_timm_encoder"]
-
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 

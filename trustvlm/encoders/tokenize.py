@@ -12,8 +12,6 @@ from typing import Any
 
 import torch
 
-__all__ = ["TextTower"]
-
 
 class TextTower:
     """The text side of an open_clip model.

@@ -19,8 +19,6 @@ from trustvlm.encoders.images.preprocess import Preprocess
 from trustvlm.errors import InvalidInput, Unavailable
 from trustvlm.types.arrays import Float32s
 
-__all__ = ["MISFITS", "SIGMOID_SCALE", "TextModel", "TorchModel", "shortened", "similar"]
-
 MISFITS = (
     *(RuntimeError, KeyError, AttributeError, TypeError, ValueError, AssertionError),
     *(StopIteration, ZeroDivisionError),

@@ -15,8 +15,6 @@ from pathlib import Path
 
 from trustvlm.errors import Damaged, InvalidInput, NotFound, WeightsMissing
 
-__all__ = ["check_weights", "hub_answers", "hub_file"]
-
 _PROBE_SECONDS = 5.0
 
 

@@ -44,8 +44,6 @@ from trustvlm.http.work.process import Serving
 from trustvlm.service import TrustService
 from trustvlm.service.server.server_home import ServerHome
 
-__all__ = ["ROUTERS", "create_app"]
-
 PACKED_FROM = 1_024
 """Bytes from which on an answer is compressed, for clients that accept it."""
 

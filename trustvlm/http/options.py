@@ -9,8 +9,6 @@ from functools import lru_cache
 
 from trustvlm.errors import InvalidInput
 
-__all__ = ["ServeOptions", "is_loopback"]
-
 _ROOT = re.compile(r"(/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)+")
 _OURS = ("v1", "static", "healthz", "readyz", "metrics", "openapi.json", "docs")
 

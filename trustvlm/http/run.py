@@ -30,8 +30,6 @@ from trustvlm.types.messages.commands import word
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-__all__ = ["application", "options_of", "run_service"]
-
 log = logging.getLogger("trustvlm.http")
 
 TASK = "TRUSTVLM_SERVE_PROCESS"

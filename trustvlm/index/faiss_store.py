@@ -21,8 +21,6 @@ from trustvlm.index.locks import SharedLock
 from trustvlm.index.recipe import FLAT, Recipe
 from trustvlm.types.arrays import Float32s, Int64s
 
-__all__ = ["EXACT_ERROR", "SCAN_ROWS", "Store"]
-
 EXACT_ERROR = 1e-5
 """Largest error of a similarity of an exact index: float32 rounding of a sum over the
 dimensions."""

@@ -20,8 +20,6 @@ from trustvlm.errors import InvalidInput
 from trustvlm.index.locks import SharedLock
 from trustvlm.types.arrays import Float32s, Int64s
 
-__all__ = ["MOST_PROBES", "MOST_ROWS", "GpuCopy", "find_gpu", "warn_once"]
-
 _SCRATCH_BYTES = 256 << 20
 """Scratch memory that faiss may take on a GPU; its default reserves 1.5 GiB per resources
 object."""

@@ -39,8 +39,6 @@ from trustvlm.index.validate import as_ids, as_queries, as_vectors, require_unit
 from trustvlm.system.background import Failures
 from trustvlm.types.arrays import Bools, Float32s, Int64s
 
-__all__ = ["COMPACT_ROWS", "COMPACT_SHARE", "INLINE_ROWS", "IndexView", "LiveIndex"]
-
 log = logging.getLogger("trustvlm")
 
 COMPACT_SHARE, COMPACT_ROWS = 0.25, 256

@@ -19,8 +19,6 @@ from trustvlm.index.faiss_store import SCAN_ROWS, Store
 from trustvlm.index.slot_table import SlotView
 from trustvlm.types.arrays import Float32s, Int64s
 
-__all__ = ["nearest"]
-
 _QUERIES_AT_A_TIME = 1024  # bounds what a large batch takes: 24 MB at 2,048 rows a query
 _FEW = 16  # less than this share of the rows is walked; that is exact for every recipe
 _GATHERED = 4  # less than this share is read row by row

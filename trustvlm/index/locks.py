@@ -10,8 +10,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["SharedLock"]
-
 
 class SharedLock:
     """Up to `readers` readers (None: any number) or one writer. A waiting writer goes before new

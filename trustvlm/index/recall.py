@@ -15,18 +15,6 @@ import numpy as np
 
 from trustvlm.types.arrays import Float32s, Float64s, Int64s
 
-__all__ = [
-    "MEASURED_K",
-    "MEASURED_ROWS",
-    "Block",
-    "Nearest",
-    "TakenOut",
-    "every_row",
-    "shares_found",
-    "take_out",
-    "warn_if_low",
-]
-
 Block = tuple[Int64s, Float32s]
 """(n,) ids and (n, dim) unit vectors."""
 

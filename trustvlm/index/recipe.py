@@ -21,8 +21,6 @@ from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.system import resources
 from trustvlm.types.messages.meant import did_you_mean
 
-__all__ = ["FLAT", "TRAINING", "Recipe", "list_recipes", "load_recipe", "read_recipe"]
-
 FLAT = "Flat"
 """The factory of the exact index that a recipe with a [training] table begins with."""
 

@@ -20,8 +20,6 @@ from trustvlm.errors import Damaged, Unavailable
 from trustvlm.softmax.native import library
 from trustvlm.types.arrays import Float32s, Int64s
 
-__all__ = ["RowFile", "row_sums"]
-
 
 def row_sums(rows: Float32s) -> npt.NDArray[np.uint32]:
     """(n,) CRC-32 of the bytes of each row."""

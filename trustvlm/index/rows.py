@@ -24,8 +24,6 @@ from trustvlm.index.validate import as_ids, as_vectors
 from trustvlm.softmax.quantize import Segment
 from trustvlm.types.arrays import Bools, Float32s, Int64s
 
-__all__ = ["RowBase", "RowTable", "RowView"]
-
 
 @dataclass(frozen=True, eq=False)
 class RowBase:

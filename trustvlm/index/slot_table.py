@@ -19,8 +19,6 @@ from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.index.validate import require_unique, some
 from trustvlm.types.arrays import Bools, Int64s
 
-__all__ = ["SlotTable", "SlotView", "with_spare"]
-
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 

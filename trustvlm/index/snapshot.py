@@ -41,17 +41,6 @@ from trustvlm.system.fault_points import reached
 from trustvlm.system.files.durable import make_folder, sync
 from trustvlm.types.arrays import Float32s
 
-__all__ = [
-    "DTYPES",
-    "Snapshot",
-    "SnapshotKey",
-    "SnapshotWriter",
-    "map_snapshot",
-    "read_snapshot",
-    "sweep",
-    "write_snapshot",
-]
-
 _CHUNK = 4 << 20  # hashed while still in the processor's cache
 _ROOM = 16 << 10  # for the description of a snapshot whose arrays are not known beforehand
 

@@ -22,17 +22,6 @@ import numpy as np
 
 from trustvlm.errors import Damaged, InvalidInput
 
-__all__ = [
-    "DTYPES",
-    "HEAD_BYTES",
-    "Entry",
-    "SnapshotKey",
-    "aligned",
-    "head_of",
-    "read_head",
-    "room_for",
-]
-
 DTYPES = frozenset(
     ["|b1", "|i1", "|u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8", "<f2", "<f4", "<f8"]
 )

@@ -11,8 +11,6 @@ import numpy.typing as npt
 from trustvlm.errors import Damaged, InvalidInput
 from trustvlm.types.arrays import Int64s
 
-__all__ = ["NameTable", "pack_strings"]
-
 
 class NameTable:
     """Growable names; slots are never changed, so readers may keep the table."""

@@ -12,16 +12,6 @@ import numpy.typing as npt
 from trustvlm.errors import InvalidInput
 from trustvlm.types.arrays import Float32s, Float64s, Int64s, plain_array
 
-__all__ = [
-    "UNIT_TOLERANCE",
-    "as_ids",
-    "as_queries",
-    "as_vectors",
-    "require_unique",
-    "require_unit",
-    "some",
-]
-
 UNIT_TOLERANCE = 1e-3
 """How far a norm may be from 1 and still pass as a unit vector (16-bit rounding stays below it)."""
 

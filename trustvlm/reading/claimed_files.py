@@ -13,8 +13,6 @@ from trustvlm.reading.sets.rows import label_name
 from trustvlm.reading.tables import DELIMITERS, cells_of, first_line, table_rows
 from trustvlm.reading.text import read_text
 
-__all__ = ["claims_by_file", "claims_in_lines", "listed_file", "read_claims"]
-
 _TABLES = (".csv", ".tsv", ".parquet")
 _CLAIMED = "claimed"
 """The column of labels where a table has it; else one with a usual name of labels."""

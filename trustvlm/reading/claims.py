@@ -9,8 +9,6 @@ from trustvlm.errors import InvalidInput
 from trustvlm.types import Queries
 from trustvlm.types.arrays import optional_texts
 
-__all__ = ["are_labelled_by_claims", "claimed_names", "no_claims"]
-
 
 def claimed_names(
     claimed: Sequence[str | None] | None, came: int, places: Sequence[int] | None = None

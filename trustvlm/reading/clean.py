@@ -7,8 +7,6 @@ import re
 
 from trustvlm.reading.shapes import WNID
 
-__all__ = ["clean_name", "is_wnid"]
-
 # 001.Black_footed_Albatross, 01_cat, n02085620-Chihuahua
 _NUMBER = re.compile(r"(?:\d+\.|0\d*[-_ ]|n\d{8}[-_ ])(?=\D)[-_ ]*")
 _BLANKS = re.compile(r"[_\s]+|(?<=\w)\+(?=\w)")

@@ -23,8 +23,6 @@ from trustvlm.types.arrays import is_tensor, iterates, sources
 if TYPE_CHECKING:
     from trustvlm.types.inputs import Images, ImagesByLabel
 
-__all__ = ["ImageStream", "given_labelled", "given_labels", "given_queries"]
-
 _EXPECTED = "a folder, a path, bytes, a PIL image, a file opened with 'rb', or several of them"
 _LABELLED = (
     "images with labels: a folder with a sub-folder for each label, a .csv, .tsv, .parquet or .tar "

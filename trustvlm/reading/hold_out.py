@@ -24,8 +24,6 @@ from trustvlm.types.arrays import Bools, optional_texts, real_array, sources
 from trustvlm.types.bounds import number, whole
 from trustvlm.types.evaluation import Evaluation
 
-__all__ = ["HeldOut", "HoldOut", "content_of", "image_count", "none_held_out"]
-
 Truth = Sequence[str | None]
 Array = npt.NDArray[Any]
 

@@ -14,18 +14,6 @@ from pathlib import Path
 
 from trustvlm.errors import InvalidInput, NotFound
 
-__all__ = [
-    "IMAGE_SUFFIXES",
-    "MAX_DEPTH",
-    "MAX_FILES",
-    "SYSTEM_NAMES",
-    "ImageFinder",
-    "LeftOut",
-    "every_file",
-    "is_dir",
-    "is_folder",
-]
-
 MAX_DEPTH = 32
 """How deep folders are looked through."""
 MAX_FILES = 2_000_000

@@ -28,8 +28,6 @@ from trustvlm.types.messages.meant import did_you_mean
 if TYPE_CHECKING:
     import pyarrow
 
-__all__ = ["JSON_LINES", "PARQUET", "read_labels"]
-
 JSON_LINES, PARQUET = (".ndjson", ".jsonl"), (".parquet",)
 """How such files are called."""
 

@@ -12,8 +12,6 @@ from typing import Literal
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.images import ImageFinder, is_dir, is_folder
 
-__all__ = ["DataSet", "data_set", "label_folders", "nested_only"]
-
 _PART = (
     r"(train|training|trn|test|testing|tst|val|valid|validation|validate"
     r"|dev|eval|evaluation|holdout|held[-_ ]?out)"

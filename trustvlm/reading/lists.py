@@ -23,8 +23,6 @@ from trustvlm.reading.tables import (
 from trustvlm.reading.text import read_text
 from trustvlm.types.attributes.values import row_attributes
 
-__all__ = ["Listed", "NameList", "read_map", "read_names"]
-
 _FIELDS = {"name", "prompt", "text", "id", "supercategory", "attributes", "parent"}
 _LIST = (
     "a list of names (one a line; CSV with the columns name, prompt, parent; a JSON list or class "

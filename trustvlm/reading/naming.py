@@ -11,8 +11,6 @@ from trustvlm.errors import InvalidInput
 from trustvlm.reading.clean import clean_name, is_wnid
 from trustvlm.reading.lists import read_map
 
-__all__ = ["LabelName", "Naming", "advice"]
-
 _SHOWN = 5
 
 

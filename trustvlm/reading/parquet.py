@@ -15,8 +15,6 @@ from trustvlm.system.sandbox import Message, Sandbox, Unreadable
 if TYPE_CHECKING:
     import pyarrow
 
-__all__ = ["ParquetFacts", "ParquetFiles", "answers", "read_batches"]
-
 _BATCH_ROWS, _BATCH_BYTES = 500, 4 * 2**20
 _MEMORY, _SECONDS = 512 * 2**20, 30.0
 """What a batch may take to be read."""

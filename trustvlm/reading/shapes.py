@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 
 from trustvlm.reading.images import IMAGE_SUFFIXES
 
-__all__ = ["WNID", "is_comment", "other_shape"]
-
 WNID = re.compile(r"n\d{8}")
 """A WordNet id, the name of a class of ImageNet."""
 

@@ -16,11 +16,6 @@ from trustvlm.reading.text import read_text
 from trustvlm.types.attributes.values import is_column, row_attributes
 from trustvlm.types.messages.commands import suggested, word
 
-__all__ = [
-    "DELIMITERS", "NAMES", "Listed", "cells_of", "first_line", "folders_in_table", "names_in_table",
-    "read_parents", "require_distinct", "table_rows",
-]  # fmt: skip
-
 NAMES = frozenset((
     "name", "names", "label", "labels", "label_name", "labelname", "class", "classes", "class_name",
     "classname", "category", "categories", "category_name", "display_name", "displayname",

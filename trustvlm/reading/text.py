@@ -9,8 +9,6 @@ from pathlib import Path
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.images import is_folder
 
-__all__ = ["read_text"]
-
 _MAX_BYTES = 256 * 2**20  # a million names are 30 MB
 
 _MARKS = (

@@ -12,8 +12,6 @@ from trustvlm.scoring.image_evidence import ImageEvidence
 from trustvlm.softmax.leading import Moments
 from trustvlm.types.arrays import Bools, Float64s, Floats, Int64s
 
-__all__ = ["Candidates", "Neighbours"]
-
 
 @dataclass(frozen=True, eq=False)
 class Neighbours:

@@ -16,8 +16,6 @@ import numpy as np
 
 from trustvlm.types.arrays import Float32s, Float64s
 
-__all__ = ["external_scale", "output_of", "output_vectors", "probability_vectors"]
-
 _HALF_RANGE = 20.0
 """Half of the range of logits that are kept apart: a probability below e^-40 of the largest one
 counts as e^-40 of it."""

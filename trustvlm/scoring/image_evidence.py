@@ -18,8 +18,6 @@ from trustvlm.scoring.prototypes import imputed_similarity
 from trustvlm.scoring.sharpness import plain_sharpness, smoothed_sharpness
 from trustvlm.types.arrays import Float64s, Int64s
 
-__all__ = ["BACKGROUND", "DEFAULT_TAU", "ImageEvidence", "fit_evidence"]
-
 BACKGROUND = 1_024
 """Size of the sample A of prototypes that stands for labels in general."""
 

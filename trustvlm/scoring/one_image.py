@@ -12,8 +12,6 @@ import numpy as np
 
 from trustvlm.types.arrays import Float64s, Int64s
 
-__all__ = ["agrees_with_text"]
-
 _LEAST_LABELS = 4  # of fewer a correlation says nothing
 _GUARD = 2.0  # standard errors of the correlation of independent pairs
 

@@ -21,19 +21,6 @@ import numpy as np
 
 from trustvlm.types.arrays import Float64s, Floats
 
-__all__ = [
-    "BARE_DEFICIT",
-    "BARE_SPREAD",
-    "Groups",
-    "evidence_or_zero",
-    "general_evidence",
-    "groups_of",
-    "has_bare",
-    "log_sum",
-    "posterior",
-    "within_groups",
-]
-
 BARE_DEFICIT = 1.0
 """Nats by which a label without support images is less likely than one with them, other things
 equal."""

@@ -8,8 +8,6 @@ import numpy as np
 
 from trustvlm.types.arrays import Bools, Float32s, Float64s, Int64s
 
-__all__ = ["LEAST_AT_ONCE", "MOST_AT_ONCE", "chosen_images", "same_neighbours"]
-
 MOST_AT_ONCE = 8
 """Images that a label gets at once, at most."""
 

@@ -13,14 +13,6 @@ from trustvlm.errors import InvalidInput
 from trustvlm.scoring.vectors import unit, unit_rows
 from trustvlm.types.arrays import Float32s, Float64s, Int64s
 
-__all__ = [
-    "imputed_similarity",
-    "leave_one_out",
-    "mean_prototype",
-    "single_text_prototypes",
-    "text_prototype",
-]
-
 _CANCELLED = 1e-6  # a mean this much shorter than its longest vector is rounding noise
 
 

@@ -22,17 +22,6 @@ from trustvlm.types.arrays import Bools, Float64s, Int64s
 from trustvlm.types.bounds import number
 from trustvlm.types.messages.meant import did_you_mean
 
-__all__ = [
-    "DEFAULT_RULE",
-    "NEIGHBOURS",
-    "RULES",
-    "Judgement",
-    "Rule",
-    "close_calls",
-    "require_images",
-    "resolve_parameters",
-]
-
 DEFAULT_RULE = "posterior"
 
 NEIGHBOURS = 20

@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 
 from trustvlm.types.arrays import Float64s, Int64s
 
-__all__ = ["Sharpness", "plain_sharpness", "smoothed_sharpness"]
-
 _GUARD = 2.0  # standard errors by which the support images must tell labels apart
 _LEAST_POWER = -700.0  # e to the power of less counts as nothing
 _BLOCK = 256  # rows of a matrix of up to 2,048 × 6,144 entries that are worked on at a time

@@ -14,8 +14,6 @@ from collections.abc import Callable, Mapping
 from trustvlm.scoring.rules import RULES
 from trustvlm.types.arrays import Float64s
 
-__all__ = ["terms_of", "trust_range"]
-
 
 def terms_of(
     rule: str, trust: Float64s, confidence: Float64s

@@ -10,8 +10,6 @@ import numpy as np
 from trustvlm.selective.intervals import proportion_interval
 from trustvlm.types.arrays import Float64s, Int64s
 
-__all__ = ["Nearest", "covered_share", "unlike_share"]
-
 _QUANTILES = (0.01, 0.05, 0.1, 0.25, 0.5)
 """Shares of the support images below the similarities that are tried."""
 

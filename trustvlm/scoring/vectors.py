@@ -10,8 +10,6 @@ import numpy.typing as npt
 from trustvlm.errors import InvalidInput
 from trustvlm.types.arrays import Float32s, Float64s, real_array
 
-__all__ = ["SAME_IMAGE", "as_matrix", "as_unit", "unit", "unit_rows"]
-
 SAME_IMAGE = 1.0 - 1e-6
 """Cosine at and above which two embeddings count as the same picture: equal but for float32
 rounding."""

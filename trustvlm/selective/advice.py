@@ -9,8 +9,6 @@ from trustvlm.types.evaluation import Advised, Confusion, LabelAdvice, LabelOutc
 from trustvlm.types.messages.commands import command
 from trustvlm.types.messages.counts import count
 
-__all__ = ["FEW_SUPPORTS", "label_advice", "labels_in_words", "labels_to_fix", "state_of"]
-
 FEW_SUPPORTS = 4
 """Support images below which more of them are the first thing to try."""
 

@@ -26,16 +26,6 @@ from trustvlm.selective.reliability import ece
 from trustvlm.system.stopping import may_stop
 from trustvlm.types.arrays import Bools, Float64s, Int64s, real_array
 
-__all__ = [
-    "Choice",
-    "ProbabilityMap",
-    "choose_configuration",
-    "cross_validated_ece",
-    "fit_probability_map",
-    "shuffled",
-    "split",
-]
-
 FOLDS = 5
 ECE_FOLDS = 10
 ECE_LEAST = 20

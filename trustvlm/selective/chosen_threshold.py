@@ -39,8 +39,6 @@ from trustvlm.selective.risk import (
 from trustvlm.types.arrays import Bools, Float64s
 from trustvlm.types.tables.probability import promise
 
-__all__ = ["LOWEST", "Range", "prove_threshold", "range_in_words", "threshold_range"]
-
 STEPS = 200
 SEQUENCES = 2
 """Sequences of tests of :func:`threshold_range`."""

@@ -20,18 +20,6 @@ from trustvlm.selective.metrics import aurc
 from trustvlm.selective.ranking import Ranking, checked
 from trustvlm.types.arrays import Bools, Float64s, Int64s
 
-__all__ = [
-    "accuracy_interval",
-    "aurc_difference_interval",
-    "aurc_interval",
-    "auroc_interval",
-    "coverage_at_risk_interval",
-    "fpr_at_tpr_interval",
-    "mean_interval",
-    "proportion_interval",
-    "risk_at_coverage_interval",
-]
-
 Interval = tuple[float, float]
 Trust = npt.NDArray[np.number]
 

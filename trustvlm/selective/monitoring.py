@@ -32,8 +32,6 @@ from trustvlm.errors import InvalidInput
 from trustvlm.types.arrays import Bools, Float64s, Int64s, plain_array
 from trustvlm.types.bounds import number
 
-__all__ = ["STAKES", "Monitoring", "log_capital", "monitor"]
-
 STAKES = np.geomspace(0.002, 0.95, 30)
 AT_ONCE = 0.5
 """The share of the capital that bets from the first item on."""

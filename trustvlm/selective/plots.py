@@ -13,8 +13,6 @@ from trustvlm.types.evaluation import Evaluation
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["reliability_diagram", "risk_coverage", "shot_curve", "winners"]
-
 # The palette of Okabe & Ito: colour-blind eyes tell it apart.
 _TEXT, _IMAGE, _FUSED, _PAPER, _STAR = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9"
 _DASHES = {_TEXT: "--", _IMAGE: ":", _FUSED: "-", _PAPER: "-.", _STAR: "-"}

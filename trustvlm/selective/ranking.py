@@ -11,8 +11,6 @@ import numpy.typing as npt
 from trustvlm.errors import InvalidInput
 from trustvlm.types.arrays import Int64s, plain_array
 
-__all__ = ["Ranking", "checked"]
-
 
 class Ranking:
     """Predictions grouped by equal trust, most trusted first.

@@ -33,8 +33,6 @@ from trustvlm.selective.risk import (
 )
 from trustvlm.types.arrays import Float64s, Int64s
 
-__all__ = ["find_by_ranks", "starts"]
-
 _FIRST = 150
 _STEP = 1e-6  # more than two engines differ in a probability
 _APART = {3: 4.0, 2: 1.6}

@@ -12,8 +12,6 @@ from trustvlm.selective.ranking import checked
 from trustvlm.types.arrays import Float64s, Int64s
 from trustvlm.types.bounds import whole
 
-__all__ = ["BINNING", "Reliability", "ece", "reliability"]
-
 BINS = 15
 BINNING = f"{BINS} bins of equal mass"
 """How :func:`ece` groups probabilities by default, in words."""

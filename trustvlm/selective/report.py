@@ -19,8 +19,6 @@ from trustvlm.types.evaluation import Estimate, Evaluation, LabelOutcome, WrongI
 from trustvlm.types.tables.probability import chance, percent
 from trustvlm.types.verdicts import left_out_in_words
 
-__all__ = ["STANDINGS", "best_rule", "in_words", "render_html"]
-
 _TEMPLATE = Path(__file__).with_name("report.html.jinja")
 _FIXES, _LABELS, _PAIRS, _NAMES = 20, 30, 20, 20  # rows that are shown
 

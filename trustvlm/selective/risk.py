@@ -21,12 +21,6 @@ from trustvlm.types.arrays import Bools, Float64s, Int64s, real_array
 from trustvlm.types.bounds import number, whole
 from trustvlm.types.tables.probability import promise
 
-__all__ = [
-    "RiskThreshold", "accepted_that_do", "check_promise", "counts_at", "find_threshold",
-    "finite_thresholds", "most_likely", "passes", "proved_or_not", "ranked", "risk_upper_bound",
-    "risk_upper_bounds", "smallest_accepted", "threshold_grid", "what_would_do",
-]  # fmt: skip
-
 GRID_POINTS = 40
 LIKELY = 0.8
 MOST_IMAGES = 1_000_000

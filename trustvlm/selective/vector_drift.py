@@ -30,17 +30,6 @@ import numpy as np
 
 from trustvlm.types.arrays import Float64s, Int64s
 
-__all__ = [
-    "CONE",
-    "FALSE_ALARMS",
-    "LEAST_LABELS",
-    "LEAST_VECTORS",
-    "LENGTH_RATIO",
-    "Baseline",
-    "baseline_of",
-    "departures",
-]
-
 FALSE_ALARMS = 0.001
 """Upper bound of the chance that a batch of the same kind is called another, both tests together,
 if cosines and log norms are normal."""

@@ -12,8 +12,6 @@ from trustvlm.service.support.verbs import SupportVerbs
 from trustvlm.service.transfer.verbs import TransferVerbs
 from trustvlm.service.verify.verbs import UpkeepVerbs
 
-__all__ = ["TrustService"]
-
 
 class TrustService(
     RegistrationVerbs,

@@ -7,8 +7,6 @@ import numpy as np
 from trustvlm.softmax.leading import LeadingRows, Moments, RestSums, similarities, with_moments
 from trustvlm.types.arrays import Bools, Float32s, Float64s, Floats, Int64s
 
-__all__ = ["DENSE_LOGITS", "DenseSoftmax", "at_least", "dense_rows", "largest"]
-
 DENSE_LOGITS = 2**20
 """Most logits of a block: 4 MB of float32."""
 

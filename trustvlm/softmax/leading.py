@@ -12,8 +12,6 @@ import numpy as np
 
 from trustvlm.types.arrays import Bools, Float32s, Float64s, Floats, Int64s
 
-__all__ = ["LeadingRows", "Moments", "RestSums", "similarities", "with_moments"]
-
 _GATHERED_ROWS = 256  # gathered at a time: they stay in the cache
 
 

@@ -22,8 +22,6 @@ from trustvlm.softmax.quantize import Uint16s
 from trustvlm.softmax.state import State
 from trustvlm.types.arrays import Bools, Float32s, Int64s
 
-__all__ = ["FOLDER", "Library", "Running", "library", "loaded"]
-
 log = logging.getLogger("trustvlm")
 
 FOLDER = Path(__file__).parent

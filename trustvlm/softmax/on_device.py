@@ -18,8 +18,6 @@ from trustvlm.types.arrays import Float32s
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["products"]
-
 log = logging.getLogger("trustvlm")
 
 WORTH_IT = 2**24

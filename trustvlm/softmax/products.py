@@ -21,8 +21,6 @@ from trustvlm.softmax.native import Library, library
 from trustvlm.softmax.quantize import Segment, Uint16s
 from trustvlm.types.arrays import Bools, Float32s
 
-__all__ = ["block_logits", "blocks"]
-
 _FEW, _FEW_WIDE, _FEW_BESIDE_MATRIX_UNITS = 8, 24, 3  # most queries for a walk over the rows
 _WIDEN_ROWS = 512  # made float32 at a time: 1 MB at 512 dimensions, half of a second-level cache
 

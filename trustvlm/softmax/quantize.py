@@ -17,8 +17,6 @@ import numpy.typing as npt
 
 from trustvlm.types.arrays import Float32s, Float64s
 
-__all__ = ["Segment", "Uint16s", "from_bfloat16", "to_bfloat16"]
-
 Uint16s = npt.NDArray[np.uint16]
 
 

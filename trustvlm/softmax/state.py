@@ -13,8 +13,6 @@ import numpy as np
 
 from trustvlm.types.arrays import Float64s, Int64s
 
-__all__ = ["FLOOR", "LEAST", "State", "joined", "no_rows"]
-
 FLOOR, LEAST = -115.0, 2.0**-62
 """A logit below FLOOR, relative to the largest, counts as FLOOR, and a power below LEAST as LEAST
 before it is squared: both results are normal float32 numbers; smaller, denormal numbers are slow. A

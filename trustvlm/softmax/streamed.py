@@ -20,8 +20,6 @@ from trustvlm.softmax.state import State, joined, no_rows
 from trustvlm.system.stopping import may_stop
 from trustvlm.types.arrays import Bools, Float32s, Float64s, Floats, Int64s
 
-__all__ = ["ROUNDED_SLACK", "streamed_rows"]
-
 ROUNDED_SLACK = 2.0**-8
 """Two 16-bit similarities may be in the wrong order only if they are nearer than this: twice what
 rounding a row, whose norm behind the centre is at most 1, can add up to."""

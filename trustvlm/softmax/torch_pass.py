@@ -20,8 +20,6 @@ from trustvlm.types.arrays import Bools, Float32s
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["torch_state"]
-
 _BLOCK_LOGITS, _BLOCK_LOGITS_CPU = 2**26, 2**19  # 256 MB of float32 logits on a device; 2 MB
 _MOST_ROWS = 2**17
 

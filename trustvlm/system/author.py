@@ -10,8 +10,6 @@ from contextvars import ContextVar
 
 from trustvlm.errors import InvalidInput
 
-__all__ = ["check_author", "current_author", "set_author"]
-
 _LONGEST = 200  # characters of a name
 
 _AUTHOR: ContextVar[str | None] = ContextVar("trustvlm_author", default=None)

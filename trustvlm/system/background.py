@@ -10,8 +10,6 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["Failures", "OneAtATime"]
-
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 
 

@@ -15,8 +15,6 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-__all__ = ["CHANGES", "POINTS", "reached"]
-
 _CHANGES = """
 space.create space.remove space.restore space.recipe space.repoint space.search space.attribute
 label.update label.remove label.restore label.alias label.unalias label.parent

@@ -8,8 +8,6 @@ from typing import Any, NoReturn, SupportsIndex
 from trustvlm.errors import StaysHere, Unavailable
 from trustvlm.types import Evidence
 
-__all__ = ["EvidenceNotPickled", "LocalReader", "Unpicklable"]
-
 
 class Unpicklable:
     """A base class of objects that cannot be pickled or copied. `_instead`: a sentence with the

@@ -10,8 +10,6 @@ from pathlib import Path
 
 from trustvlm.errors import NotFound
 
-__all__ = ["folder"]
-
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 

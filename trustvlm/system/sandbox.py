@@ -31,8 +31,6 @@ from typing import Any, BinaryIO
 
 from trustvlm.errors import Unavailable
 
-__all__ = ["Answers", "Message", "Sandbox", "Unreadable", "limit_cpu"]
-
 Message = tuple[dict[str, Any], Sequence[Any]]
 """A head and its parts: bytes when received, anything with the buffer interface when sent."""
 Answers = Callable[[dict[str, Any], list[bytearray]], Iterator[Message]]

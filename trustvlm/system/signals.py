@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from threading import current_thread, main_thread
 from types import FrameType
 
-__all__ = ["Terminated", "leaving_on_sigterm", "unbroken"]
-
 
 class Terminated(KeyboardInterrupt):
     """The process was asked to end: what cleans up after Ctrl-C cleans up after this."""

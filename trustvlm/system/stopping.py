@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-__all__ = ["may_stop", "stoppable"]
-
 _check: ContextVar[Callable[[], object] | None] = ContextVar("stop_check", default=None)
 
 

@@ -14,8 +14,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Line", "Shape", "Table", "ending", "terminal_width", "wrapped"]
-
 _GAP = 2
 _PATH, _WORDS, _FEWEST_WORDS = 12, 20, 14  # columns that paths and texts get at least
 _MIN_WIDTH = 20  # a narrower terminal wraps by itself

@@ -10,8 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-__all__ = ["LISTENERS", "STAGES", "stage"]
-
 STAGES = ("decode", "encode", "text pass", "image pass", "fuse")
 
 LISTENERS: list[Callable[[str, float], None]] = []

@@ -12,17 +12,10 @@ if TYPE_CHECKING:
     from trustvlm.types.inputs import Embedded, LabelInput, Queries
     from trustvlm.types.registration import KeptLabel, KnownImage, RegisterResult
     from trustvlm.types.rows import KeyRow, LabelRow, SpaceRow, SupportRow
+    from trustvlm.types.tables.evidence import Evidence, Neighbour
     from trustvlm.types.tables.hits import Hit, Hits
-    from trustvlm.types.verdicts import (
-        CALL_COLUMNS,
-        REASON_CODES,
-        VERDICT_COLUMNS,
-        Evidence,
-        Neighbour,
-        RuleLeftOut,
-        Verdict,
-        Verdicts,
-    )
+    from trustvlm.types.tables.verdict import CALL_COLUMNS, REASON_CODES, VERDICT_COLUMNS, Verdict
+    from trustvlm.types.verdicts import RuleLeftOut, Verdicts
 
 __all__ = [
     "CALL_COLUMNS", "REASON_CODES", "VERDICT_COLUMNS", "Embedded", "Evidence", "Hit", "Hits",
@@ -34,12 +27,11 @@ _MODULES = {
     "inputs": ("Embedded", "LabelInput", "Queries"),
     "registration": ("KeptLabel", "KnownImage", "RegisterResult"),
     "rows": ("KeyRow", "LabelRow", "SpaceRow", "SupportRow"),
+    "tables.evidence": ("Evidence", "Neighbour"),
     "tables.hits": ("Hit", "Hits"),
-    "verdicts": (
-        "CALL_COLUMNS", "REASON_CODES", "VERDICT_COLUMNS",
-        "Evidence", "Neighbour", "RuleLeftOut", "Verdict", "Verdicts",
-    ),
-}  # fmt: skip
+    "tables.verdict": ("CALL_COLUMNS", "REASON_CODES", "VERDICT_COLUMNS", "Verdict"),
+    "verdicts": ("RuleLeftOut", "Verdicts"),
+}
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 

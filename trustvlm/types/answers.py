@@ -20,6 +20,7 @@ from trustvlm.types.review import ReviewImport
 from trustvlm.types.rows import LabelPredictions, LabelRow, RemovedRow, SpaceRow, SupportRow
 from trustvlm.types.support.audit import Audit
 from trustvlm.types.support.proposals import Proposals
+from trustvlm.types.tables.evidence import Evidence
 from trustvlm.types.tables.hits import Hit
 from trustvlm.types.tables.verdict import (
     CALL_COLUMNS,
@@ -27,15 +28,6 @@ from trustvlm.types.tables.verdict import (
     CLAIM_COLUMNS,
     VERDICT_COLUMNS,
 )
-from trustvlm.types.verdicts import Evidence
-
-__all__ = [
-    "CalibrationList", "CheckedLabels", "Embeddings", "EmptiedTrash", "EncoderList",
-    "EvidenceList", "Hit", "HitList", "Job", "JobList", "LabelCount", "LabelDetails", "LabelPage",
-    "LabelPredictions", "Limits", "OfferedPreset", "PicturedLabelRow", "RemovedCalibration",
-    "RemovedList", "RemovedSpace", "Revision", "Rule", "RuleList", "Scored", "SpaceDetails",
-    "SpaceList", "Status", "StoredCalibration", "SupportList", "UnreadFile", "Verdict",
-]  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -24,12 +24,6 @@ import numpy.typing as npt
 
 from trustvlm.errors import InvalidInput
 
-__all__ = [
-    "Bools", "Float32s", "Float64s", "Floats", "Int64s", "Objects", "id_list", "is_tensor",
-    "iterates", "names_or_mask", "optional_texts", "plain_array", "real_array", "row_numbers",
-    "rule_names", "sources", "texts",
-]  # fmt: skip
-
 Floats = npt.NDArray[np.floating[Any]]
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]

@@ -9,11 +9,6 @@ from pathlib import Path
 
 from trustvlm.types.json_form import Answer
 
-__all__ = [
-    "Backup", "CatalogFacts", "Exported", "MissingOriginal", "Reembedding", "Restored", "Scrubbed",
-    "SpaceFacts", "Upgrade",
-]  # fmt: skip
-
 
 @dataclass(frozen=True)
 class SpaceFacts:

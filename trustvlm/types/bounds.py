@@ -16,11 +16,6 @@ from typing import Any
 from trustvlm.errors import InvalidInput
 from trustvlm.types.messages.meant import did_you_mean
 
-__all__ = [
-    "FORMATS", "NUMBERS", "STATES", "TRAYS", "WHOLE", "choice", "duration", "flags", "got",
-    "identifier", "number", "value_range", "whole",
-]  # fmt: skip
-
 TRAYS = ("review", "sample", "proposal")
 """Where items of a review queue wait: verdicts that were not accepted, verdicts drawn at random,
 and proposed support images."""

@@ -17,12 +17,6 @@ from trustvlm.types.tables.columns import Column, flat_columns
 from trustvlm.types.tables.glance import Glance, Share
 from trustvlm.types.tables.tabular import Tabular
 
-__all__ = [
-    "Calibration", "FeedbackResult", "MonitorReport", "ObservationCounts", "TaughtImages",
-    "TrafficShare",
-    "decides",
-]  # fmt: skip
-
 
 @dataclass(frozen=True, repr=False)
 class Calibration(Tabular, Answer):

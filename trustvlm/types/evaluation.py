@@ -15,23 +15,6 @@ from trustvlm.types.tables.columns import Column, flat_columns
 from trustvlm.types.tables.glance import HTML_ROWS, Glance, Share
 from trustvlm.types.tables.tabular import Tabular
 
-__all__ = [
-    "Advised",
-    "Confusion",
-    "Estimate",
-    "EvaluatedImage",
-    "Evaluation",
-    "ImageOutcome",
-    "LabelAdvice",
-    "LabelOutcome",
-    "LabelState",
-    "PeerOutcome",
-    "RuleOutcome",
-    "ShotOutcome",
-    "ThresholdOutcome",
-    "WrongImage",
-]  # fmt: skip
-
 
 @dataclass(frozen=True, repr=False)
 class Estimate(Answer):

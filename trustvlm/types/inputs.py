@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     ImagesByLabel = Mapping[str, Images | npt.ArrayLike | None]
     """Label name → its images, or verifier embeddings of them."""
 
-__all__ = ["Embedded", "LabelInput", "Queries"]
-
 
 @dataclass(frozen=True, eq=False)
 class LabelInput:

@@ -18,11 +18,6 @@ from typing_extensions import TypeAliasType, TypedDict
 
 from trustvlm.types.attributes.values import MAX_KEYS
 
-__all__ = [
-    "Answer", "Attributes", "FilterObject", "Number", "Object", "Time", "adapter", "brief_repr",
-    "from_plain", "to_plain",
-]  # fmt: skip
-
 T = TypeVar("T")
 
 Attributes = Annotated[

@@ -19,35 +19,6 @@ from trustvlm.types.bounds import NUMBERS, WHOLE, number, whole
 from trustvlm.types.json_form import FilterObject
 from trustvlm.types.messages.meant import did_you_mean
 
-__all__ = [
-    "KINDS",
-    "ON_ERROR",
-    "ON_STALE",
-    "ON_UNVERIFIED",
-    "PROCEDURES",
-    "SAMPLINGS",
-    "WHICH_RULE",
-    "BackOff",
-    "Between",
-    "CalibrateOptions",
-    "Confidence",
-    "EvaluateOptions",
-    "EvaluateStoredOptions",
-    "FeedbackOptions",
-    "MaxRisk",
-    "OneOf",
-    "Options",
-    "Params",
-    "ReadingOptions",
-    "RecalibrateOptions",
-    "ScoreOptions",
-    "SearchOptions",
-    "SpaceOptions",
-    "Threshold",
-    "WholeNumber",
-    "Within",
-]  # fmt: skip
-
 
 class Within:
     """Marks a number that lies within the bounds of a parameter (:mod:`trustvlm.types.bounds`)."""

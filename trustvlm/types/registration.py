@@ -9,11 +9,6 @@ from typing import Annotated, NamedTuple
 from trustvlm.errors import InvalidInput
 from trustvlm.types.json_form import Answer, Object
 
-__all__ = [
-    "KeptLabel", "KnownImage", "NearSynonyms", "RegisterResult", "RemovedLabels", "UnreadImage",
-    "unreadable",
-]  # fmt: skip
-
 
 class UnreadImage(NamedTuple):
     """An image that could not be read: its name, and the reason."""

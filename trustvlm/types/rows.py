@@ -8,12 +8,6 @@ from typing import Literal
 
 from trustvlm.types.json_form import Answer, Attributes, Time
 
-__all__ = [
-    "ChangePage", "ChangeRow", "HistoryPage", "HistoryRow",
-    "KeyRow", "LabelErrors", "LabelPredictions", "LabelRow", "ObservationList", "ObservationRow",
-    "RemovedRow", "SpaceRow", "StoredError", "SupportRow",
-]  # fmt: skip
-
 
 @dataclass(frozen=True)
 class SpaceRow(Answer):

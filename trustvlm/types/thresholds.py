@@ -7,8 +7,6 @@ from typing import Annotated, ClassVar
 
 from pydantic import ConfigDict, Field
 
-__all__ = ["Thresholds"]
-
 Size = Annotated[int, Field(ge=1, le=2**40)]
 Seconds = Annotated[float, Field(ge=0, le=3600)]
 

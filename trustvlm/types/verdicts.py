@@ -15,7 +15,7 @@ from trustvlm.types.arrays import Bools, Float64s, Int64s, Objects, row_numbers
 from trustvlm.types.json_form import Answer, to_plain
 from trustvlm.types.registration import UnreadImage
 from trustvlm.types.tables.columns import Column
-from trustvlm.types.tables.evidence import Evidence, EvidenceOfRows, Neighbour, ThumbnailsOfRows
+from trustvlm.types.tables.evidence import Evidence, EvidenceOfRows, ThumbnailsOfRows
 from trustvlm.types.tables.fiftyone import write_fiftyone
 from trustvlm.types.tables.glance import Glance, as_html
 from trustvlm.types.tables.probability import ProbabilitySource
@@ -24,7 +24,6 @@ from trustvlm.types.tables.verdict import (
     CALL_COLUMNS,
     CLAIM_CALL_COLUMNS,
     CLAIM_COLUMNS,
-    REASON_CODES,
     VERDICT_COLUMNS,
     Verdict,
 )
@@ -32,11 +31,6 @@ from trustvlm.types.tables.verdicts_glance import verdicts_glance
 
 if TYPE_CHECKING:
     import pandas
-
-__all__ = [
-    "CALL_COLUMNS", "CLAIM_CALL_COLUMNS", "CLAIM_COLUMNS", "REASON_CODES", "VERDICT_COLUMNS",
-    "Evidence", "Neighbour", "RuleLeftOut", "Verdict", "Verdicts", "left_out_in_words",
-]  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -9,8 +9,6 @@ from pydantic import computed_field
 
 from trustvlm.types.json_form import Answer, Time
 
-__all__ = ["REMEDIES", "Damage", "QuarantinedRow", "VerifyReport"]
-
 REMEDIES: Mapping[str, str] = {
     "quarantine": "takes it out of service, into quarantine",
     "prototype": "computes the prototype again from the support images",

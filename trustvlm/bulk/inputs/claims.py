@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from trustvlm.bulk.units import Unit
     from trustvlm.reading.parquet import ParquetFiles
 
-__all__ = ["Claims", "Names", "claims_given", "claims_in_column", "digest_of"]
-
 Names = tuple[str | None, ...]
 """A claim for each row; None: there is none."""
 _TABLE = "a table with the columns file and label (.csv, .tsv, .parquet)"

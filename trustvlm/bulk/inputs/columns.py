@@ -13,8 +13,6 @@ from trustvlm.reading.sets.columns import folded
 if TYPE_CHECKING:
     import pyarrow
 
-__all__ = ["FAILURE", "SIDES", "check_vectors", "image_columns", "name_column", "vector_columns"]
-
 SIDES = ("classifier", "verifier")
 FAILURE = "failure"
 """The column that says why a row has no answer, or no vectors."""

@@ -6,8 +6,6 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Digest"]
-
 
 class Digest:
     """BLAKE2b over the content of a unit, in order; equal for the same content in files of other

@@ -13,8 +13,6 @@ from trustvlm.reading.parquet import ParquetFiles
 from trustvlm.reading.sets.rows import FileBytes
 from trustvlm.reading.sets.shards import shard_images
 
-__all__ = ["read_images"]
-
 
 def read_images(parquet: ParquetFiles, unit: Unit, digest: Digest) -> Iterator[str | FileBytes]:
     """The images of a unit: paths, or the bytes of files. What is read goes into `digest`, too.

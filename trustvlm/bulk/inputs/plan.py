@@ -19,8 +19,6 @@ from trustvlm.reading.sets.csv_file import csv_images
 from trustvlm.reading.sets.read import expanded
 from trustvlm.reading.text import read_text
 
-__all__ = ["plan_of", "stamp_of"]
-
 _PARQUET, _SHARD, _TABLES = ".parquet", ".tar", (".csv", ".tsv")
 _EXPECTED = (
     "a folder of images, of .parquet files or of .tar shards; such a file; a .csv or .tsv table of "

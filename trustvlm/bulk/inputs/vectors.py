@@ -21,8 +21,6 @@ from trustvlm.types.arrays import Bools, Int64s
 if TYPE_CHECKING:
     import pyarrow
 
-__all__ = ["VectorRows", "read_vectors"]
-
 
 @dataclass(frozen=True, eq=False)
 class VectorRows:

@@ -8,8 +8,6 @@ from contextlib import closing
 from trustvlm.bulk.units import Unit
 from trustvlm.bulk.work import Done, Job, Worker
 
-__all__ = ["Here"]
-
 
 class Here:
     """See :class:`trustvlm.bulk.runners.runner.Runner`."""

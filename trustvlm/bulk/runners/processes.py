@@ -23,8 +23,6 @@ from trustvlm.bulk.units import Unit
 from trustvlm.bulk.work import Done, Job, Worker
 from trustvlm.errors import TrustVLMError, Unavailable
 
-__all__ = ["Processes"]
-
 _ATTEMPTS = 3
 """How often a unit is given out whose workers end over it."""
 

@@ -16,8 +16,6 @@ from trustvlm.bulk.units import Unit
 from trustvlm.bulk.work import Done, Job, Worker
 from trustvlm.errors import InvalidInput, TrustVLMError, Unavailable
 
-__all__ = ["RayActors"]
-
 _STORE_BYTES = 150 * 2**20
 """Memory of a new cluster for what goes through it; Ray's default is a share of the machine."""
 _RESTARTS, _RETRIES = 3, 3

@@ -8,8 +8,6 @@ from typing import Protocol
 from trustvlm.bulk.units import Unit
 from trustvlm.bulk.work import Done, Job
 
-__all__ = ["Runner"]
-
 
 class Runner(Protocol):
     """Does units, in any order."""

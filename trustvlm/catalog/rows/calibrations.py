@@ -12,8 +12,6 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 from trustvlm.catalog.store.backends.database import AUTHOR
 from trustvlm.catalog.store.models import CalibrationRow
 
-__all__ = ["CLAIMS", "OBSERVED", "CalibrationRecord", "create", "current", "list_rows", "remove"]
-
 OBSERVED = "observed"
 """Field of a calibration's content that is the catalog's own."""
 

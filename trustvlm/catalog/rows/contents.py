@@ -13,8 +13,6 @@ from trustvlm.catalog.store.bulk import rows_among, slices
 from trustvlm.catalog.store.models import Label, Support
 from trustvlm.types.registration import KnownImage
 
-__all__ = ["LabelledContent", "NamedLabel", "elsewhere", "every", "labels_of", "taken_out"]
-
 
 class LabelledContent(NamedTuple):
     """A support image with its label."""

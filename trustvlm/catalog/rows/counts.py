@@ -10,8 +10,6 @@ from sqlalchemy import Connection, bindparam, func, select
 
 from trustvlm.catalog.store.models import Label, Support
 
-__all__ = ["Counts", "SupportCount", "count", "count_supports", "grown"]
-
 _MOST = 20_000
 """New labels up to this number are counted one by one instead of counting all again."""
 

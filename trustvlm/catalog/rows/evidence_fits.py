@@ -15,8 +15,6 @@ from trustvlm.catalog.store.models import PROTOTYPED, UNVERIFIED, Fit, Label
 from trustvlm.catalog.store.vectors import unpack, verify_checksums
 from trustvlm.types.arrays import Float32s, Int64s
 
-__all__ = ["FitRecord", "bare_texts", "find", "group_sizes", "store", "texts"]
-
 _TEXTS = select(Label.id, Label.checksum, Label.text_prototype, Label.prototype)
 
 # Made once: see trustvlm.catalog.rows.labels.

@@ -10,8 +10,6 @@ from sqlalchemy import Connection
 
 from trustvlm.catalog.rows.spaces import require_revision
 
-__all__ = ["Expectation"]
-
 BOOKKEEPING = frozenset({"call", "fit", "job", "key", "originals", "purge"})
 """Kinds of write transactions that are no change of a space's content that a caller asked for."""
 

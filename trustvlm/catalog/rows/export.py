@@ -18,18 +18,6 @@ from trustvlm.catalog.store.models import Label, Space, Support, Thumbnail
 from trustvlm.catalog.store.vectors import verify_checksums
 from trustvlm.errors import Conflict, NotFound
 
-__all__ = [
-    "IMPORTING",
-    "StoredLabel",
-    "StoredSupport",
-    "begin",
-    "find",
-    "label_rows",
-    "require_free",
-    "reveal",
-    "support_rows",
-]
-
 IMPORTING = "/importing"
 """Follows the name of a space that is being filled; no space of a user has a "/" in its name."""
 

@@ -11,8 +11,6 @@ from trustvlm.catalog.store.models import Label
 from trustvlm.catalog.store.vectors import unpack, verify_checksums
 from trustvlm.types.arrays import Float32s
 
-__all__ = ["LabelChange", "changed", "changed_more_than", "totals"]
-
 _OF_SPACE = Label.space_id == bindparam("space")
 _LIVE = Label.removed_revision.is_(None)
 _SINCE = Label.revision > bindparam("since")

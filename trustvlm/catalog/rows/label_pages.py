@@ -20,23 +20,6 @@ from trustvlm.types import LabelRow
 from trustvlm.types.arrays import Float32s
 from trustvlm.types.attributes.values import attributes_of
 
-__all__ = [
-    "aliases_of",
-    "find_row",
-    "first_supports",
-    "has_classifier_supports",
-    "label_page",
-    "label_page_by_id",
-    "label_page_by_images",
-    "pictured_supports",
-    "rows_of",
-    "sample_supports",
-    "support_label",
-    "support_space",
-    "vectors",
-    "with_vectors",
-]
-
 _BEYOND = "\U0010ffff"  # sorts behind everything that a name may go on with
 
 _CANONICAL = aliased(Label)

@@ -23,36 +23,6 @@ from trustvlm.scoring.external import output_of
 from trustvlm.types.arrays import Float32s, Int64s
 from trustvlm.types.messages.commands import suggested
 
-__all__ = [
-    "LabelRecord",
-    "NewLabel",
-    "alive",
-    "canonical",
-    "changed_competitors",
-    "competitors",
-    "created_since",
-    "find",
-    "find_last_removed",
-    "find_many",
-    "groups",
-    "insert_many",
-    "is_alive",
-    "more_than",
-    "name_hash",
-    "name_of",
-    "prototyped_more_than",
-    "prototypes",
-    "remove",
-    "rename",
-    "restore",
-    "sample_texts",
-    "set_alias",
-    "set_prototype",
-    "set_text",
-    "smallest_name",
-    "touched",
-]
-
 
 @dataclass(frozen=True)
 class LabelRecord:

@@ -13,8 +13,6 @@ from trustvlm.catalog.store.models import Label
 from trustvlm.catalog.store.names import brief, forms, normal
 from trustvlm.types.messages.meant import likest
 
-__all__ = ["likest_removed", "not_found_text", "unknown"]
-
 SCANNED = 10_000
 """Names that are compared one by one; in a larger space only the usual ways to write the name are
 looked up."""

@@ -27,24 +27,6 @@ from trustvlm.catalog.store.vectors import checksum, pack, unpack, verify_checks
 from trustvlm.types.arrays import Float32s
 from trustvlm.types.calibration import ObservationCounts
 
-__all__ = [
-    "GivenVerdict",
-    "NewObservation",
-    "Pool",
-    "Stored",
-    "accepted_random",
-    "counts",
-    "embeddings",
-    "forget_calibration",
-    "forget_images",
-    "known_hashes",
-    "mark_promoted",
-    "newest_id",
-    "pool",
-    "store",
-    "thumbnail",
-]
-
 _RANDOM_FEEDBACK = and_(Observation.origin == "feedback", Observation.sampling == "random")
 _USABLE = (
     func.length(Observation.classifier_embedding) > 0,  # purged with their support image otherwise

@@ -11,10 +11,6 @@ from trustvlm.catalog.store.bulk import rows_among
 from trustvlm.catalog.store.models import CatalogState, Support
 from trustvlm.catalog.store.upkeep_models import Original
 
-__all__ = [
-    "any_doomed", "doomed", "folder_id", "forget", "refer", "referred", "release", "take_folder",
-]  # fmt: skip
-
 
 def folder_id(connection: Connection) -> str | None:
     """The id of the shared folder that is the catalog's own; None: it has none."""

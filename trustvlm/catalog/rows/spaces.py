@@ -21,34 +21,6 @@ from trustvlm.types import SpaceRow
 from trustvlm.types.messages.commands import suggested
 from trustvlm.types.messages.meant import likest
 
-__all__ = [
-    "BEFORE",
-    "STAGED",
-    "Effect",
-    "SpaceRecord",
-    "advance",
-    "advance_to",
-    "create",
-    "exists",
-    "find",
-    "find_by_id",
-    "find_id",
-    "is_taken",
-    "list_records",
-    "remove",
-    "require_revision",
-    "require_same",
-    "restore",
-    "revisions",
-    "row_of",
-    "set_encoders",
-    "set_recipe",
-    "set_search",
-    "set_verdict_log",
-    "verdict_log",
-    "verdict_logs",
-]
-
 
 @dataclass(frozen=True)
 class SpaceRecord:

@@ -18,31 +18,6 @@ from trustvlm.catalog.store.models import Label, Support, Thumbnail
 from trustvlm.catalog.store.vectors import checksum, pack, unpack, verify_checksums
 from trustvlm.types.arrays import Float32s, Int64s
 
-__all__ = [
-    "NewSupport",
-    "SupportChange",
-    "as_of",
-    "changed",
-    "count",
-    "details",
-    "embeddings",
-    "find_alive",
-    "find_removed",
-    "hashes",
-    "hidden_with_label",
-    "ids_of_hashes",
-    "insert_many",
-    "remove",
-    "remove_of_label",
-    "restore",
-    "restore_of_label",
-    "sample",
-    "sample_vectors",
-    "smallest_content",
-    "thumbnail",
-    "vectors",
-]
-
 _LIVE = Support.removed_revision.is_(None)
 _REMOVED = Support.removed_revision.is_not(None)
 _OWNERS = select(Support.id, Support.label_id)

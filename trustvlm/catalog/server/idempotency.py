@@ -10,8 +10,6 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from trustvlm.catalog.store.server_models import IdempotentCall
 
-__all__ = ["CallRecord", "answer", "claim", "find", "forget", "forget_older", "take_over"]
-
 
 @dataclass(frozen=True)
 class CallRecord:

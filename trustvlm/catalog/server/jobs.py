@@ -11,19 +11,6 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from trustvlm.catalog.store.server_models import JobRow
 
-__all__ = [
-    "ENDED",
-    "JobRecord",
-    "ask_cancel",
-    "create",
-    "fail",
-    "find",
-    "forget_older",
-    "list_rows",
-    "progress",
-    "running",
-]
-
 ENDED = ("done", "failed", "cancelled")
 
 

@@ -10,8 +10,6 @@ from sqlalchemy import Connection, bindparam, insert, or_, select, update
 from trustvlm.catalog.store.server_models import ApiKey
 from trustvlm.types import KeyRow
 
-__all__ = ["KeyRecord", "expire", "find", "insert_key", "list_rows", "revoke", "touch"]
-
 
 @dataclass(frozen=True)
 class KeyRecord(KeyRow):

@@ -14,8 +14,6 @@ from sqlalchemy import PoolProxiedConnection
 from trustvlm.catalog.store import postgres
 from trustvlm.catalog.store.location import ServerLocation
 
-__all__ = ["Presence", "alone"]
-
 
 class Presence:
     """The lock of one process, held until :meth:`close`. Safe to use from several threads.

@@ -14,8 +14,6 @@ from trustvlm.errors import NotFound
 from trustvlm.types.arrays import Float32s
 from trustvlm.types.rows import ObservationRow
 
-__all__ = ["find", "pictured"]
-
 _NEWEST = 2_000
 _SHOWN = ("id", "source", "truth", "origin", "sampling", "created_at")
 _PICTURED = Observation.thumbnail.is_not(None)

@@ -17,8 +17,6 @@ from sqlalchemy.engine import Dialect
 from trustvlm.catalog.store.backends.database import database_of
 from trustvlm.catalog.store.models import Base
 
-__all__ = ["insert_rows", "inserted_ids", "rows_among", "slices", "table_of"]
-
 _MANY = 50  # rows from which on a database's own way pays
 _IN_CHUNK = 500  # values per IN (…): far below every database's limit on bound variables
 

@@ -19,8 +19,6 @@ from sqlalchemy import Connection, delete, func, insert, select, union_all
 
 from trustvlm.catalog.store.models import CatalogState, ClockStamp, Label, Space, Support
 
-__all__ = ["is_stamped", "now", "stamp"]
-
 KEPT_STAMPS = 32
 """Stamps of other boots and machines that are kept, the newest."""
 

@@ -17,8 +17,6 @@ from sqlalchemy.types import TypeDecorator
 from trustvlm.catalog.store.names import brief
 from trustvlm.errors import InvalidInput
 
-__all__ = ["StoredText", "as_bytes", "json_text"]
-
 
 class Unstorable(InvalidInput, DontWrapMixin):
     """A value that no column of its type holds; SQLAlchemy lets it pass as it is."""

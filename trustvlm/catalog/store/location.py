@@ -11,8 +11,6 @@ from sqlalchemy.exc import ArgumentError
 from trustvlm.errors import InvalidInput
 from trustvlm.system.masking import masked
 
-__all__ = ["FileLocation", "Location", "ServerLocation", "location_of", "parse"]
-
 _EXPECTED = "expected 'postgresql://user@host/database' or 'sqlite:////absolute/path'"
 _POSTGRESQL = ("postgresql", "postgresql+psycopg", "postgres")
 

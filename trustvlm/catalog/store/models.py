@@ -31,25 +31,6 @@ from sqlalchemy.types import TypeDecorator
 
 from trustvlm.catalog.store.columns import StoredText
 
-__all__ = [
-    "PURGING",
-    "Base",
-    "CalibrationRow",
-    "CatalogState",
-    "Change",
-    "ClockStamp",
-    "Fit",
-    "Id",
-    "Label",
-    "Observation",
-    "Space",
-    "Support",
-    "Thumbnail",
-    "TreeEdge",
-    "UTCDateTime",
-    "partial_index",
-]
-
 # SQLite gives AUTOINCREMENT (ids never reused) to INTEGER primary keys only.
 Id = BigInteger().with_variant(Integer, "sqlite")
 PURGING = datetime(1970, 1, 1, tzinfo=UTC)

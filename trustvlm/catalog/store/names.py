@@ -7,8 +7,6 @@ from collections.abc import Iterable
 
 from trustvlm.errors import InvalidInput
 
-__all__ = ["brief", "forms", "normal"]
-
 _BRIEF = 80
 
 

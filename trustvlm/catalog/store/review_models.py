@@ -10,8 +10,6 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from trustvlm.catalog.store.models import Base, Id, UTCDateTime, partial_index
 
-__all__ = ["ReviewRow", "ReviewState"]
-
 
 class ReviewState(Base):
     """Whether the images that are scored in a space go into its review queue, and how some of them

@@ -19,8 +19,6 @@ from trustvlm.catalog.store.models import Base
 from trustvlm.errors import Damaged, SchemaMismatch
 from trustvlm.system.resources import folder
 
-__all__ = ["add_missing_indexes", "check", "current", "drift", "head", "refuse_newer", "upgrade"]
-
 # Alembic's `context` and `op` belong to the process: threads must take turns.
 _ALEMBIC = threading.Lock()
 

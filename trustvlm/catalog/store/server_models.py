@@ -12,8 +12,6 @@ from sqlalchemy.orm import Mapped, mapped_column
 from trustvlm.catalog.store.columns import StoredText
 from trustvlm.catalog.store.models import Base, UTCDateTime
 
-__all__ = ["ApiKey", "IdempotentCall", "JobRow"]
-
 
 class ApiKey(Base):
     """A key of the HTTP service; of its secret only the hash is kept."""

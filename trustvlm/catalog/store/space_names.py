@@ -7,8 +7,6 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-__all__ = ["names_in_file", "names_on_server"]
-
 _BUSY_S = 0.2
 _CONNECT_S = 2  # the least that the driver waits
 _NAMES = "SELECT name FROM {spaces} WHERE removed_at IS NULL ORDER BY name"

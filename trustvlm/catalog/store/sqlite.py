@@ -28,8 +28,6 @@ from trustvlm.catalog.store.backends.database import CHANGE, DATABASE, Database,
 from trustvlm.catalog.store.columns import json_text
 from trustvlm.errors import Busy, Damaged, InvalidInput, ReadOnly, TrustVLMError, Unavailable
 
-__all__ = ["BUSY_TIMEOUT_S", "make_engine", "translated"]
-
 BUSY_TIMEOUT_S = 30.0
 POOL_SIZE = 64
 """Transactions that one process may have open at once."""

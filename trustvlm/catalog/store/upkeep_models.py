@@ -11,8 +11,6 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from trustvlm.catalog.store.models import Base, Id, UTCDateTime, partial_index
 
-__all__ = ["Original", "Quarantine", "Reembed", "ReembedRow", "RevisionRow"]
-
 
 class RevisionRow(Base):
     """One revision of a space: when and by whom it was made, by which kind of change, and how many

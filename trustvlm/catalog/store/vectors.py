@@ -10,8 +10,6 @@ import numpy as np
 from trustvlm.errors import Damaged
 from trustvlm.types.arrays import Float32s
 
-__all__ = ["checksum", "pack", "unpack", "verify_checksums"]
-
 _REMEDY = "restore a backup, or 'trustvlm verify --all --repair' takes it out of service"
 
 

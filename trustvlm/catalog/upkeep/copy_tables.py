@@ -29,8 +29,6 @@ from trustvlm.errors import Conflict, Damaged
 from trustvlm.system.fault_points import reached
 from trustvlm.system.files.durable import make_folder
 
-__all__ = ["copy_as_it_is", "copy_tables", "replace_tables"]
-
 Progress = Callable[[int, int], None]
 
 _ROWS = 1_000

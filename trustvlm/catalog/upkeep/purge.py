@@ -39,21 +39,6 @@ from trustvlm.catalog.store.review_models import ReviewRow, ReviewState
 from trustvlm.catalog.store.upkeep_models import Quarantine, RevisionRow
 from trustvlm.catalog.upkeep import quarantine, reembed_runs
 
-__all__ = [
-    "CHUNK_ROWS",
-    "LOG_LIMIT",
-    "PURGING",
-    "anything",
-    "lost_since",
-    "purge_labels",
-    "purge_of_space",
-    "purge_quarantine",
-    "purge_spaces",
-    "purge_supports",
-    "purged_since",
-    "supports_lost",
-]
-
 CHUNK_ROWS = 500
 LOG_LIMIT = 100_000
 """Entries kept per space in the change log; a cache older than the oldest rebuilds from the

@@ -19,8 +19,6 @@ from trustvlm.catalog.upkeep import stored_rows
 from trustvlm.catalog.upkeep.stored_rows import StoredRow, Unreadable
 from trustvlm.types.verification import QuarantinedRow
 
-__all__ = ["count", "discard", "list_rows", "move"]
-
 _BLOBS = {
     "label": ("text_prototype", ""),
     "support": ("embedding", "classifier_embedding"),

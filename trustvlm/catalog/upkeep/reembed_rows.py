@@ -28,22 +28,6 @@ from trustvlm.catalog.store.upkeep_models import ReembedRow
 from trustvlm.catalog.store.vectors import checksum, verify_checksums
 from trustvlm.catalog.upkeep.reembed_runs import ReembedRecord
 
-__all__ = [
-    "changed_groups",
-    "copy_calibrations",
-    "copy_marks",
-    "copy_observations",
-    "counterparts",
-    "drop",
-    "missing_labels",
-    "missing_supports",
-    "observation_count",
-    "observations_left",
-    "record",
-    "removed_labels",
-    "renew_observations",
-]
-
 
 def changed_groups(
     connection: Connection, job: ReembedRecord, *, incomplete: bool

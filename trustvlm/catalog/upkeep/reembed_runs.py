@@ -22,18 +22,6 @@ from trustvlm.catalog.store import clock
 from trustvlm.catalog.store.models import Space
 from trustvlm.catalog.store.upkeep_models import Reembed, ReembedRow
 
-__all__ = [
-    "ReembedRecord",
-    "begin",
-    "counts",
-    "find",
-    "forget",
-    "forget_some",
-    "put_back",
-    "set_synced",
-    "swap",
-]
-
 _LONG_AGO = timedelta(days=36_500)
 
 

@@ -51,24 +51,6 @@ from trustvlm.catalog.store.upkeep_models import Quarantine
 from trustvlm.catalog.store.vectors import checksum
 from trustvlm.catalog.store.verdict_log import VerdictRow
 
-__all__ = [
-    "KINDS",
-    "StoredRow",
-    "Unreadable",
-    "by_ids",
-    "count",
-    "count_live",
-    "decode",
-    "delete_row",
-    "highest_revision",
-    "key_of",
-    "kind_of_table",
-    "pages",
-    "set_prototype",
-    "space_ids",
-    "supports_of",
-]
-
 StoredRow = Mapping[str, Any]
 
 KINDS: Mapping[str, type[Base]] = {

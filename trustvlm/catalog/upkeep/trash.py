@@ -11,8 +11,6 @@ from trustvlm.catalog.store import clock
 from trustvlm.catalog.store.models import PURGING, Label, Support
 from trustvlm.types.rows import RemovedRow
 
-__all__ = ["removed_rows"]
-
 
 def removed_rows(
     connection: Connection, space_id: int, undo_window: timedelta, limit: int

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from trustvlm.service import TrustService
     from trustvlm.types.calibration import Calibration
 
-__all__ = ["calibrate", "calibration", "recalibrate"]
-
 _SHOWN = 5
 
 CALIBRATIONS = [

@@ -9,18 +9,17 @@ import click
 
 from trustvlm.cli.commands.options import SPACE, file, flag, json_flag, number, text
 from trustvlm.cli.printing.formats import as_json, say
-from trustvlm.cli.printing.safe_text import count, note
+from trustvlm.cli.printing.safe_text import note
 from trustvlm.cli.reading.bounds import Choice
 from trustvlm.cli.reading.folders import check_exclude, check_naming
 from trustvlm.cli.reading.images import note_images
 from trustvlm.cli.reading.labelled import LabelledOptions, check_names, labelled_options
 from trustvlm.cli.session import Session, exactly_one
+from trustvlm.types.messages.counts import count
 
 if TYPE_CHECKING:
     from trustvlm.service import TrustService
     from trustvlm.types.calibration import FeedbackResult, TaughtImages
-
-__all__ = ["feedback", "monitor"]
 
 
 @click.command()

@@ -14,18 +14,17 @@ from trustvlm.cli.commands.options import FILE, SPACE, flag, json_flag, text
 from trustvlm.cli.completion import spaces
 from trustvlm.cli.printing.formats import Column, as_json, row_writer
 from trustvlm.cli.printing.progress import Bar, progress_bar
-from trustvlm.cli.printing.safe_text import count, note, quoted, shown, utf8
+from trustvlm.cli.printing.safe_text import note, quoted, shown, utf8
 from trustvlm.cli.printing.suggested import here, placed
 from trustvlm.cli.session import Session, exactly_one, pass_local
 from trustvlm.errors import FOUND_DAMAGE, Damaged, SchemaMismatch, Unavailable
 from trustvlm.types.messages.commands import word
+from trustvlm.types.messages.counts import count
 
 if TYPE_CHECKING:
     from trustvlm.service.backup.archive import Manifest
     from trustvlm.types.backups import CatalogFacts, Restored
     from trustvlm.types.verification import VerifyReport
-
-__all__ = ["backup", "db", "export", "import_", "restore", "verify"]
 
 _SHOWN = 50
 

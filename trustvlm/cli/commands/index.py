@@ -17,8 +17,6 @@ from trustvlm.cli.session import Session, pass_local
 if TYPE_CHECKING:
     from trustvlm.service.indexes.stats import IndexStats
 
-__all__ = ["index"]
-
 RECIPES = [
     Column("recipe", "name", "bold"),
     Column("exact", lambda row: "yes" if row["exact"] else "no"),

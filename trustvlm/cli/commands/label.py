@@ -10,7 +10,6 @@ import click
 
 from trustvlm.cli.commands.options import FORMAT, NAME, SPACE, VECTORS, file, flag, text, where
 from trustvlm.cli.printing.formats import Column, Row, row_dicts, row_writer, say
-from trustvlm.cli.printing.safe_text import count as number_of
 from trustvlm.cli.printing.safe_text import note, quoted, utf8
 from trustvlm.cli.printing.tree import indented
 from trustvlm.cli.reading.attributes import pairs_of, shown_attributes
@@ -18,8 +17,7 @@ from trustvlm.cli.session import Session, pass_local
 from trustvlm.reading.tables import read_parents
 from trustvlm.types.attributes.values import parse_attributes
 from trustvlm.types.messages.commands import suggested
-
-__all__ = ["LABELS", "label"]
+from trustvlm.types.messages.counts import count as number_of
 
 
 def _supports(row: Row) -> str:

@@ -10,15 +10,14 @@ import click
 from trustvlm.cli.commands.options import SPACE, file, flag, json_flag, number, text
 from trustvlm.cli.printing.formats import as_json, say
 from trustvlm.cli.printing.progress import progress_bar
-from trustvlm.cli.printing.safe_text import count, note, quoted, shown
+from trustvlm.cli.printing.safe_text import note, quoted, shown
 from trustvlm.cli.session import Session, pass_local
 from trustvlm.types.messages.commands import suggested
+from trustvlm.types.messages.counts import count
 
 if TYPE_CHECKING:
     from trustvlm.service import TrustService
     from trustvlm.types.backups import Reembedding
-
-__all__ = ["reembed"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -20,7 +20,7 @@ from trustvlm.cli.printing.registration import (
     require_some_readable,
     summary,
 )
-from trustvlm.cli.printing.safe_text import count, note, quoted
+from trustvlm.cli.printing.safe_text import note, quoted
 from trustvlm.cli.reading.folders import (
     check_exclude,
     check_naming,
@@ -35,19 +35,17 @@ from trustvlm.cli.reading.sets import all_sets, given_images, named_sets
 from trustvlm.cli.session import Session, exactly_one
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.clean import clean_name, is_wnid
-from trustvlm.reading.lists import Listed, read_names
+from trustvlm.reading.lists import read_names
 from trustvlm.reading.naming import Naming, advice
 from trustvlm.reading.sets.rows import label_of_images
+from trustvlm.reading.tables import Listed
 from trustvlm.types.attributes.values import parse_attributes
+from trustvlm.types.messages.counts import count
 
 if TYPE_CHECKING:
     from trustvlm.reading.hold_out import HoldOut
     from trustvlm.service import TrustService
     from trustvlm.types import LabelInput, RegisterResult, SpaceRow
-
-__all__ = [
-    "advise_on_names", "listed_names", "register", "register_inputs", "report_registration",
-]  # fmt: skip
 
 
 @click.command()

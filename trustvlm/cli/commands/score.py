@@ -16,7 +16,7 @@ from trustvlm.cli.completion import rules
 from trustvlm.cli.printing.formats import Column, Row, RowWriter, blocks, row_writer, say
 from trustvlm.cli.printing.progress import Bar, progress_bar
 from trustvlm.cli.printing.queue import report_waiting, waiting_in
-from trustvlm.cli.printing.safe_text import count, note
+from trustvlm.cli.printing.safe_text import note
 from trustvlm.cli.printing.suggested import placed
 from trustvlm.cli.reading.beside import Beside, probabilities_given, probabilities_option
 from trustvlm.cli.reading.bounds import back_off_option
@@ -28,6 +28,7 @@ from trustvlm.cli.session import Session, exactly_one
 from trustvlm.errors import InvalidInput
 from trustvlm.types.attributes.filters import Filter
 from trustvlm.types.messages.commands import suggested
+from trustvlm.types.messages.counts import count
 from trustvlm.types.messages.remarks import merged_notes
 from trustvlm.types.tables.probability import chance, probability_line
 
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
 
     Batches = Generator[tuple[list[str], Queries, Bar], None, None]
     """(sources, queries, progress bar), a batch at a time."""
-
-__all__ = ["score"]
 
 BATCH_ROWS = 1_024
 _DECISION_COLOURS = {"accept": "green", "review": "yellow", "unknown": "magenta"}

@@ -10,7 +10,7 @@ import click
 
 from trustvlm.cli.commands.options import FORMAT, SPACE, VECTORS, file, number, text, where
 from trustvlm.cli.printing.formats import Column, row_writer
-from trustvlm.cli.printing.safe_text import count, note
+from trustvlm.cli.printing.safe_text import note
 from trustvlm.cli.printing.wording import in_options
 from trustvlm.cli.reading.attributes import shown_attributes
 from trustvlm.cli.reading.bounds import Bounded, Choice
@@ -18,13 +18,12 @@ from trustvlm.cli.reading.images import image_options, note_images
 from trustvlm.cli.session import Session, exactly_one
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.types.messages.commands import suggested
+from trustvlm.types.messages.counts import count
 from trustvlm.types.tables.probability import percent
 
 if TYPE_CHECKING:
     from trustvlm.service import TrustService
     from trustvlm.types import Hits, Queries
-
-__all__ = ["map_", "search"]
 
 HITS = [
     Column("query", "query", right=True),

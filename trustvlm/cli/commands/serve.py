@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from trustvlm.service.server.server_home import ServerHome
     from trustvlm.types import KeyRow
 
-__all__ = ["demo", "key", "serve"]
-
 KEYS = [
     Column("id", "id", "bold"),
     Column("scope", "scope"),

@@ -13,14 +13,13 @@ from trustvlm.cli.commands.options import FORMAT, NAME, SPACE_NAME, flag, number
 from trustvlm.cli.commands.reembed import reembed
 from trustvlm.cli.commands.verdict_log import log_verdicts, verdicts
 from trustvlm.cli.printing.formats import Column, details, row_writer, say
-from trustvlm.cli.printing.safe_text import count, note, quoted, shown, utf8
+from trustvlm.cli.printing.safe_text import note, quoted, shown, utf8
 from trustvlm.cli.session import Session, on_terminal, pass_local
 from trustvlm.types.messages.commands import suggested
+from trustvlm.types.messages.counts import count
 
 if TYPE_CHECKING:
     from trustvlm.types import SpaceRow
-
-__all__ = ["space"]
 
 SPACES = [
     Column("space", "name", "bold"),

@@ -28,7 +28,7 @@ from trustvlm.cli.printing.registration import (
     require_some_readable,
     summary,
 )
-from trustvlm.cli.printing.safe_text import count, note, quoted, utf8
+from trustvlm.cli.printing.safe_text import note, quoted, utf8
 from trustvlm.cli.printing.suggested import here
 from trustvlm.cli.reading.attributes import shown_attributes
 from trustvlm.cli.reading.folders import check_exclude, exclude_option, finding
@@ -36,13 +36,12 @@ from trustvlm.cli.reading.images import image_options, note_images, report_unrea
 from trustvlm.cli.session import Session, exactly_one, pass_local
 from trustvlm.errors import InvalidInput
 from trustvlm.types.attributes.values import parse_attributes
+from trustvlm.types.messages.counts import count
 
 if TYPE_CHECKING:
     from trustvlm.types.backups import Scrubbed
     from trustvlm.types.registration import RemovedSupports
     from trustvlm.types.support.proposals import RemovedProposals
-
-__all__ = ["purge", "support"]
 
 MOST_NAMED = 50
 """Ids that the command for undoing names."""

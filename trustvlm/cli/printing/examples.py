@@ -11,8 +11,6 @@ from inspect import cleandoc
 
 import click
 
-__all__ = ["EXAMPLES", "show_examples"]
-
 EXAMPLES = {
     "demo": "trustvlm demo",
     "start": "trustvlm start demo-home/images/held-out --preset small",

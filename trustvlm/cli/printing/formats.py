@@ -18,8 +18,6 @@ from trustvlm.cli.printing.safe_text import cell_text, note, shown
 from trustvlm.cli.printing.suggested import placed
 from trustvlm.system.terminal_table import Line, Shape, Table, terminal_width, wrapped
 
-__all__ = ["Column", "RowWriter", "as_json", "blocks", "details", "row_dicts", "row_writer", "say"]
-
 Row = Mapping[str, Any]
 T = TypeVar("T")
 

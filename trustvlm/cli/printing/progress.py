@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-__all__ = ["Bar", "progress_bar", "rate_bar"]
-
 
 class Bar:
     """Counts what is done out of a total."""

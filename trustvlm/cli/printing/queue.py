@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trustvlm.cli.printing.safe_text import count, note
+from trustvlm.cli.printing.safe_text import note
 from trustvlm.types.messages.commands import suggested
+from trustvlm.types.messages.counts import count
 
 if TYPE_CHECKING:
     from trustvlm.service.measuring.review.queue import ReviewQueue
-
-__all__ = ["how_to_add", "next_step", "report_waiting", "waiting_in"]
 
 
 def waiting_in(queue: ReviewQueue) -> int:

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from trustvlm.cli.printing.formats import Column, Row, row_writer
-from trustvlm.cli.printing.safe_text import count, note, quoted
+from trustvlm.cli.printing.safe_text import note, quoted
 from trustvlm.cli.printing.suggested import here
 from trustvlm.errors import InvalidInput
 from trustvlm.types.messages.commands import suggested, word
+from trustvlm.types.messages.counts import count
 
 if TYPE_CHECKING:
     from trustvlm.types import KnownImage, RegisterResult
-
-__all__ = ["print_changes", "report_known", "report_vectors", "require_some_readable", "summary"]
 
 _IDS, _PAIRS, _NAMED = 10, 5, 20
 

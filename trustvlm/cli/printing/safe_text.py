@@ -9,9 +9,6 @@ from typing import TextIO
 import click
 
 from trustvlm.cli.printing.suggested import placed
-from trustvlm.types.messages.counts import count
-
-__all__ = ["cell_text", "count", "note", "quoted", "shown", "tolerate_any_character", "utf8"]
 
 
 def shown(text: object) -> str:

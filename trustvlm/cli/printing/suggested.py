@@ -11,8 +11,6 @@ import click
 from trustvlm.cli.session import Session, works_on_home
 from trustvlm.types.messages.commands import command, word
 
-__all__ = ["completed", "here", "placed"]
-
 _IN_SENTENCE = re.compile(r"(?<=')trustvlm (?=[a-z][^']*')")
 _WORD = re.compile(r"[a-z]+")
 

@@ -10,8 +10,6 @@ from trustvlm.cli.printing.safe_text import quoted
 if TYPE_CHECKING:
     from trustvlm.types.taxonomy import TreeNode
 
-__all__ = ["indented"]
-
 
 def indented(nodes: Sequence[TreeNode]) -> Iterator[str]:
     """A line for each name, below that of its parent; inner nodes with how many labels stand under

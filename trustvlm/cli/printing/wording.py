@@ -10,8 +10,6 @@ import click
 
 from trustvlm.types.messages.meant import GIVE_NONE
 
-__all__ = ["in_options", "options_of"]
-
 _FILE = "--vectors FILE.npz"
 _PHRASES = (
     (r"^inputs\[\d+\]\.name: ", "--label: "),

@@ -15,16 +15,6 @@ from trustvlm.errors import InvalidInput
 from trustvlm.reading.label_files import JSON_LINES, PARQUET, read_labels
 from trustvlm.types import LabelInput, Queries
 
-__all__ = [
-    "image_vectors_by_id",
-    "label_inputs",
-    "labelled_vectors",
-    "named_strings",
-    "query_batches",
-    "support_vectors",
-    "text_vectors_by_name",
-]
-
 _PROBABILITIES = ("probabilities", "log_probabilities")
 _QUERIES = ("classifier", "verifier", *_PROBABILITIES)
 _SUPPORTS = ("image_vectors", "classifier_image_vectors")

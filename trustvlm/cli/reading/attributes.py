@@ -10,8 +10,6 @@ import click
 
 from trustvlm.types.attributes.values import parse_value
 
-__all__ = ["pairs_of", "shown_attributes"]
-
 
 def pairs_of(pairs: Sequence[str], unset: Sequence[str]) -> dict[str, Any]:
     """What is to change of attributes: key → new value, None for a key that goes.

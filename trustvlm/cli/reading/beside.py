@@ -17,8 +17,6 @@ from trustvlm.errors import InvalidInput
 if TYPE_CHECKING:
     from trustvlm.types import Queries
 
-__all__ = ["Beside", "probabilities_given", "probabilities_option"]
-
 probabilities_option = click.option(
     "--probabilities",
     metavar="FILE",

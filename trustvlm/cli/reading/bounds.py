@@ -11,8 +11,6 @@ from trustvlm.errors import InvalidInput
 from trustvlm.types.bounds import NUMBERS, number, whole
 from trustvlm.types.messages.meant import did_you_mean
 
-__all__ = ["Bounded", "Choice", "back_off_option"]
-
 
 class Bounded(click.ParamType[float]):
     """An option's number; `bounds`: its entry in :mod:`trustvlm.types.bounds`. Another one is a

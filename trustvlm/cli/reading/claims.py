@@ -11,25 +11,16 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import click
 
-from trustvlm.cli.printing.safe_text import count, note, utf8
+from trustvlm.cli.printing.safe_text import note, utf8
 from trustvlm.cli.reading.sets import all_sets
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.claimed_files import listed_file, read_claims
+from trustvlm.types.messages.counts import count
 
 if TYPE_CHECKING:
     from trustvlm.reading.sets.rows import LabelledImages
 
 T = TypeVar("T")
-
-__all__ = [
-    "ByFile",
-    "ByPlace",
-    "Claimed",
-    "claimed_images",
-    "claimed_option",
-    "claims_given",
-    "labelled_claims",
-]
 
 claimed_option = click.option(
     "--claimed",

@@ -16,15 +16,6 @@ from trustvlm.reading.images import ImageFinder
 from trustvlm.reading.labelled import label_folders, nested_only
 from trustvlm.reading.naming import LabelName, Naming
 
-__all__ = [
-    "check_exclude",
-    "check_naming",
-    "exclude_option",
-    "finding",
-    "images_by_label",
-    "naming_options",
-]
-
 F = TypeVar("F", bound=Callable[..., Any])
 
 exclude_option = click.option(

@@ -14,8 +14,6 @@ from trustvlm.cli.reading.bounds import Bounded
 if TYPE_CHECKING:
     from trustvlm.reading.hold_out import HoldOut
 
-__all__ = ["hold_out_options", "note_held_out"]
-
 F = TypeVar("F", bound=Callable[..., Any])
 
 

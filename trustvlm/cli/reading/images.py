@@ -16,8 +16,6 @@ import click
 from trustvlm.cli.printing.safe_text import note, shown
 from trustvlm.cli.printing.wording import in_options
 
-__all__ = ["image_options", "note_images", "report_unreadable"]
-
 F = TypeVar("F", bound=Callable[..., Any])
 
 _NAMED = 3  # images with one reason that are named one by one

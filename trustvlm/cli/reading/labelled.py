@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from trustvlm.types import Embedded, Queries
     from trustvlm.types.registration import UnreadImage
 
-__all__ = ["Labelled", "LabelledOptions", "check_names", "encoded", "labelled_options"]
-
 F = TypeVar("F", bound=Callable[..., Any])
 
 

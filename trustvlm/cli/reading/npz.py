@@ -15,8 +15,6 @@ import numpy.typing as npt
 
 from trustvlm.errors import InvalidInput, NotFound
 
-__all__ = ["Array", "read_npz", "read_query_vectors"]
-
 Array = npt.NDArray[Any]
 MAX_ARRAYS = 1_000
 """Arrays in one .npz file; we read five."""

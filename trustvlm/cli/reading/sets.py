@@ -14,8 +14,6 @@ from trustvlm.reading.sets.rows import LabelledImages
 if TYPE_CHECKING:
     from trustvlm.reading.naming import LabelName, Naming
 
-__all__ = ["all_sets", "given_images", "labelled_set", "named_sets"]
-
 _LISTS = (".csv", ".tsv")
 
 

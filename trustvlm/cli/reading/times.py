@@ -8,8 +8,6 @@ from typing import Any
 
 import click
 
-__all__ = ["Moment"]
-
 _AGE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 

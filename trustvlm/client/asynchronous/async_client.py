@@ -15,8 +15,6 @@ from trustvlm.client.review import ReviewQueue
 from trustvlm.client.verdict_log import VerdictLog
 from trustvlm.errors import InvalidInput
 
-__all__ = ["AsyncClient", "AsyncReviewQueue", "AsyncVerdictLog"]
-
 _MOST_CALLS = 1_000
 
 

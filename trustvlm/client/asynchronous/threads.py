@@ -10,8 +10,6 @@ from concurrent.futures import Executor
 from contextvars import ContextVar, copy_context
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
-__all__ = ["LANE", "awaited", "in_thread", "listed"]
-
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")

@@ -19,8 +19,6 @@ from trustvlm.types.attributes.filters import Filter
 from trustvlm.types.bounds import choice, flags, number, whole
 from trustvlm.types.options import KINDS
 
-__all__ = ["search"]
-
 MOST_VALUES = 2_000_000
 """Numbers of the vectors that one answer brings."""
 _LIKE = ("like_supports", "like_labels")

@@ -31,17 +31,6 @@ if TYPE_CHECKING:
 
     from trustvlm.types.inputs import ImageSource
 
-__all__ = [
-    "DecodedImage",
-    "ImageLimits",
-    "UnreadableImage",
-    "decode_image",
-    "hash_image",
-    "is_original",
-    "original_of",
-    "source_name",
-]
-
 _MODE = "trustvlm-mode"
 """The PNG text that says which mode a kept picture had: its hash begins with it."""
 

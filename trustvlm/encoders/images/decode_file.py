@@ -23,8 +23,6 @@ from trustvlm.types.messages.remarks import Remark
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["FORMATS", "check_size", "damage", "decode_file", "upright"]
-
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 """Raster formats only: what runs programs (EPS) or other parsers (PDF, SVG) never reaches them."""
 

@@ -21,17 +21,6 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = [
-    "Deep",
-    "deep_colour",
-    "deep_grey",
-    "deep_ppm",
-    "has_deep_colour",
-    "plain_colour",
-    "right_order",
-    "tiff_values",
-]
-
 Numbers = npt.NDArray[Any]
 Band = Callable[[int, int], tuple[Numbers, Numbers | None]]
 

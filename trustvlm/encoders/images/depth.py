@@ -14,8 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["MAX_SAMPLE", "ValueRange", "estimate_range"]
-
 Values = npt.NDArray[np.float64]
 
 MAX_SAMPLE = 262_144

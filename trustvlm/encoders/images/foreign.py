@@ -11,8 +11,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["layout_of", "refused", "what_it_is"]
-
 _HEAD = 4_096  # bytes that are looked at
 _AGAIN = "fetch the file again"
 _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _FORMAT = 258, 259, 262, 277, 339

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from trustvlm.encoders.images.reading import ImageLimits, UnreadableImage
 from trustvlm.encoders.images.sandboxes import read_file, sandbox
 
-__all__ = ["Pictures"]
-
 
 @dataclass(frozen=True)
 class Pictures:

@@ -29,8 +29,6 @@ from trustvlm.types.messages.remarks import Remark
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Fixed", "read_rgb"]
-
 Fixed = tuple[float, float] | None
 """The values that become black and white in every deep image; None: estimated from each."""
 

@@ -23,8 +23,6 @@ from trustvlm.types.arrays import Float32s
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["CLIP_MEAN", "CLIP_STD", "Preprocess"]
-
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 

@@ -16,16 +16,6 @@ if TYPE_CHECKING:
 
     from trustvlm.types.inputs import ImageSource
 
-__all__ = [
-    "DEFAULT_LIMITS",
-    "ImageLimits",
-    "UnreadableImage",
-    "path_of",
-    "read",
-    "require_image",
-    "source_name",
-]
-
 _MAX_SHOWN = 1_000  # characters of a source in a message
 
 

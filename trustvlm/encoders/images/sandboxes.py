@@ -30,8 +30,6 @@ from trustvlm.types.messages.remarks import Remark
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["FilePixels", "is_uniform", "read_file", "sandbox", "thumbnail_of", "warm"]
-
 _MOST_IDLE = 4
 _FIXED_MEMORY = 128 * 2**20  # what a child takes besides decoding
 _THUMBNAIL_PIXELS = 128

@@ -9,8 +9,6 @@ from __future__ import annotations
 import difflib
 import re
 
-__all__ = ["FAMILIES", "NAMES", "TWINS", "suggestions", "understood"]
-
 _OPENAI = {
     "ViT-B/32": "ViT-B-32",
     "ViT-B/16": "ViT-B-16",

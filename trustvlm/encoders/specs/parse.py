@@ -12,8 +12,6 @@ from types import MappingProxyType
 from trustvlm.encoders.specs.names import suggestions, understood
 from trustvlm.errors import InvalidInput
 
-__all__ = ["MAX_DIM", "MAX_OUTPUTS", "OUTPUTS", "EncoderSpec", "parse_spec", "spec_dim"]
-
 _ACCEPTED = (
     "open_clip:<model>/<pretrained>, open_clip:local-dir:/path, "
     "open_clip:hf-hub:org/name, timm:<model>, "

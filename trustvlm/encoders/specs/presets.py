@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from trustvlm.errors import NotFound
 from trustvlm.types.messages.meant import did_you_mean
 
-__all__ = ["PAPER", "PRESETS", "Preset", "preset"]
-
 
 @dataclass(frozen=True)
 class Preset:

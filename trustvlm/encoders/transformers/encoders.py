@@ -27,8 +27,6 @@ from trustvlm.encoders.transformers.load import (
 )
 from trustvlm.errors import InvalidInput
 
-__all__ = ["TransformersEncoder", "TransformersImageEncoder", "open_transformers_encoder"]
-
 _SHAPING = (
     *("hidden_act", "num_attention_heads", "layer_norm_eps", "eos_token_id"),
     *("image_size", "patch_size", "use_swiglu_ffn"),

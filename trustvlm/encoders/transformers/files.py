@@ -14,8 +14,6 @@ from trustvlm.encoders.specs.parse import EncoderSpec
 from trustvlm.encoders.weights import check_weights, hub_file
 from trustvlm.errors import InvalidInput, NotFound
 
-__all__ = ["BOTH_TOWERS", "Checkpoint", "find_checkpoint"]
-
 BOTH_TOWERS = ("clip", "siglip")
 """Model types whose text tower is used; the checkpoints of SigLIP 2 with one image size are of type
 siglip, too."""

@@ -20,8 +20,6 @@ from trustvlm.encoders.torch_model import MISFITS, shortened
 from trustvlm.encoders.transformers.files import Checkpoint
 from trustvlm.errors import InvalidInput, Unavailable
 
-__all__ = ["load_model", "load_preprocess", "load_tokenizer", "load_transformers"]
-
 _INSTALL = "pip install 'trustvlm[transformers]'"
 _MISFITS = (*MISFITS, OSError, ImportError)
 _HERE: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}

@@ -10,8 +10,6 @@ from urllib.parse import unquote
 from trustvlm.errors import Forbidden, InvalidInput, NotFound
 from trustvlm.http.options import is_loopback
 
-__all__ = ["SLASH", "check_origin", "routed_path"]
-
 SLASH = "\0"
 """Stands for an encoded slash in a path until it is routed: names of labels may hold slashes."""
 

@@ -17,8 +17,6 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from trustvlm.http.options import ServeOptions
 
-__all__ = ["Connection", "ServerConfig"]
-
 ENDING_S = 5.0
 """Seconds that a client has to read its answer when the service ends."""
 MOST_HEAD = 64 * 1024

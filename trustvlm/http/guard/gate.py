@@ -21,8 +21,6 @@ from trustvlm.http.wire.compression import Unpacked, unpacking
 from trustvlm.http.wire.problems import REQUEST_ID, kind_of, of_error, unexpected
 from trustvlm.http.wire.receiving import Bodies, Body
 
-__all__ = ["Gate", "RequestGuard"]
-
 log = logging.getLogger("trustvlm.http")
 
 WATCHED = ("/healthz", "/readyz", "/metrics")

@@ -18,8 +18,6 @@ from trustvlm.service.server.api_keys import SCOPES
 from trustvlm.service.server.server_home import ServerHome
 from trustvlm.system.author import set_author
 
-__all__ = ["LOCAL", "Caller", "Keyring", "Scope"]
-
 KEY_HEADER = "x-api-key"
 """Holds the key alone; a request that has it is not read for its Authorization header."""
 

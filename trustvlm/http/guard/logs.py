@@ -16,8 +16,6 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from queue import Queue
 
-__all__ = ["DROPPED", "JsonLines", "QueuedLines", "hold_standard_streams", "log_to_stderr"]
-
 FIELDS = (
     *("request_id", "client", "method", "route", "space", "status", "ms", "key"),
     *("bytes_in", "bytes_out", "error", "job", "trace_id", "parent_span"),

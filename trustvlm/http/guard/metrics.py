@@ -17,8 +17,6 @@ from trustvlm.http.guard.processes import Processes
 from trustvlm.service.server.states import SpaceState
 from trustvlm.types import Verdicts
 
-__all__ = ["Meters", "Waiting"]
-
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 TRUST = (*(i / 10 for i in range(-10, 21)), 2.5, 3, 4, 6, 8, 12)

@@ -15,8 +15,6 @@ from prometheus_client.registry import Collector
 from trustvlm import __version__
 from trustvlm.catalog.store import schema
 
-__all__ = ["Processes"]
-
 _SMALLEST = ("process_start_time_seconds", "process_max_fds")
 """Figures whose value over several processes is the smallest; that of the others is the sum."""
 

@@ -18,8 +18,6 @@ from trustvlm.http.wire.problems import plain
 from trustvlm.http.work.process import Serving, serving_of
 from trustvlm.types.json_form import to_plain
 
-__all__ = ["IDEMPOTENCY_KEY", "answer", "encoded", "jpeg", "read", "written"]
-
 IDEMPOTENCY_KEY = "idempotency-key"
 REPLAYED = "idempotent-replayed"
 _LONGEST = 200

@@ -18,8 +18,6 @@ from trustvlm.reading.claims import are_labelled_by_claims
 from trustvlm.types.answers import Job, Revision
 from trustvlm.types.support.audit import Audit, MovedSupports
 
-__all__ = ["router"]
-
 SPACE = "/v1/spaces/{space}"
 router = APIRouter(tags=["support images"])
 After = Annotated[int | None, Query(ge=0, le=2**63 - 1)]

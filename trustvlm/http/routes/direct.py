@@ -17,8 +17,6 @@ from fastapi import Request
 from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-__all__ = ["Direct"]
-
 
 @dataclass(frozen=True)
 class _Entry:

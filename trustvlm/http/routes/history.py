@@ -18,8 +18,6 @@ from trustvlm.types.options import Within
 from trustvlm.types.rows import ChangePage, HistoryPage
 from trustvlm.types.verdict_log import LoggedPage, VerdictLogStatus
 
-__all__ = ["router"]
-
 SPACE = "/v1/spaces/{space}"
 router = APIRouter(tags=["history"])
 CURSOR = r"^[0-9]{1,18}-(label|support)-[0-9]{1,18}$"

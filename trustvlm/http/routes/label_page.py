@@ -12,8 +12,6 @@ from trustvlm.types.answers import LabelPage, PicturedLabelRow
 from trustvlm.types.attributes.filters import Filter
 from trustvlm.types.rows import LabelPredictions
 
-__all__ = ["CURSOR", "PageRequest", "label_page"]
-
 CURSOR = "^after(-(id|images|errors|share))?:"
 _CURSORS = {
     "name": ("after:", r".*"),

@@ -18,19 +18,16 @@ from trustvlm.http.routes.openapi import route
 from trustvlm.http.wire.attribute_bodies import CountBody, FilterBody
 from trustvlm.http.wire.bodies import FORM, JSON, Received, of_json, read_body
 from trustvlm.http.wire.files.image_files import MOST_FILES, base64_images
-from trustvlm.http.wire.files.label_bodies import PutLabelBody
-from trustvlm.http.wire.parameters import content_type
-from trustvlm.http.wire.schemas import (
-    AliasBody,
+from trustvlm.http.wire.files.label_bodies import (
     LabelBody,
-    LabelContents,
-    NamesBody,
     NewLabelForm,
-    PatchBody,
     PicturedLabel,
+    PutLabelBody,
     RegisterBody,
-    SyncBody,
 )
+from trustvlm.http.wire.parameters import content_type
+from trustvlm.http.wire.schemas import AliasBody, NamesBody, PatchBody
+from trustvlm.http.wire.sync_bodies import LabelContents, SyncBody
 from trustvlm.http.work.process import Serving, refuse_unknown, serving_of
 from trustvlm.service.registration.sync import Contents
 from trustvlm.types import LabelInput, RegisterResult
@@ -38,8 +35,6 @@ from trustvlm.types.answers import CheckedLabels, LabelCount, LabelDetails, Labe
 from trustvlm.types.registration import RemovedLabels
 from trustvlm.types.rows import LabelErrors
 from trustvlm.types.taxonomy import ParentOptions, Taxonomy
-
-__all__ = ["as_inputs", "checked_result", "name_of", "router"]
 
 SPACE = "/v1/spaces/{space}"
 LABELS = f"{SPACE}/labels"

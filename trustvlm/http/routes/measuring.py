@@ -49,8 +49,6 @@ from trustvlm.types.json_form import Answer
 from trustvlm.types.messages.remarks import merged_notes
 from trustvlm.types.options import Within
 
-__all__ = ["router"]
-
 SPACE = "/v1/spaces/{space}"
 router = APIRouter(tags=["measuring"])
 _STEP = 32

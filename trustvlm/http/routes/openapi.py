@@ -27,8 +27,6 @@ from trustvlm.http.wire.parameters import OPTIONS, check_request
 from trustvlm.http.wire.schemas import examples
 from trustvlm.types.options import Options
 
-__all__ = ["JPEG", "READ", "WRITE", "describe", "route"]
-
 _CHECKS = [Depends(check_request), Depends(matched)]
 _SCOPES = {scope: [Depends(Scope(scope)), *_CHECKS] for scope in ("read", "write", "admin")}
 READ, WRITE = _SCOPES["read"], _SCOPES["write"]

@@ -24,8 +24,6 @@ from trustvlm.types.answers import Job
 from trustvlm.types.messages.remarks import merged_notes
 from trustvlm.types.support.proposals import Proposals, RemovedProposals
 
-__all__ = ["router"]
-
 SPACE = "/v1/spaces/{space}"
 router = APIRouter(tags=["support images"])
 _STEP = 32

@@ -32,8 +32,6 @@ from trustvlm.types.rows import ObservationList, ObservationRow
 from trustvlm.types.tables.projection import Projection
 from trustvlm.types.tables.verdict import CLAIM_CALL_COLUMNS
 
-__all__ = ["router"]
-
 SPACE = "/v1/spaces/{space}"
 OBSERVATION = SPACE + "/observations/{observation}"
 router = APIRouter(tags=["queries"])

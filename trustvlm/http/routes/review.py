@@ -27,8 +27,6 @@ from trustvlm.types.review import (
     ReviewStatus,
 )
 
-__all__ = ["router"]
-
 REVIEW = "/v1/spaces/{space}/review"
 ITEM = f"{REVIEW}/items/{{item}}"
 router = APIRouter(tags=["review"])

@@ -27,8 +27,6 @@ from trustvlm.types.answers import (
     SpaceList,
 )
 
-__all__ = ["router"]
-
 router = APIRouter(tags=["spaces"])
 
 

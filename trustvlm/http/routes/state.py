@@ -19,8 +19,6 @@ from trustvlm.http.work.process import serving_of
 from trustvlm.scoring.rules import DEFAULT_RULE, RULES
 from trustvlm.types.answers import Limits, Rule, RuleList, Status
 
-__all__ = ["router"]
-
 router = APIRouter()
 STATIC = Path(__file__).parents[1] / "static"
 _FRESH = {"cache-control": "no-cache"}

@@ -10,16 +10,15 @@ from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.http.routes.answers import jpeg, read, written
 from trustvlm.http.routes.labels import checked_result, name_of
 from trustvlm.http.routes.openapi import JPEG, route
+from trustvlm.http.wire.attribute_bodies import SupportPatchBody
 from trustvlm.http.wire.bodies import FORM, JSON, NPZ, Received, read_body
-from trustvlm.http.wire.schemas import IdsBody, SupportPatchBody, SupportsBody
+from trustvlm.http.wire.schemas import IdsBody, SupportsBody
 from trustvlm.http.wire.support_bodies import ChosenSupports, RemoveBody
 from trustvlm.http.work.process import Serving, serving_of
 from trustvlm.types import RegisterResult, SupportRow
 from trustvlm.types.answers import Revision, SupportList
 from trustvlm.types.registration import RemovedSupports
 from trustvlm.types.support.lists import SupportCount, SupportPage
-
-__all__ = ["router"]
 
 SPACE = "/v1/spaces/{space}"
 SUPPORTS = f"{SPACE}/labels/{{label}}/supports"

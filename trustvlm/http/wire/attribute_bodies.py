@@ -10,8 +10,6 @@ from pydantic import Field
 from trustvlm.types.json_form import Attributes, FilterObject
 from trustvlm.types.options import Options, says
 
-__all__ = ["CountBody", "DescribedBody", "FilterBody", "Merge", "Replacing", "SupportPatchBody"]
-
 Replacing = Annotated[
     Attributes,
     says("in place of all that it has, {}: none; with merge, these keys alone, null: without it"),

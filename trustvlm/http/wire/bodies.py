@@ -28,11 +28,6 @@ from trustvlm.types import Queries
 from trustvlm.types.json_form import adapter
 from trustvlm.types.options import Options, ReadingOptions
 
-__all__ = [
-    "ARRAYS", "FORM", "JSON", "NPZ", "REF", "ImageFile", "Received", "form_fields", "of_json",
-    "options_of", "read_body", "schema_of", "without_null",
-]  # fmt: skip
-
 JSON, NPZ, FORM = "application/json", "application/x-npz", "multipart/form-data"
 REF = "#/components/schemas/{model}"
 MOST_FIELDS = 10_000

@@ -7,8 +7,6 @@ import zlib
 
 from trustvlm.errors import InvalidInput, TooLarge, UnsupportedType
 
-__all__ = ["Unpacked", "unpacking"]
-
 _GZIP = 16 + zlib.MAX_WBITS  # a header of gzip, no other one
 
 

@@ -11,8 +11,6 @@ from fastapi import Request
 from trustvlm.errors import InvalidInput
 from trustvlm.service import TrustService
 
-__all__ = ["at_expected", "expected_revision", "matched"]
-
 _TAG = re.compile('"([0-9]{1,18})"|([0-9]{1,18})')
 
 

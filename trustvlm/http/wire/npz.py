@@ -15,8 +15,6 @@ import numpy.typing as npt
 
 from trustvlm.errors import InvalidInput
 
-__all__ = ["read_arrays"]
-
 _BROKEN = (
     OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError,
     RuntimeError, SyntaxError,

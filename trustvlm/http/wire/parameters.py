@@ -13,8 +13,6 @@ from fastapi import Request
 from trustvlm.errors import InvalidInput, UnsupportedType
 from trustvlm.types.messages.meant import did_you_mean
 
-__all__ = ["OPTIONS", "accepted_type", "check_request", "content_type", "not_taken"]
-
 OPTIONS = "x-query-options"
 """Of an operation in the OpenAPI document: the options that go into the query, by the content type
 of the body."""

@@ -19,17 +19,6 @@ from trustvlm import errors
 from trustvlm.errors import STATUSES, InvalidInput, TrustVLMError
 from trustvlm.http.wire.parameters import not_taken
 
-__all__ = [
-    "REQUEST_ID",
-    "UNEXPECTED",
-    "install",
-    "kind_of",
-    "problem",
-    "public",
-    "status_of",
-    "unfit",
-]
-
 log = logging.getLogger("trustvlm.http")
 
 REQUEST_ID = "x-request-id"

@@ -16,8 +16,6 @@ from starlette.types import Message, Receive
 from trustvlm.errors import Overloaded, TooSlow, TrustVLMError
 from trustvlm.http.options import ServeOptions
 
-__all__ = ["Bodies", "Body"]
-
 LEAVING_S = 3.0
 """Seconds that the service waits for the rest of a body when it is asked to end."""
 

@@ -10,8 +10,6 @@ from trustvlm.types.options import Options, says
 from trustvlm.types.review import AnswerOptions, CollectOptions
 from trustvlm.types.verdict_log import LogOptions
 
-__all__ = ["AnswerBody", "AnswersBody", "CollectBody", "LogBody"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerBody(AnswerOptions):

@@ -17,18 +17,8 @@ from trustvlm.http.wire.attribute_bodies import (
     SupportPatchBody,
 )
 from trustvlm.http.wire.files.image_files import Base64Images
-from trustvlm.http.wire.files.label_bodies import (
-    LabelBody,
-    NewLabelForm,
-    Pictured,
-    PicturedLabel,
-    PutLabelBody,
-    RegisterBody,
-    extra,
-    needs,
-)
+from trustvlm.http.wire.files.label_bodies import Pictured, PutLabelBody, RegisterBody, extra, needs
 from trustvlm.http.wire.queries.bodies import Name, ProbabilityBody, QueryBody, Rows, Vector
-from trustvlm.http.wire.sync_bodies import LabelContents, SyncBody
 from trustvlm.http.wire.texts import (
     ClassifierSpec,
     LabelName,
@@ -58,14 +48,6 @@ from trustvlm.types.options import (
     Within,
     says,
 )
-
-__all__ = [
-    "AliasBody", "CalibrateBody", "ClaimedQueries", "EmbedBody", "EvaluateBody", "EvidenceBody",
-    "FeedbackBody", "IdsBody", "LabelBody", "LabelContents", "LabelledBody", "NamesBody",
-    "NewLabelForm", "PatchBody", "PicturedLabel", "PicturedQueries", "RegisterBody", "RuleName",
-    "ScoreBody", "SearchBody", "SpaceBody", "StoredCalibrateBody", "StoredEvaluateBody",
-    "SupportPatchBody", "SupportsBody", "SyncBody", "WithImages", "examples",
-]  # fmt: skip
 
 Id = Annotated[WholeNumber, Between(1, 2**63 - 1)]
 IdOrNone = Annotated[WholeNumber, Between(-1, 2**63 - 1)]  # -1: of no label

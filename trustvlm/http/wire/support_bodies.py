@@ -13,10 +13,6 @@ from trustvlm.types.json_form import FilterObject
 from trustvlm.types.options import Options, ReadingOptions, says
 from trustvlm.types.support.proposals import ProposeOptions
 
-__all__ = [
-    "AuditBody", "ChosenSupports", "KeepBody", "MoveBody", "ProposeBody", "RemoveBody",
-]  # fmt: skip
-
 
 @dataclass(frozen=True, kw_only=True)
 class ChosenSupports(Options):

@@ -10,8 +10,6 @@ from pydantic import Field
 from trustvlm.http.wire.texts import LabelName
 from trustvlm.types.options import Options, says
 
-__all__ = ["LabelContents", "SyncBody"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class LabelContents(Options):

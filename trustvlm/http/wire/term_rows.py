@@ -8,8 +8,6 @@ from trustvlm.scoring.terms import terms_of, trust_range
 from trustvlm.types import Verdicts
 from trustvlm.types.arrays import Float64s
 
-__all__ = ["term_rows"]
-
 
 def term_rows(verdicts: Verdicts, start: int, stop: int) -> list[dict[str, Any]]:
     """The parts of the trust of label and rival that come from text and from images (None: the rule

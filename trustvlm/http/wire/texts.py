@@ -15,10 +15,6 @@ from trustvlm.encoders.specs.names import FAMILIES, NAMES
 from trustvlm.encoders.specs.parse import MAX_DIM, MAX_OUTPUTS
 from trustvlm.service.home.names import JOINERS, MAX_NAME, MAX_PROMPT, UNSEEN
 
-__all__ = [
-    "ClassifierSpec", "LabelName", "Prompt", "SpaceName", "Template", "VerifierSpec", "up_to",
-]  # fmt: skip
-
 
 def _escaped(characters: str) -> str:
     """Characters of a pattern as escapes, as far as the pattern languages of Python and JSON Schema

@@ -24,8 +24,6 @@ from typing import Any
 from trustvlm.errors import Overloaded
 from trustvlm.system.background import Failures
 
-__all__ = ["Batcher"]
-
 log = logging.getLogger("trustvlm.http")
 
 LONGEST_LINGER_S = 0.01

@@ -14,8 +14,6 @@ from trustvlm.reading.claims import claimed_names
 from trustvlm.service.inputs.encode import notes_and_remarks
 from trustvlm.types import Embedded, Queries
 
-__all__ = ["Part", "divided", "hashable", "joined", "parts_of", "row_count", "shaped"]
-
 SIDES = ("classifier", "verifier")
 
 

@@ -14,8 +14,6 @@ from trustvlm.service.server.server_home import ServerHome
 from trustvlm.system.background import Failures
 from trustvlm.types import Queries
 
-__all__ = ["Collector"]
-
 log = logging.getLogger("trustvlm.http")
 
 MOST_ROWS = 8_192

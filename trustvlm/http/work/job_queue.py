@@ -32,8 +32,6 @@ from trustvlm.system.stopping import stoppable
 from trustvlm.types.answers import Job
 from trustvlm.types.json_form import Answer
 
-__all__ = ["Jobs", "Progress", "job_row"]
-
 log = logging.getLogger("trustvlm.http")
 
 MAX_WAITING = 16

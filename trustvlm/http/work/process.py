@@ -17,7 +17,7 @@ from trustvlm.http.guard.keyring import Keyring
 from trustvlm.http.guard.logs import DROPPED
 from trustvlm.http.guard.metrics import Meters
 from trustvlm.http.options import ServeOptions
-from trustvlm.http.wire.bodies import ImageFile
+from trustvlm.http.wire.files.image_files import ImageFile
 from trustvlm.http.wire.problems import kind_of
 from trustvlm.http.work.batcher import Batcher
 from trustvlm.http.work.batches import Part, divided, hashable, joined, parts_of, row_count, shaped
@@ -31,8 +31,6 @@ from trustvlm.service.server.server_home import ServerHome
 from trustvlm.service.server.workers import Worker
 from trustvlm.system.timing import LISTENERS
 from trustvlm.types import Embedded, Queries, Verdicts
-
-__all__ = ["Serving", "refuse_unknown", "serving_of"]
 
 log = logging.getLogger("trustvlm.http")
 

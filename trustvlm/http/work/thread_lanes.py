@@ -15,8 +15,6 @@ from typing import TypeVar
 from trustvlm.errors import Overloaded
 from trustvlm.system.background import Failures
 
-__all__ = ["Lane"]
-
 log = logging.getLogger("trustvlm.http")
 
 T = TypeVar("T")

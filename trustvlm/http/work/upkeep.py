@@ -11,8 +11,6 @@ from trustvlm.service.server.server_home import ServerHome
 from trustvlm.service.server.workers import HOLD_EVERY_S, Worker
 from trustvlm.system.background import Failures
 
-__all__ = ["Upkeep"]
-
 log = logging.getLogger("trustvlm.http")
 
 SWEEP_EVERY_S = 3600.0

@@ -31,8 +31,6 @@ from trustvlm.system.masking import masked
 if TYPE_CHECKING:
     from pyarrow.fs import FileInfo, FileSystem
 
-__all__ = ["SnapshotStore"]
-
 log = logging.getLogger("trustvlm")
 
 KEPT = 2

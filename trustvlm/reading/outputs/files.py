@@ -14,8 +14,6 @@ from trustvlm.reading.sets.columns import IMAGE_COLUMNS, folded
 from trustvlm.reading.tables import DELIMITERS, cells_of, first_line, table_rows
 from trustvlm.reading.text import read_text
 
-__all__ = ["OUTPUT_TABLES", "outputs_by_file"]
-
 OUTPUT_TABLES = (".csv", ".tsv", ".parquet")
 _LONG = ("label", "probability")
 _EXPECTED = (

@@ -13,8 +13,6 @@ from trustvlm.errors import InvalidInput
 from trustvlm.types import Queries
 from trustvlm.types.arrays import Float64s, optional_texts, real_array
 
-__all__ = ["Outputs", "beside_images", "in_one_form", "no_probabilities", "outputs_of"]
-
 TOLERANCE = 1e-3
 """How far the sum of a row may be from 1: float16 and printed numbers round."""
 _EACH = "a label name for each column, or None for the probability of all other labels together"

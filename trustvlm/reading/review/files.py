@@ -20,8 +20,6 @@ from trustvlm.types.bounds import choice
 from trustvlm.types.messages.meant import GIVE_NONE, did_you_mean
 from trustvlm.types.review import FORMATS, ReviewExport, ReviewImport, ReviewItem, ReviewPage
 
-__all__ = ["NONE_OF_THEM", "QueueFiles", "import_text", "items_text"]
-
 NONE_OF_THEM = "(none of the labels)"
 """Stands in files for the answer that no label is right."""
 

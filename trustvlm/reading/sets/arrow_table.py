@@ -27,8 +27,6 @@ from trustvlm.reading.sets.rows import (
 if TYPE_CHECKING:
     import pyarrow
 
-__all__ = ["ArrowSet", "arrow_set", "is_table", "of_batches", "parquet_images", "table_images"]
-
 
 @dataclass(frozen=True, eq=False)
 class ArrowSet:

@@ -10,8 +10,6 @@ from trustvlm.errors import InvalidInput
 from trustvlm.types.attributes.values import is_column
 from trustvlm.types.messages.meant import did_you_mean, likest
 
-__all__ = ["IMAGE_COLUMNS", "LABEL_COLUMNS", "PARENT", "SetColumns", "folded", "set_columns"]
-
 IMAGE_COLUMNS = (
     "file", "path", "image", "filepath", "file_path", "filename", "file_name", "image_path", "img",
     "jpg", "jpeg", "png", "webp", "source",

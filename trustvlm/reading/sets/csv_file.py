@@ -19,8 +19,6 @@ from trustvlm.reading.sets.rows import (
 from trustvlm.reading.tables import DELIMITERS, cells_of, first_line, table_rows
 from trustvlm.reading.text import read_text
 
-__all__ = ["csv_images"]
-
 
 def csv_images(path: Path, image: str | None, label: str | None, names: Names) -> LabelledImages:
     """The images of a CSV or TSV file with a header; paths start at the file's folder.

@@ -10,8 +10,6 @@ from trustvlm.errors import InvalidInput
 from trustvlm.reading.sets.arrow_table import of_batches
 from trustvlm.reading.sets.rows import LabelledImages, Names
 
-__all__ = ["dataset_images", "is_dataset"]
-
 _BATCH_ROWS = 64
 
 

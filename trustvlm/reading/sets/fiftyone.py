@@ -18,8 +18,6 @@ from trustvlm.reading.sets.rows import (
 )
 from trustvlm.reading.text import read_text
 
-__all__ = ["fiftyone_images", "is_fiftyone"]
-
 _TRUTH = "ground_truth"
 
 

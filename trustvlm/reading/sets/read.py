@@ -18,8 +18,6 @@ from trustvlm.reading.sets.fiftyone import fiftyone_images, is_fiftyone
 from trustvlm.reading.sets.rows import ImageRow, LabelledImages, Names
 from trustvlm.reading.sets.shards import shard_images
 
-__all__ = ["TABLES", "expanded", "is_set_file", "labelled_folder", "read_images", "set_of"]
-
 TABLES = (".csv", ".tsv", ".parquet")
 SHARDS = (".tar",)
 _RANGE = re.compile(r"(.*)\{(\d+)\.\.(\d+)\}(.*)", re.DOTALL)

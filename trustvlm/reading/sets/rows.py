@@ -16,11 +16,6 @@ from trustvlm.types.bounds import got
 if TYPE_CHECKING:
     from trustvlm.types import LabelInput
 
-__all__ = [
-    "Described", "FileBytes", "ImageRow", "LabelledImages", "ListedPath", "Names", "label_name",
-    "label_of_images", "require_some", "with_place",
-]  # fmt: skip
-
 _LOOKED_AT = 1_000
 
 Names = Sequence[str] | Mapping[Any, str] | None

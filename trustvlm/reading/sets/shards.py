@@ -19,8 +19,6 @@ from trustvlm.reading.sets.columns import LABEL_COLUMNS
 from trustvlm.reading.sets.rows import FileBytes, ImageRow, LabelledImages, Names, label_name
 from trustvlm.system.sandbox import Message, Sandbox, Unreadable
 
-__all__ = ["answers", "shard_images"]
-
 _IMAGE_BYTES, _LABEL_BYTES = 64 * 2**20 + 1, 2**20
 """What is read of an image (one byte more than an image may have) and of a label."""
 _MEMORY, _SECONDS = 512 * 2**20, 60.0

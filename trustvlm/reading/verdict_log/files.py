@@ -13,8 +13,6 @@ from trustvlm.errors import InvalidInput, ReadOnly
 from trustvlm.system.files.durable import sync
 from trustvlm.types.verdict_log import LoggedPage
 
-__all__ = ["LogFiles"]
-
 _PAGE = 10_000
 
 

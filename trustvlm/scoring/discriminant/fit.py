@@ -22,8 +22,6 @@ from trustvlm.scoring.one_image import agrees_with_text
 from trustvlm.scoring.sharpness import Sharpness, smoothed_sharpness
 from trustvlm.types.arrays import Float64s, Floats, Int64s
 
-__all__ = ["SHARES", "DiscriminantFit", "Kind", "Tower", "fit_discriminant"]
-
 SHARES: Float64s = np.linspace(0.0, 1.0, 11)
 """Shares of the verifier in the evidence that are tried, where both image towers give some."""
 

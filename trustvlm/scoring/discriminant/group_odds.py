@@ -14,8 +14,6 @@ import numpy as np
 
 from trustvlm.types.arrays import Float64s, Int64s
 
-__all__ = ["GroupOdds", "LeftOutCases", "Novelty", "fit_group_odds"]
-
 _FARTHEST = 8.0  # bound of Λ, nats
 _LEAST_VARIANCE = 1e-4  # added to that of similarities
 # What is assumed of the three weights beforehand: log w₁, log w₂ and w₀ are normal.

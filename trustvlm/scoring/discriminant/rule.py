@@ -20,8 +20,6 @@ from trustvlm.scoring.posterior import (
 )
 from trustvlm.types.arrays import Float64s, Floats
 
-__all__ = ["DiscriminantValues", "discriminant_posterior"]
-
 
 @dataclass(frozen=True, eq=False)
 class DiscriminantValues:

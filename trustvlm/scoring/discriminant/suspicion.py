@@ -14,8 +14,6 @@ import numpy as np
 
 from trustvlm.types.arrays import Float64s, Int64s
 
-__all__ = ["FLAG", "Suspicions", "noise_share", "suspicions", "wrong_probability"]
-
 FLAG = math.log(20)
 """Nats of suspicion from which an image is flagged: its label has a probability below 1 in 20."""
 

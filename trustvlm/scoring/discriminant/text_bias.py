@@ -12,8 +12,6 @@ import numpy as np
 
 from trustvlm.types.arrays import Float64s, Int64s
 
-__all__ = ["TextSide", "text_bias"]
-
 _BLOCK = 1_024  # images whose logits are in memory at a time
 
 

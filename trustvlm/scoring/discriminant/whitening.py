@@ -14,8 +14,6 @@ import numpy as np
 from trustvlm.scoring.vectors import unit_rows
 from trustvlm.types.arrays import Float64s, Floats, Int64s
 
-__all__ = ["LeftOutImages", "Scatter", "left_out_values", "whitened_halves", "whitening"]
-
 SHRINKAGE = 0.7
 """ρ: the share of the covariance that is a multiple of the identity."""
 

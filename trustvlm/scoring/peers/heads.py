@@ -14,8 +14,6 @@ from trustvlm.types.arrays import Bools, Float64s, Int64s
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["attentive_head", "stacker"]
-
 _HIDDEN, _STEPS, _RATE = 128, 300, 1e-3
 
 

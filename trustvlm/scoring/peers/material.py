@@ -10,8 +10,6 @@ import numpy as np
 from trustvlm.scoring.vectors import unit_rows
 from trustvlm.types.arrays import Float64s, Int64s
 
-__all__ = ["Material", "softmax"]
-
 
 def softmax(logits: Float64s) -> Float64s:
     """The softmax of each row of (n, N) logits."""

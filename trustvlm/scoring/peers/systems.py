@@ -18,8 +18,6 @@ from trustvlm.scoring.peers.material import Material, softmax
 from trustvlm.scoring.vectors import unit_rows
 from trustvlm.types.arrays import Float64s
 
-__all__ = ["PEERS", "Peer", "run"]
-
 _NEIGHBOURS = 10
 _SHARPNESS = 8.0
 """Of the Gaussians: of 1, 8, 16, √d and d the best on the benchmark's own sets (d dimensions in one

@@ -7,8 +7,6 @@ import numpy as np
 
 from trustvlm.types.arrays import Bools, Float64s, Int64s
 
-__all__ = ["finest", "node_mass", "worst_wrong"]
-
 
 def node_mass(
     q: Float64s, p: Float64s, valid: Bools, below: Bools, text_mass: Float64s

@@ -10,8 +10,6 @@ import numpy as np
 from trustvlm.errors import Damaged
 from trustvlm.types.arrays import Int64s
 
-__all__ = ["Tree"]
-
 
 @dataclass(frozen=True, eq=False)
 class Tree:

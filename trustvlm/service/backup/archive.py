@@ -33,8 +33,6 @@ from trustvlm.catalog.store import schema
 from trustvlm.errors import Damaged, InvalidInput, NotFound, SchemaMismatch, Unavailable
 from trustvlm.types.backups import CatalogFacts, SpaceFacts
 
-__all__ = ["Archive", "Manifest", "open_archive", "write_archive"]
-
 VERSION = 1
 ABOUT, MANIFEST = "TRUSTVLM-BACKUP.txt", "manifest.json"
 CATALOG, SETTINGS, ORIGINALS = "catalog.sqlite3", "trustvlm.toml", "originals"

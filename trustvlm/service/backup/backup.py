@@ -26,8 +26,6 @@ from trustvlm.system.files.durable import make_folder
 from trustvlm.system.files.work_folder import put, unwritable, work_folder
 from trustvlm.types.backups import Backup, Upgrade
 
-__all__ = ["back_up", "upgrade_home"]
-
 Progress = Callable[[int, int], None]
 
 

@@ -12,8 +12,6 @@ from pathlib import Path
 
 from trustvlm.errors import InvalidInput
 
-__all__ = ["carried", "without_places"]
-
 _PLACE = re.compile(r"""["']?(database_[a-z]+|originals_folder|snapshot_store)["']?[ \t]*=""")
 
 

@@ -35,8 +35,6 @@ from trustvlm.system.files.durable import make_folder, sync
 from trustvlm.system.files.work_folder import exchange, put, unwritable, work_folder
 from trustvlm.types.backups import CatalogFacts, Restored
 
-__all__ = ["check_backup", "restore_catalog", "restore_home"]
-
 Progress = Callable[[int], None]
 
 

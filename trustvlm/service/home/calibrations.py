@@ -18,11 +18,6 @@ from trustvlm.types.bounds import identifier
 from trustvlm.types.calibration import Calibration
 from trustvlm.types.messages.commands import suggested
 
-__all__ = [
-    "chosen_rules", "in_force", "list_calibrations", "loaded", "newest", "remove_calibration",
-    "store",
-]  # fmt: skip
-
 _OF_ROW = (
     "id", "space", "created_at", "revision", "author", "other_encoders", "stale", "notes",
     "failures",

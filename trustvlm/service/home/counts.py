@@ -12,8 +12,6 @@ from trustvlm.catalog.rows.counts import Counts
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.upkeep import purge
 
-__all__ = ["CountMemo"]
-
 
 class CountMemo:
     """The last counts of each space of one catalog."""

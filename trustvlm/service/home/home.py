@@ -27,8 +27,6 @@ from trustvlm.service.memory.cache_registry import CacheRegistry
 from trustvlm.service.memory.reading import Reading
 from trustvlm.types.thresholds import Thresholds
 
-__all__ = ["EncoderPool", "Home", "Reading"]
-
 T = TypeVar("T")
 
 

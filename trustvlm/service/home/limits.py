@@ -9,8 +9,6 @@ from typing import TypeVar
 
 from trustvlm.errors import InvalidInput
 
-__all__ = ["CallLimits", "ReviewLimits", "at_most"]
-
 T = TypeVar("T")
 
 

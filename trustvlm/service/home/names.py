@@ -8,17 +8,6 @@ import unicodedata
 from trustvlm.catalog.store.names import brief, normal
 from trustvlm.errors import InvalidInput
 
-__all__ = [
-    "JOINERS",
-    "MAX_NAME",
-    "MAX_PROMPT",
-    "UNSEEN",
-    "check_characters",
-    "check_name",
-    "check_space_name",
-    "source_text",
-]
-
 MAX_NAME = 500
 """Characters; the longest of the 1,608 names of LVIS, OpenImages and Objects365 has 45."""
 MAX_PROMPT = 10 * MAX_NAME

@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from trustvlm.catalog.store.location import ServerLocation
 from trustvlm.service.home.home import Home
 
-__all__ = ["only_one"]
-
 
 @contextmanager
 def only_one(home: Home, work: str) -> Iterator[bool]:

@@ -17,8 +17,6 @@ from trustvlm.system.background import Failures
 from trustvlm.system.pickling import Unpicklable
 from trustvlm.types.bounds import whole
 
-__all__ = ["OpenHome"]
-
 log = logging.getLogger("trustvlm")
 
 EXPIRY_INTERVAL_S = 60.0

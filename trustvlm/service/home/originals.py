@@ -27,16 +27,6 @@ from trustvlm.system.files.durable import sync
 if TYPE_CHECKING:
     from trustvlm.types.inputs import ImageSource
 
-__all__ = [
-    "forget_originals",
-    "is_kept",
-    "keep",
-    "kept_original",
-    "refer",
-    "require_place",
-    "sweep_originals",
-]
-
 _TEMPORARY = ".writing-"
 _STALE_S = 3600.0
 _CHUNK = 500

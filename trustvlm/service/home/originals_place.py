@@ -22,8 +22,6 @@ from trustvlm.catalog.rows import originals
 from trustvlm.errors import Conflict, InvalidInput, Unavailable
 from trustvlm.system.files.durable import make_folder, sync
 
-__all__ = ["ID_FILE", "IN_HOME", "OriginalsPlace"]
-
 IN_HOME = "originals"
 """The folder of originals in a home."""
 

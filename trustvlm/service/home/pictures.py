@@ -11,8 +11,6 @@ from typing import NamedTuple
 from trustvlm.catalog.store.vectors import pack
 from trustvlm.types.arrays import Float32s
 
-__all__ = ["Picture", "RecentPictures"]
-
 _MOST_BYTES = 32 * 2**20
 """About 10,000 thumbnails."""
 _ENTRY_BYTES = 300

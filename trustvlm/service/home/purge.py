@@ -22,8 +22,6 @@ from trustvlm.service.home.verdict_log.trim import trim_all
 from trustvlm.system.fault_points import reached
 from trustvlm.types.bounds import duration
 
-__all__ = ["purge_expired", "purge_label", "purge_removed", "purge_space"]
-
 EARLIEST, LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 log = logging.getLogger("trustvlm")

@@ -8,8 +8,6 @@ from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.service.home.home import Home
 from trustvlm.types.attributes.filters import key_path
 
-__all__ = ["index_attribute"]
-
 MOST_INDEXED = 64
 """Indexed keys of a space."""
 

@@ -11,8 +11,6 @@ from trustvlm.index.recipe import load_recipe
 from trustvlm.service.home.home import Home
 from trustvlm.system.fault_points import reached
 
-__all__ = ["IndexStats", "index_stats", "rebuild_index"]
-
 
 @dataclass(frozen=True)
 class IndexStats:

@@ -12,8 +12,6 @@ from trustvlm.index.recipe import Recipe, list_recipes
 from trustvlm.service.home.home import Home
 from trustvlm.types.bounds import number
 
-__all__ = ["Suggestion", "estimate", "suggest_recipe"]
-
 MILLISECONDS = 25.0
 """What a search may take by default: about as much as encoding the image on one core."""
 

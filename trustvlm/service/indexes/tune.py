@@ -16,12 +16,11 @@ from trustvlm.index.live import IndexView, LiveIndex
 from trustvlm.index.recall import Block, Nearest, shares_found, take_out
 from trustvlm.index.rows import RowView
 from trustvlm.selective.intervals import mean_interval
-from trustvlm.service.home.home import Home, Reading
+from trustvlm.service.home.home import Home
+from trustvlm.service.memory.reading import Reading
 from trustvlm.system.stopping import may_stop
 from trustvlm.types.arrays import Float32s, Float64s, Int64s
 from trustvlm.types.bounds import number, whole
-
-__all__ = ["Tuned", "tune_index"]
 
 QUERIES = 768
 """Rows taken out: every third to prove with, the others to tune with."""

@@ -9,8 +9,6 @@ from trustvlm.service.indexes.suggest import MILLISECONDS, Suggestion, suggest_r
 from trustvlm.service.indexes.tune import Tuned, tune_index
 from trustvlm.types.bounds import flags
 
-__all__ = ["IndexVerbs"]
-
 
 class IndexVerbs(OpenHome):
     """Indexes of a space: statistics, recipe and tuning."""

@@ -47,11 +47,6 @@ from trustvlm.types.registration import UnreadImage, unreadable
 if TYPE_CHECKING:
     from trustvlm.types.inputs import ImageSource
 
-__all__ = [
-    "ImageQueries", "check_queries", "embed", "encode_for", "encoded", "notes_and_remarks",
-    "raw_queries", "reading", "to_be_encoded", "unit_queries",
-]  # fmt: skip
-
 log = logging.getLogger("trustvlm")
 
 Matrix = TypeVar("Matrix", Float32s, Float64s)

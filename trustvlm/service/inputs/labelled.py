@@ -20,10 +20,11 @@ from trustvlm.encoders import UnreadableImage, decode_image
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.reading.claims import claimed_names
 from trustvlm.scoring.vectors import SAME_IMAGE, unit_rows
-from trustvlm.service.home.home import Home, Reading
+from trustvlm.service.home.home import Home
 from trustvlm.service.home.names import source_text
 from trustvlm.service.inputs.encode import check_queries, encoded, raw_queries
 from trustvlm.service.inputs.outputs import no_classifier
+from trustvlm.service.memory.reading import Reading
 from trustvlm.types import Queries
 from trustvlm.types.arrays import Bools, Float64s, Int64s, Objects, optional_texts
 from trustvlm.types.arrays import sources as image_list
@@ -32,8 +33,6 @@ from trustvlm.types.messages.commands import suggested
 from trustvlm.types.messages.meant import GIVE_NONE
 from trustvlm.types.options import ON_ERROR
 from trustvlm.types.registration import UnreadImage
-
-__all__ = ["Observed", "are_supports", "as_rows", "observe", "stored_images", "truth_ids"]
 
 
 @dataclass(frozen=True, eq=False)

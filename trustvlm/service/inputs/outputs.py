@@ -14,10 +14,9 @@ from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.reading.outputs.probabilities import Outputs, outputs_of
 from trustvlm.scoring.external import probability_vectors
 from trustvlm.scoring.rules import RULES
-from trustvlm.service.home.home import Home, Reading
+from trustvlm.service.home.home import Home
+from trustvlm.service.memory.reading import Reading
 from trustvlm.types import Queries
-
-__all__ = ["is_external", "no_classifier", "require_logits", "with_vectors"]
 
 _REMEDY = "register it, or leave it out and divide the other values by their sum"
 

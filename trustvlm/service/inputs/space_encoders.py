@@ -27,16 +27,6 @@ from trustvlm.service.home.home import Home
 from trustvlm.types.arrays import Float32s
 from trustvlm.types.messages.commands import suggested
 
-__all__ = [
-    "cut_message",
-    "encode_prompts",
-    "encoder_of",
-    "encodes_images",
-    "encodes_texts",
-    "image_encoder",
-    "prompts_of",
-]
-
 log = logging.getLogger("trustvlm")
 
 _PLACES = {

@@ -14,13 +14,11 @@ from trustvlm.scoring.rules import RULES
 from trustvlm.selective.advice import state_of
 from trustvlm.selective.metrics import aurc
 from trustvlm.service.measuring.usable import label_names, right_rows
+from trustvlm.service.query.columns import Columns
 from trustvlm.service.query.context import Context
-from trustvlm.service.query.judge import Columns
 from trustvlm.system.stopping import may_stop
 from trustvlm.types.arrays import Bools, Float64s, Int64s
 from trustvlm.types.evaluation import Confusion, LabelOutcome
-
-__all__ = ["Sides", "by_label"]
 
 Judged = Mapping[str, Columns]
 Sides = tuple[str | None, str | None, str | None]

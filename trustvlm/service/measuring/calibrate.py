@@ -55,16 +55,15 @@ from trustvlm.service.memory.taxonomy.space_tree import SpaceTree, space_tree
 from trustvlm.service.query.back_off.nodes import top_mass, tree_of_call, wrong_up_to
 from trustvlm.service.query.claims.judge_claims import about_claims
 from trustvlm.service.query.claims.resolve import require_claimable
+from trustvlm.service.query.columns import Columns
 from trustvlm.service.query.context import Context, context_of
 from trustvlm.service.query.decide import acceptable, is_unknown
-from trustvlm.service.query.judge import Columns, judge, judge_all
+from trustvlm.service.query.judge import judge, judge_all
 from trustvlm.system.stopping import may_stop
 from trustvlm.types import Queries, RuleLeftOut
 from trustvlm.types.arrays import Bools, Float64s, Int64s, Objects
 from trustvlm.types.calibration import Calibration
 from trustvlm.types.options import CalibrateOptions
-
-__all__ = ["calibrate", "recalibrate"]
 
 _PROVED = ("threshold", "reason", "needed", "accepted", "errors", "coverage", "risk_bound")
 _LEFT_OUT = ("supports", "duplicates", "gone", "unclaimed")

@@ -13,8 +13,6 @@ from trustvlm.types.bounds import choice, flags, number
 from trustvlm.types.calibration import Calibration
 from trustvlm.types.options import ON_STALE, ON_UNVERIFIED, PROCEDURES, CalibrateOptions
 
-__all__ = ["CORRECTING", "POLICIES", "check_options", "options_again", "resolved"]
-
 CORRECTING = f"{DEFAULT_RULE}_star"
 """The rule whose corrections are counted where the chosen one makes none."""
 

@@ -11,8 +11,6 @@ from trustvlm.scoring.image_evidence import ImageEvidence
 from trustvlm.scoring.rules import DEFAULT_RULE, RULES, Rule, resolve_parameters
 from trustvlm.types import RuleLeftOut
 
-__all__ = ["Configuration", "comparable", "configurations"]
-
 _WEIGHTS = (1.0, 0.1, 0.3, 3.0)
 _TEMPERATURES = (0.01, 0.03, 0.1)
 _SHARPER = (None, 0.5, 2.0)  # τ as fitted, and factors to it

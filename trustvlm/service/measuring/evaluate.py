@@ -43,17 +43,16 @@ from trustvlm.service.measuring.usable import (
 )
 from trustvlm.service.query.claims.judge_claims import about_claims
 from trustvlm.service.query.claims.resolve import require_claimable
+from trustvlm.service.query.columns import Columns
 from trustvlm.service.query.context import Context, context_of
 from trustvlm.service.query.decide import UNKNOWN_RATE, is_unknown
 from trustvlm.service.query.evidence import evidence_reader
-from trustvlm.service.query.judge import Columns, judge_all
+from trustvlm.service.query.judge import judge_all
 from trustvlm.types import Queries, RuleLeftOut
 from trustvlm.types.arrays import Float64s, Int64s
 from trustvlm.types.bounds import flags, number, whole
 from trustvlm.types.evaluation import Evaluation, ShotOutcome, WrongImage
 from trustvlm.types.options import EvaluateOptions
-
-__all__ = ["evaluate", "evaluate_stored"]
 
 Chosen = dict[str, tuple[Rule, Mapping[str, float | None]]]
 Judged = dict[str, Columns]

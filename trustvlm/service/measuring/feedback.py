@@ -20,11 +20,12 @@ from trustvlm.reading.sets.rows import label_of_images
 from trustvlm.selective import monitoring
 from trustvlm.selective.monitoring import Monitoring
 from trustvlm.service.home.calibrations import in_force
-from trustvlm.service.home.home import Home, Reading
+from trustvlm.service.home.home import Home
 from trustvlm.service.inputs.labelled import Observed, are_supports, as_rows, observe, truth_ids
 from trustvlm.service.measuring.taught import watched
 from trustvlm.service.measuring.traffic import traffic_share
 from trustvlm.service.measuring.usable import as_stored
+from trustvlm.service.memory.reading import Reading
 from trustvlm.service.memory.taxonomy.space_tree import space_tree
 from trustvlm.service.query.back_off.nodes import stands_under
 from trustvlm.service.query.score import verdicts_of
@@ -37,8 +38,6 @@ from trustvlm.types.messages.commands import suggested
 from trustvlm.types.options import SAMPLINGS
 from trustvlm.types.tables.probability import percent, promise
 from trustvlm.types.verdict_log import LogFilter
-
-__all__ = ["SAMPLINGS", "Judged", "feedback", "judged_images", "monitor", "require_unchanged"]
 
 
 @dataclass(frozen=True, eq=False)

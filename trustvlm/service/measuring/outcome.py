@@ -40,7 +40,7 @@ from trustvlm.selective.ranks import find_by_ranks
 from trustvlm.selective.reliability import ece, reliability
 from trustvlm.selective.risk import risk_upper_bounds
 from trustvlm.service.measuring.usable import UsableImages, right_rows
-from trustvlm.service.query.judge import Columns
+from trustvlm.service.query.columns import Columns
 from trustvlm.types.arrays import Bools, Float64s, Int64s
 from trustvlm.types.bounds import NUMBERS
 from trustvlm.types.evaluation import (
@@ -51,8 +51,6 @@ from trustvlm.types.evaluation import (
     ThresholdOutcome,
 )
 from trustvlm.types.options import EvaluateOptions
-
-__all__ = ["FEWEST", "MOST_ITEMS", "check_items", "evaluated_images", "rule_outcome", "with_range"]
 
 FEWEST = 3
 """The smallest number of wrong and of right predictions from which their separation is

@@ -17,8 +17,6 @@ from trustvlm.service.query.context import Context
 from trustvlm.types.arrays import Bools, Float64s, Int64s
 from trustvlm.types.evaluation import Estimate, PeerOutcome
 
-__all__ = ["compare_peers"]
-
 MAX_LABELS, MAX_SUPPORTS = 2_000, 20_000
 """They look at every label and every support image of each image."""
 

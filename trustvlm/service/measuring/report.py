@@ -6,13 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trustvlm.catalog.rows import supports
-from trustvlm.encoders.images.decode import UnreadableImage, decode_image
-from trustvlm.encoders.images.reading import DEFAULT_LIMITS, ImageLimits
+from trustvlm.encoders.images.decode import decode_image
+from trustvlm.encoders.images.reading import DEFAULT_LIMITS, ImageLimits, UnreadableImage
 from trustvlm.errors import ReadOnly
 from trustvlm.service.home.home import Home
 from trustvlm.types.evaluation import Evaluation
-
-__all__ = ["write_page", "write_report"]
 
 
 def write_report(home: Home, evaluation: Evaluation, path: Path, page: str | None) -> None:

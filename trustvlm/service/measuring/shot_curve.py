@@ -21,8 +21,6 @@ from trustvlm.system.stopping import may_stop
 from trustvlm.types.arrays import Float64s, Int64s
 from trustvlm.types.evaluation import ShotOutcome
 
-__all__ = ["MAX_LABELS", "SHOTS", "SpaceLabels", "shot_curve", "space_labels"]
-
 SHOTS = (0, 1, 2, 4, 8, 16)
 
 MAX_LABELS = 2_000

@@ -16,8 +16,6 @@ from trustvlm.types import Queries, Verdicts
 from trustvlm.types.arrays import Bools
 from trustvlm.types.review import Taught
 
-__all__ = ["Watched", "watched"]
-
 MOST = 500
 """Images of the queue that are looked at, the oldest that wait."""
 

@@ -16,15 +16,10 @@ from trustvlm.errors import InvalidInput
 from trustvlm.scoring.vectors import SAME_IMAGE, unit_rows
 from trustvlm.service.inputs.labelled import Observed
 from trustvlm.service.query.claims.resolve import claims_of
+from trustvlm.service.query.columns import Columns
 from trustvlm.service.query.context import Context
-from trustvlm.service.query.judge import Columns
 from trustvlm.types.arrays import Bools, Float32s, Float64s, Int64s
 from trustvlm.types.messages.commands import suggested
-
-__all__ = [
-    "UsableImages", "all_support_images", "as_stored", "first_of_each", "label_names", "right_rows",
-    "usable_images",
-]  # fmt: skip
 
 _DIRECTIONS = 3
 _BLOCK = 4096

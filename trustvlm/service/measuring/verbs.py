@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from trustvlm.reading.sets.rows import LabelledImages
     from trustvlm.types.inputs import Images
 
-__all__ = ["MeasuringVerbs"]
-
 
 class MeasuringVerbs(OpenHome):
     """Evaluation, calibration, feedback and monitoring of an open home."""

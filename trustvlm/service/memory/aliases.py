@@ -15,8 +15,6 @@ from trustvlm.index.rows import RowView
 from trustvlm.softmax.leading import Moments
 from trustvlm.types.arrays import Float64s, Int64s
 
-__all__ = ["Aliases", "missing_members", "pooled"]
-
 
 @dataclass(frozen=True, eq=False)
 class Aliases:

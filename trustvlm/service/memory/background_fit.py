@@ -15,8 +15,6 @@ from trustvlm.service.memory.support_fit import refit, renew
 from trustvlm.system.background import Failures
 from trustvlm.types.thresholds import Thresholds
 
-__all__ = ["BackgroundFit"]
-
 log = logging.getLogger("trustvlm")
 
 _FAILED = "the support images of space %s were not refitted: %s"

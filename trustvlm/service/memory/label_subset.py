@@ -20,9 +20,6 @@ from trustvlm.service.memory.space_cache import SpaceView
 from trustvlm.types.arrays import Bools, Int64s, names_or_mask
 from trustvlm.types.attributes.filters import Filter, as_filter
 
-__all__ = ["LabelChoice", "Subset", "slots_of_names", "subset_of", "subset_of_ids"]
-
-
 LabelChoice: TypeAlias = Sequence[str] | npt.NDArray[np.bool_] | Filter | Mapping[str, Any] | None
 """Names, a mask in the order of list_labels, or a filter; None: all labels."""
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 from functools import cache
 
-__all__ = ["pass_device"]
-
 log = logging.getLogger("trustvlm")
 
 

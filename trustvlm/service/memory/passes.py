@@ -12,8 +12,6 @@ from trustvlm.softmax.dense import DENSE_LOGITS, dense_rows
 from trustvlm.softmax.leading import LeadingRows
 from trustvlm.types.arrays import Bools, Float32s, Floats, Int64s
 
-__all__ = ["ROUNDED_ERROR", "leading_rows", "nearest_rows"]
-
 ROUNDED_ERROR = 1e-3
 """Largest error of a probability that passes over 16-bit rows leave (measured: 3e-4,
 benchmarks/labels.py)."""

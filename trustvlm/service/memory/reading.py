@@ -10,8 +10,6 @@ from sqlalchemy import Connection
 
 from trustvlm.service.memory.space_cache import KeptState
 
-__all__ = ["Reading"]
-
 T = TypeVar("T")
 
 

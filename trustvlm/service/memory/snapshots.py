@@ -24,13 +24,12 @@ from trustvlm.index.recall import Block
 from trustvlm.index.recipe import Recipe
 from trustvlm.index.row_file import row_sums
 from trustvlm.index.rows import RowBase, RowTable, RowView
-from trustvlm.index.snapshot import Snapshot, SnapshotKey, SnapshotWriter, map_snapshot
+from trustvlm.index.snapshot import Snapshot, SnapshotWriter, map_snapshot
+from trustvlm.index.snapshot_header import SnapshotKey
 from trustvlm.index.string_table import NameTable, pack_strings
 from trustvlm.service.memory.aliases import Aliases
 from trustvlm.softmax.quantize import Segment, to_bfloat16
 from trustvlm.types.arrays import Float32s, Int64s
-
-__all__ = ["Content", "Loaded", "from_catalog", "from_view", "load", "snapshot_key", "write"]
 
 SIDES = ("text", "prototypes")
 _BLOCK = 4_096

@@ -29,8 +29,6 @@ from trustvlm.service.memory.space_memo import SpaceMemo
 from trustvlm.system.fault_points import reached
 from trustvlm.types.arrays import Int64s
 
-__all__ = ["KeptState", "SpaceCache", "SpaceView"]
-
 COMPACT_SHARE, COMPACT_ROWS = 0.25, 1024
 """Dead rows are dropped when they exceed both."""
 

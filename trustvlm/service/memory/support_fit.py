@@ -30,19 +30,6 @@ from trustvlm.service.memory.space_cache import SpaceView
 from trustvlm.types.arrays import Float32s, Int64s
 from trustvlm.types.thresholds import Thresholds
 
-__all__ = [
-    "FitMemo",
-    "Sample",
-    "SmallestNames",
-    "SupportFit",
-    "current_fit",
-    "disagreement",
-    "refit",
-    "renew",
-    "sample_of",
-    "smallest_names",
-]
-
 _METHOD = 2
 """Number of the way in which fits are made: a stored one of another way is made again."""
 

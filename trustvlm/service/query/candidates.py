@@ -21,8 +21,6 @@ from trustvlm.softmax.on_device import products
 from trustvlm.system.timing import stage
 from trustvlm.types.arrays import Bools, Float32s, Float64s, Floats, Int64s
 
-__all__ = ["CANDIDATES", "CandidateSet", "DenseEngine", "Request", "UnitQueries", "fits_dense"]
-
 CANDIDATES = 64
 """K, the number of text leaders and of nearest prototypes (docs/rules.md, "Candidates")."""
 

@@ -23,8 +23,6 @@ from trustvlm.service.inputs.encode import raw_queries
 from trustvlm.types import Queries
 from trustvlm.types.arrays import Float32s
 
-__all__ = ["can_collect", "collect", "is_drawn"]
-
 Row = Mapping[str, Any]
 
 

@@ -12,8 +12,6 @@ import numpy.typing as npt
 from trustvlm.index.string_table import NameTable
 from trustvlm.types.arrays import Int64s, Objects
 
-__all__ = ["CLAIMED", "NAMES", "Columns"]
-
 CLAIMED = "claimed_"
 """Begins the names of the columns that are about claimed labels, where there are any."""
 

@@ -24,8 +24,6 @@ from trustvlm.types.arrays import Floats, Int64s
 from trustvlm.types.attributes.values import attributes_of
 from trustvlm.types.bounds import whole
 
-__all__ = ["EvidenceGone", "EvidenceReader", "evidence_of", "evidence_reader"]
-
 
 class EvidenceGone(Unavailable):
     """The evidence of these verdicts can no longer be read."""

@@ -32,8 +32,6 @@ from trustvlm.system.stopping import may_stop
 from trustvlm.system.timing import stage
 from trustvlm.types.arrays import Bools, Floats, Int64s
 
-__all__ = ["Columns", "judge", "judge_all"]
-
 BATCH_ROWS, BATCH_LOGITS = 256, 2**21
 """Queries of a batch of the streamed engine, and logits of one of the dense engine (8 MB)."""
 

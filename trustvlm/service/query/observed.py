@@ -8,14 +8,13 @@ from trustvlm.catalog.rows import spaces
 from trustvlm.catalog.server import stored_images
 from trustvlm.errors import NotFound
 from trustvlm.scoring.rules import resolve_parameters
-from trustvlm.service.home.home import Home, Reading
+from trustvlm.service.home.home import Home
 from trustvlm.service.inputs.encode import unit_queries
+from trustvlm.service.memory.reading import Reading
 from trustvlm.service.query.score import verdicts_of
 from trustvlm.types import Queries, Verdicts
 from trustvlm.types.bounds import identifier, whole
 from trustvlm.types.rows import ObservationRow
-
-__all__ = ["get_observation", "pictured_observations", "score_observation"]
 
 
 def get_observation(home: Home, space_name: str, observation_id: int) -> ObservationRow:

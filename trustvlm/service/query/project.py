@@ -6,13 +6,12 @@ import numpy as np
 
 from trustvlm.catalog.rows import label_pages, supports
 from trustvlm.scoring.vectors import unit_rows
-from trustvlm.service.home.home import Home, Reading
+from trustvlm.service.home.home import Home
+from trustvlm.service.memory.reading import Reading
 from trustvlm.service.query.stored import PredictedImages, names_of, predicted_images
 from trustvlm.types.arrays import Float32s, Float64s
 from trustvlm.types.bounds import whole
 from trustvlm.types.tables.projection import ProjectedPoint, Projection
-
-__all__ = ["project"]
 
 _FEWEST = 12  # points of which neighbours mean something to t-SNE
 _COMPONENTS = 50  # of PCA before t-SNE, as its authors advise

@@ -14,12 +14,13 @@ from trustvlm.encoders.images.pictures import Pictures
 from trustvlm.reading.claims import claimed_names
 from trustvlm.scoring.rules import Rule, require_images, resolve_parameters
 from trustvlm.service.home.calibrations import in_force
-from trustvlm.service.home.home import Home, Reading
+from trustvlm.service.home.home import Home
 from trustvlm.service.home.verdict_log.keep import keep
 from trustvlm.service.inputs.encode import ImageQueries, encoded, to_be_encoded, unit_queries
 from trustvlm.service.inputs.outputs import no_classifier, require_logits
 from trustvlm.service.memory.label_subset import LabelChoice, subset_of
 from trustvlm.service.memory.passes import ROUNDED_ERROR
+from trustvlm.service.memory.reading import Reading
 from trustvlm.service.memory.space_cache import SpaceView
 from trustvlm.service.memory.support_prints import equal_others
 from trustvlm.service.query.back_off.nodes import answers, no_answers, tree_of_call
@@ -42,8 +43,6 @@ from trustvlm.types.arrays import Float32s
 from trustvlm.types.bounds import choice, whole
 from trustvlm.types.calibration import Calibration
 from trustvlm.types.options import ON_ERROR, BackOff
-
-__all__ = ["score", "verdicts_of"]
 
 _OFF = "image evidence is off: the support images do not tell the labels apart"
 

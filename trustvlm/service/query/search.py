@@ -15,12 +15,13 @@ from trustvlm.index.live import IndexView
 from trustvlm.index.rows import RowView
 from trustvlm.reading.claims import no_claims
 from trustvlm.reading.outputs.probabilities import no_probabilities
-from trustvlm.service.home.home import Home, Reading
+from trustvlm.service.home.home import Home
 from trustvlm.service.inputs.encode import ImageQueries, encoded, unit_queries
 from trustvlm.service.memory.attributes.columns import described
 from trustvlm.service.memory.attributes.masks import prototypes_among, supports_among
 from trustvlm.service.memory.label_subset import Subset, subset_of
 from trustvlm.service.memory.passes import nearest_rows
+from trustvlm.service.memory.reading import Reading
 from trustvlm.service.memory.space_cache import SpaceView
 from trustvlm.service.query.like.stored import like_of, require_few, stored_queries, vectors_of_hits
 from trustvlm.types import Hits, Queries
@@ -29,8 +30,6 @@ from trustvlm.types.attributes.filters import Filter, as_filter
 from trustvlm.types.attributes.values import attributes_of
 from trustvlm.types.bounds import choice, flags, number, whole
 from trustvlm.types.options import KINDS, ON_ERROR
-
-__all__ = ["KINDS", "search"]
 
 Details = dict[int, tuple[str | None, str | None, str | None]]
 _ROUNDING = 1e-6

@@ -10,14 +10,13 @@ from trustvlm.catalog.rows import observations
 from trustvlm.catalog.rows.observations import Pool
 from trustvlm.scoring.vectors import unit_rows
 from trustvlm.service.home.calibrations import in_force
-from trustvlm.service.home.home import Home, Reading
+from trustvlm.service.home.home import Home
 from trustvlm.service.inputs.labelled import are_supports
+from trustvlm.service.memory.reading import Reading
 from trustvlm.service.query.score import verdicts_of
 from trustvlm.types import Queries
 from trustvlm.types.arrays import Float64s, Int64s
 from trustvlm.types.rows import LabelPredictions
-
-__all__ = ["MOST_IMAGES", "PredictedImages", "label_predictions", "names_of", "predicted_images"]
 
 MOST_IMAGES = 2_000
 """Stored images that are scored for a list of labels or a map, the newest."""

@@ -25,8 +25,6 @@ from trustvlm.types.arrays import Bools, Float64s, Int64s
 if TYPE_CHECKING:
     from trustvlm.index.rows import RowView
 
-__all__ = ["streamed_candidates"]
-
 _TIE = 1e-6  # similarities nearer than this may be equal, after float32 rounding of a pass
 
 

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from trustvlm.reading.sets.rows import LabelledImages
     from trustvlm.types.inputs import Images, ImageSource
 
-__all__ = ["QueryVerbs"]
-
 
 class QueryVerbs(OpenHome):
     """Embedding, scoring, searching and projecting."""

@@ -32,8 +32,6 @@ from trustvlm.service.registration.spaces import check_scale, pinned
 from trustvlm.types.backups import MissingOriginal, Reembedding
 from trustvlm.types.messages.commands import suggested
 
-__all__ = ["begin", "cut_over", "exclusive", "reembed_status", "remove_beside", "restore_space"]
-
 PASSES = 500
 """Passes over what changed meanwhile, each over less than the one before, before giving up."""
 

@@ -33,8 +33,6 @@ from trustvlm.service.inputs.space_encoders import (
 )
 from trustvlm.types.arrays import Float32s
 
-__all__ = ["GivenVectors", "NewText", "Originals", "Sources"]
-
 Embeddings = tuple[bytes, bytes | None]
 """Packed (classifier, verifier) embeddings; no verifier embedding where the verifier is "same"."""
 

@@ -31,8 +31,6 @@ from trustvlm.service.registration.encode_chunk import support_of
 from trustvlm.service.registration.plan import chunked
 from trustvlm.service.registration.prototypes import prototype_of
 
-__all__ = ["Progress", "stage_changes", "stage_observations"]
-
 CHUNK_IMAGES, CHUNK_VECTORS = 256, 2_048
 """Support images, that are encoded or come as vectors, of one transaction: what a kill can cost."""
 

@@ -22,8 +22,6 @@ from trustvlm.service.registration.repoint import repoint
 from trustvlm.types import SpaceRow
 from trustvlm.types.backups import Reembedding
 
-__all__ = ["ReembedVerbs"]
-
 
 class ReembedVerbs(OpenHome):
     """New encoders for an existing space."""

@@ -15,8 +15,6 @@ from trustvlm.service.home.home import Home
 from trustvlm.types.attributes.values import attributes_text, merged_text
 from trustvlm.types.bounds import flags, identifier
 
-__all__ = ["Attributes", "check_stored", "update_support"]
-
 UPDATED = "update_label changes them"
 
 

@@ -39,11 +39,6 @@ from trustvlm.types.arrays import Float32s, id_list
 from trustvlm.types.bounds import flags, got
 from trustvlm.types.messages.commands import suggested
 
-__all__ = [
-    "checked_ids", "remove_label", "remove_support", "restore_label", "restore_support", "some_of",
-    "update_label",
-]  # fmt: skip
-
 log = logging.getLogger("trustvlm")
 
 

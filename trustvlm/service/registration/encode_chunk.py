@@ -36,15 +36,6 @@ from trustvlm.types.registration import KnownImage, UnreadImage
 if TYPE_CHECKING:
     from trustvlm.types.inputs import ImageSource
 
-__all__ = [
-    "EncodedChunk",
-    "RegisterOptions",
-    "StoredImages",
-    "encode_chunk",
-    "stored_images",
-    "support_of",
-]
-
 
 @dataclass(frozen=True)
 class RegisterOptions:

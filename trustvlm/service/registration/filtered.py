@@ -20,11 +20,6 @@ from trustvlm.types.arrays import Int64s, texts
 from trustvlm.types.attributes.filters import Filter, FilterLike, as_filter
 from trustvlm.types.registration import RemovedLabels
 
-__all__ = [
-    "chosen_labels", "count_labels", "filtered_page", "filtered_rows", "label_page", "label_row",
-    "label_rows", "remove_labels",
-]  # fmt: skip
-
 _PAGE_ROWS = 1_000
 _AT_ONCE = 200
 """Labels that one transaction removes: about 50 ms."""

@@ -28,18 +28,6 @@ from trustvlm.types.attributes.values import attributes_text, each_text
 if TYPE_CHECKING:
     from trustvlm.types.inputs import ImageSource
 
-__all__ = [
-    "CHUNK_BYTES",
-    "PlannedLabel",
-    "check_prompt",
-    "check_prototype",
-    "chunked",
-    "chunks",
-    "plan",
-    "same_direction",
-    "text_prototypes",
-]
-
 CHUNK_BYTES = 16 * 2**20
 """Limits of one transaction: labels, and vectors that come with them."""
 

@@ -15,8 +15,6 @@ from trustvlm.scoring.prototypes import mean_prototype
 from trustvlm.service.home.home import Home
 from trustvlm.types.arrays import Float32s
 
-__all__ = ["follow_supports", "prototype_of", "renew_prototypes"]
-
 
 def prototype_of(name: str, images: Sequence[NewSupport]) -> Float32s | None:
     """The prototype of a label with these support images, in any order; None without any.

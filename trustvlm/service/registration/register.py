@@ -44,8 +44,6 @@ from trustvlm.types import LabelInput, RegisterResult
 from trustvlm.types.arrays import iterates
 from trustvlm.types.registration import KnownImage, UnreadImage
 
-__all__ = ["labels_of_call", "register"]
-
 
 @dataclass
 class _Tally:

@@ -14,8 +14,6 @@ from trustvlm.service.registration.spaces import space_row
 from trustvlm.types import SpaceRow
 from trustvlm.types.messages.commands import suggested
 
-__all__ = ["repoint"]
-
 
 def repoint(home: Home, space_name: str, classifier: str | None, verifier: str | None) -> SpaceRow:
     """See :meth:`TrustService.repoint_space`."""

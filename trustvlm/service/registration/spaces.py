@@ -23,8 +23,6 @@ from trustvlm.types import SpaceRow
 from trustvlm.types.arrays import texts
 from trustvlm.types.bounds import number
 
-__all__ = ["check_scale", "check_templates", "create_space", "pinned", "space_row", "space_rows"]
-
 DEFAULT_TEMPLATES = ("a photo of a {}.",)
 DEFAULT_LOGIT_SCALE = 100.0
 MAX_TEMPLATES = 1_000

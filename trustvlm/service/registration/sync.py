@@ -29,8 +29,6 @@ from trustvlm.types import LabelInput
 from trustvlm.types.messages.commands import suggested
 from trustvlm.types.registration import KeptLabel, KnownImage, RegisterResult, UnreadImage
 
-__all__ = ["Contents", "Surplus", "preview", "register_with", "surplus", "sync_contents"]
-
 _CHUNK = 1_000  # support images that one transaction removes
 
 

@@ -20,8 +20,6 @@ from trustvlm.types import RegisterResult
 from trustvlm.types.arrays import Int64s, texts
 from trustvlm.types.registration import NearSynonyms
 
-__all__ = ["SYNONYM_COSINE", "alias", "near_synonyms", "reported", "unalias"]
-
 log = logging.getLogger("trustvlm")
 
 SYNONYM_COSINE = 0.95

@@ -17,9 +17,6 @@ from trustvlm.types.messages.commands import suggested
 from trustvlm.types.messages.meant import likest
 from trustvlm.types.taxonomy import Taxonomy, TreeNode
 
-__all__ = ["MAX_DEPTH", "check_acyclic", "check_node_name", "new_edges", "set_parents", "taxonomy"]
-
-
 MAX_DEPTH = 100
 """Nodes above a label. WordNet, the deepest tree in use, has 19."""
 

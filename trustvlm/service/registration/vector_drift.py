@@ -19,8 +19,6 @@ from trustvlm.service.home.home import Home
 from trustvlm.service.registration.plan import PlannedLabel
 from trustvlm.types.arrays import Float64s
 
-__all__ = ["SAMPLE", "departed"]
-
 SAMPLE = 512
 """Number of stored and of new vectors that are compared. A full sample of a space is kept for the
 life of the service."""

@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from trustvlm.reading.sets.rows import LabelledImages
     from trustvlm.types.inputs import Images, ImagesByLabel, ImageSource
 
-__all__ = ["RegistrationVerbs"]
-
 
 class RegistrationVerbs(OpenHome):
     """Spaces, labels, support images and aliases."""

@@ -20,8 +20,6 @@ from trustvlm.service.home.home import Home
 from trustvlm.types import KeyRow
 from trustvlm.types.bounds import choice, duration, number
 
-__all__ = ["SCOPES", "create_key", "list_keys", "revoke_key", "rotate_key", "use_key"]
-
 SCOPES = ("read", "write", "admin")
 """Each may do what the one before may."""
 

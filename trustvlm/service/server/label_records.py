@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from trustvlm.catalog.rows import label_pages, labels
-from trustvlm.service.home.home import Home, Reading
+from trustvlm.service.home.home import Home
+from trustvlm.service.memory.reading import Reading
 from trustvlm.service.query.stored import (
     PredictedImages,
     label_predictions,
@@ -20,8 +21,6 @@ from trustvlm.types import LabelRow
 from trustvlm.types.arrays import Int64s
 from trustvlm.types.attributes.filters import Filter
 from trustvlm.types.rows import LabelErrors, LabelPredictions, StoredError
-
-__all__ = ["LabelRecords"]
 
 _NONE = LabelPredictions(predicted=0, wrong=0, images=0, missed=0)
 

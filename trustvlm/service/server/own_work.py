@@ -16,8 +16,6 @@ from trustvlm.service.home.verdict_log.trim import trim_all
 from trustvlm.service.server.repeated_calls import KEPT, begin_call, end_orphans, sweep
 from trustvlm.service.server.workers import Worker, worker_of
 
-__all__ = ["OwnWork"]
-
 
 class OwnWork(OpenHome):
     """The side of an open service that the HTTP server uses for calls, jobs and workers."""

@@ -12,8 +12,6 @@ from trustvlm.errors import InvalidInput, Overloaded
 from trustvlm.service.home.home import Home
 from trustvlm.service.server.workers import Worker
 
-__all__ = ["KEPT", "begin_call", "end_orphans", "sweep"]
-
 KEPT = timedelta(days=2)
 """For this time a repeated call gets its first answer, and ended jobs are listed."""
 ORPHANED = "the process that was at it has died; ask for it again"

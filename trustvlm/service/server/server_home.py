@@ -34,8 +34,6 @@ from trustvlm.types import Evidence, KeyRow, LabelRow, Queries, RegisterResult, 
 from trustvlm.types.answers import LabelDetails, RemovedList
 from trustvlm.types.rows import ObservationRow
 
-__all__ = ["ServerHome"]
-
 
 class ServerHome(OwnWork):
     """The server's side of an open service, whose home it shares: keys, calls, jobs, workers, pages

@@ -8,8 +8,6 @@ from trustvlm.catalog.rows import spaces
 from trustvlm.service.home.calibrations import in_force
 from trustvlm.service.home.home import Home
 
-__all__ = ["SpaceState", "space_states"]
-
 
 @dataclass(frozen=True)
 class SpaceState:

@@ -13,8 +13,6 @@ from typing import Protocol
 from trustvlm.catalog.store.location import ServerLocation
 from trustvlm.service.home.home import Home
 
-__all__ = ["HOLD_EVERY_S", "Worker", "worker_of"]
-
 FOLDER = "workers"
 HOLD_EVERY_S = 5.0
 """A process that serves makes sure this often that it holds its lock."""

@@ -16,16 +16,15 @@ from trustvlm.catalog.rows.support.images import Shown
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.claims import claimed_names
 from trustvlm.scoring.discriminant.suspicion import FLAG, noise_share, wrong_probability
-from trustvlm.service.home.home import Home, Reading
+from trustvlm.service.home.home import Home
 from trustvlm.service.inputs.labelled import Observed, observe, truth_ids
+from trustvlm.service.memory.reading import Reading
 from trustvlm.service.support.pool import GivenImages, Pool
 from trustvlm.service.support.suspects import Judged, judged
 from trustvlm.types import Queries
 from trustvlm.types.arrays import Bools, Int64s, optional_texts
 from trustvlm.types.bounds import whole
 from trustvlm.types.support.audit import Audit, AuditRow
-
-__all__ = ["audit", "audit_given", "claims_as_truth"]
 
 
 def audit(home: Home, space_name: str, limit: int | None, cursor: int | None) -> Audit:

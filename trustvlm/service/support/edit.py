@@ -17,8 +17,6 @@ from trustvlm.service.registration.prototypes import follow_supports
 from trustvlm.types.messages.commands import suggested
 from trustvlm.types.support.audit import MovedSupports
 
-__all__ = ["keep_support", "move_support", "require_alive"]
-
 
 def keep_support(home: Home, space_name: str, ids: Sequence[int], keep: bool) -> int:
     """See :meth:`TrustService.keep_support`."""

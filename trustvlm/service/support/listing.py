@@ -19,8 +19,6 @@ from trustvlm.types import SupportRow
 from trustvlm.types.attributes.filters import Filter
 from trustvlm.types.registration import RemovedSupports
 
-__all__ = ["count_supports", "list_supports", "remove_supports", "supports_by_id"]
-
 _AT_ONCE = 1_000
 """Support images that one transaction removes."""
 

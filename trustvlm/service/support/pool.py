@@ -14,8 +14,6 @@ from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.rows.support.images import LabelImages, of_labels
 from trustvlm.types.arrays import Float64s, Int64s
 
-__all__ = ["Block", "GivenImages", "Pool"]
-
 _LABELS_AT_A_TIME = 64
 
 

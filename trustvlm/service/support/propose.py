@@ -18,11 +18,12 @@ from trustvlm.errors import InvalidInput
 from trustvlm.scoring.proposals import chosen_images, same_neighbours
 from trustvlm.scoring.rules import DEFAULT_RULE, resolve_parameters
 from trustvlm.scoring.vectors import unit_rows
-from trustvlm.service.home.home import Home, Reading
+from trustvlm.service.home.home import Home
 from trustvlm.service.home.names import source_text
 from trustvlm.service.home.pictures import Picture
 from trustvlm.service.inputs.encode import encoded, raw_queries
 from trustvlm.service.inputs.labelled import are_supports
+from trustvlm.service.memory.reading import Reading
 from trustvlm.service.query.context import Context, context_of
 from trustvlm.service.query.decide import UNKNOWN_RATE, is_unknown
 from trustvlm.service.query.judge import judge_all
@@ -32,9 +33,6 @@ from trustvlm.types import LabelInput, Queries
 from trustvlm.types.arrays import Bools, Float32s, Float64s, Int64s, optional_texts
 from trustvlm.types.bounds import flags, whole
 from trustvlm.types.support.proposals import Proposal, Proposals, RemovedProposals
-
-__all__ = ["propose", "remove_proposed"]
-
 
 _STRANGE_TEXT = 0.05  # share of a label's own images that its text is allowed to miss
 _ENOUGH = 9  # support images, to tell a tenth of them

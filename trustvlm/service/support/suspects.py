@@ -29,8 +29,6 @@ from trustvlm.service.support.pool import Block, Pool
 from trustvlm.types.arrays import Bools, Float32s, Float64s, Int64s
 from trustvlm.types.thresholds import Thresholds
 
-__all__ = ["Judged", "judged"]
-
 _ENTRIES = 2**22  # of a matrix of images by labels
 
 

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from trustvlm.reading.sets.rows import LabelledImages
     from trustvlm.types.inputs import Images
 
-__all__ = ["SupportVerbs"]
-
 
 class SupportVerbs(OpenHome):
     """Listing, removing, auditing, moving and proposing support images of an open home."""

@@ -42,8 +42,6 @@ from trustvlm.types.backups import Exported
 if TYPE_CHECKING:
     import pyarrow
 
-__all__ = ["digest_of", "export_space"]
-
 Rows = Iterator[dict[str, Any]]
 """Values by the names of columns; vectors are packed."""
 

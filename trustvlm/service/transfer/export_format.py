@@ -25,21 +25,6 @@ from trustvlm.service.registration.spaces import check_scale, check_templates
 if TYPE_CHECKING:
     import pyarrow
 
-__all__ = [
-    "LABELS",
-    "MANIFEST",
-    "MARKS",
-    "OPTIONAL",
-    "SUPPORTS",
-    "TAXONOMY",
-    "FileFacts",
-    "SpaceManifest",
-    "group_rows",
-    "label_schema",
-    "support_schema",
-    "taxonomy_schema",
-]
-
 MANIFEST, LABELS, SUPPORTS = "manifest.json", "labels.parquet", "supports.parquet"
 TAXONOMY = "taxonomy.parquet"
 """Of a space that has a taxonomy."""

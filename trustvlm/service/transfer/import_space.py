@@ -34,8 +34,6 @@ from trustvlm.service.transfer.read_export import (
 from trustvlm.types import SpaceRow
 from trustvlm.types.arrays import Float32s
 
-__all__ = ["import_space"]
-
 _ALIASES_AT_A_TIME = 200
 
 

@@ -37,8 +37,6 @@ from trustvlm.service.transfer.export_format import (
 from trustvlm.types.arrays import Float32s
 from trustvlm.types.attributes.values import attributes_text, parse_attributes
 
-__all__ = ["read_label_rows", "read_manifest", "read_support_rows", "read_tree"]
-
 _MAX_MANIFEST = 16 * 2**20
 _MAX_SOURCE = 10_000
 _MAX_THUMBNAIL = 2**20

@@ -12,8 +12,6 @@ from trustvlm.service.transfer.export import export_space
 from trustvlm.types import SpaceRow
 from trustvlm.types.backups import Backup, Exported
 
-__all__ = ["TransferVerbs"]
-
 
 class TransferVerbs(OpenHome):
     """Backups of an open home, and spaces as Parquet files."""

@@ -13,8 +13,6 @@ from trustvlm.service.verify.check_labels import Row
 from trustvlm.service.verify.space_facts import Problem, SpaceFacts
 from trustvlm.types.attributes.values import attributes_text, parse_attributes
 
-__all__ = ["check_label_attributes", "check_support_attributes"]
-
 
 def _check(
     kind: str, connection: Connection, facts: SpaceFacts, rows: Sequence[Row]

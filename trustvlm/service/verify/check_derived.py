@@ -19,8 +19,6 @@ from trustvlm.service.memory.support_fit import disagreement
 from trustvlm.service.verify.space_facts import Problem, SpaceFacts
 from trustvlm.types.verdict_log import DECISIONS
 
-__all__ = ["check_calibrations", "check_changes", "check_fits", "check_verdicts"]
-
 Row = dict[str, Any]
 _NO_SENSE = (ValueError, KeyError, TypeError, AttributeError)
 

@@ -20,8 +20,6 @@ from trustvlm.service.verify.space_facts import (
 )
 from trustvlm.types.review import STATES
 
-__all__ = ["check_observations", "check_reviews", "check_supports", "check_thumbnails"]
-
 Row = dict[str, Any]
 
 

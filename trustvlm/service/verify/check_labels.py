@@ -26,8 +26,6 @@ from trustvlm.service.verify.space_facts import (
 )
 from trustvlm.types.arrays import Float32s
 
-__all__ = ["check_labels", "expected_prototypes"]
-
 _CATALOG = Path("the catalog")
 Row = dict[str, Any]
 Derived = tuple[int, bytes | None]

@@ -17,7 +17,8 @@ from trustvlm.catalog.upkeep.stored_rows import StoredRow, Unreadable
 from trustvlm.errors import Damaged, NotFound, TrustVLMError
 from trustvlm.index.live import LiveIndex
 from trustvlm.index.recipe import load_recipe
-from trustvlm.index.snapshot import Snapshot, SnapshotKey, map_snapshot
+from trustvlm.index.snapshot import Snapshot, map_snapshot
+from trustvlm.index.snapshot_header import SnapshotKey
 from trustvlm.index.string_table import NameTable
 from trustvlm.service.memory.discriminant.space_discriminant import SpaceDiscriminant, disagreement
 from trustvlm.service.memory.snapshots import SIDES
@@ -27,8 +28,6 @@ from trustvlm.softmax.quantize import to_bfloat16
 from trustvlm.types.arrays import Float32s, Int64s
 from trustvlm.types.thresholds import Thresholds
 from trustvlm.types.verification import Damage
-
-__all__ = ["OpenSnapshot", "check_snapshot", "open_snapshots"]
 
 Tick = Callable[[str, int], None]
 

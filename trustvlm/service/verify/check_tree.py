@@ -11,8 +11,6 @@ from trustvlm.catalog.store.names import brief
 from trustvlm.service.verify.space_facts import SpaceFacts
 from trustvlm.types.verification import Damage
 
-__all__ = ["bad_edges", "check_tree"]
-
 
 def check_tree(connection: Connection, facts: SpaceFacts) -> Iterator[Damage]:
     """What is wrong with the taxonomy of a space."""

@@ -41,8 +41,6 @@ from trustvlm.service.verify.space_facts import Problem, SpaceFacts, check_space
 from trustvlm.types.thresholds import Thresholds
 from trustvlm.types.verification import Damage
 
-__all__ = ["CHECKS", "Look", "check_rows", "look"]
-
 Check = Callable[[Connection, SpaceFacts, Sequence[Row]], Iterator[Problem]]
 Progress = Callable[[int, int], None]
 Tick = Callable[[str, int], None]

@@ -30,8 +30,6 @@ from trustvlm.service.verify.look import Look, check_rows, look
 from trustvlm.service.verify.space_facts import SpaceFacts, check_space
 from trustvlm.types.verification import Damage
 
-__all__ = ["repair"]
-
 log = logging.getLogger("trustvlm")
 
 ROUNDS = 20

@@ -10,14 +10,12 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection
 
+from trustvlm.catalog.store.models import PURGING
 from trustvlm.catalog.upkeep import stored_rows
-from trustvlm.catalog.upkeep.purge import PURGING
 from trustvlm.encoders import spec_dim
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.index.recipe import load_recipe
 from trustvlm.types.verification import Damage
-
-__all__ = ["Problem", "SpaceFacts", "check_space", "revision_problem", "vector_problems"]
 
 Problem = tuple[int, str, str]
 """The key of a damaged row, what is wrong with it, and the remedy."""

@@ -11,8 +11,6 @@ from trustvlm.service.verify.verify import verify
 from trustvlm.types.backups import Scrubbed
 from trustvlm.types.verification import VerifyReport
 
-__all__ = ["UpkeepVerbs"]
-
 
 class UpkeepVerbs(OpenHome):
     """Purge what was removed, and check and repair what is stored."""

@@ -12,8 +12,6 @@ from trustvlm.service.verify.look import look
 from trustvlm.service.verify.repair import repair
 from trustvlm.types.verification import Damage, VerifyReport
 
-__all__ = ["unopened", "verify"]
-
 LISTED = 1_000
 """Damage and rows in quarantine that a report lists at most."""
 

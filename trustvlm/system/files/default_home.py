@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["default_home"]
-
 
 def default_home() -> Path:
     """TRUSTVLM_HOME, else trustvlm in XDG_DATA_HOME, else ~/.local/share/trustvlm."""

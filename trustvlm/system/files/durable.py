@@ -6,8 +6,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["make_folder", "sync"]
-
 
 def make_folder(path: Path) -> None:
     """Make a folder and those above it, where they are missing, durably: each new name is on disk

@@ -9,8 +9,6 @@ from typing import Any
 
 from trustvlm.errors import InvalidInput
 
-__all__ = ["read_toml"]
-
 MAX_TOML_BYTES = 16 << 10
 """A settings file has a few hundred; parsing one long dotted key takes time that grows with its
 square."""

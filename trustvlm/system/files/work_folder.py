@@ -21,8 +21,6 @@ from trustvlm.errors import Conflict, InvalidInput, NotFound, ReadOnly, Unavaila
 from trustvlm.system.fault_points import reached
 from trustvlm.system.files.durable import sync
 
-__all__ = ["exchange", "put", "unwritable", "work_folder"]
-
 _PREFIX = ".trustvlm-work-"
 _LOCK, _NEW_LOCK = "lock", "lock.new"
 _EXCHANGE = 2  # RENAME_EXCHANGE of renameat2(2)

@@ -16,8 +16,6 @@ import numpy.typing as npt
 from trustvlm.types.arrays import Bools, Int64s
 from trustvlm.types.attributes.filters import Condition, Group, Node
 
-__all__ = ["Column", "combined", "holds_of_nothing", "value_at"]
-
 Path = tuple[str, ...]
 _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "gt": operator.gt,

@@ -19,12 +19,6 @@ from trustvlm.types.attributes.values import (
 from trustvlm.types.bounds import got
 from trustvlm.types.messages.meant import did_you_mean
 
-__all__ = [
-    "MAX_CONDITIONS", "MAX_NESTED", "MAX_VALUES", "Condition", "Filter", "FilterLike", "Group",
-    "Node", "Not", "as_filter", "conditions", "filter_or_names",
-    "key_path",
-]  # fmt: skip
-
 MAX_NESTED = 16
 """and, or and not inside each other."""
 MAX_CONDITIONS = 200

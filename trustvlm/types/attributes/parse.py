@@ -9,8 +9,6 @@ from typing import Any, NamedTuple
 
 from trustvlm.errors import InvalidInput
 
-__all__ = ["MAX_CHARACTERS", "parse_text"]
-
 MAX_CHARACTERS = 100_000
 """Characters of the text of a filter."""
 _DEEPEST = 100  # parentheses; the JSON that is made has a limit of its own

@@ -11,13 +11,6 @@ from typing import Any
 from trustvlm.errors import InvalidInput
 from trustvlm.types.bounds import got
 
-__all__ = [
-    "MAX_BYTES", "MAX_DEPTH", "MAX_ITEMS", "MAX_KEY", "MAX_KEYS", "MAX_TEXT", "MOST_WHOLE",
-    "RESERVED", "attributes_of", "attributes_text", "check_key", "check_scalar",
-    "each_text", "is_column", "merged_text", "parse_attributes", "parse_json", "parse_value",
-    "plain_attributes", "row_attributes",
-]  # fmt: skip
-
 MAX_BYTES = 8_192
 """Bytes of the JSON of one object."""
 MAX_KEYS = 64

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import shlex
 
-__all__ = ["command", "suggested", "word"]
-
 _LIVE = frozenset('"$`\\!')
 """Characters that mean something to a shell between double quotes, too."""
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["count"]
-
 
 def count(number: int, singular: str, plural: str | None = None) -> str:
     """ "1 label", "2,000 labels"."""

@@ -7,8 +7,6 @@ import unicodedata
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["GIVE_NONE", "did_you_mean", "likest"]
-
 GIVE_NONE = "give None for images of no label"
 """What a message on an unknown label asks of a program; files and commands say it in their way."""
 

@@ -7,8 +7,6 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Remark", "merged_notes", "notes_of"]
-
 _NAMED = 10
 _NOTE = re.compile(r"([\d,]+) images? (.+?)(?:: (.*))?", re.DOTALL)
 _NUMBER = r"(-?[\d.]+(?:e[+-]?\d+)?)"

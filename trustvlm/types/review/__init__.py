@@ -8,7 +8,7 @@ from typing import Annotated
 from trustvlm.types.bounds import FORMATS, STATES, TRAYS
 from trustvlm.types.json_form import Answer, Time
 from trustvlm.types.options import Options, says
-from trustvlm.types.verdicts import Evidence
+from trustvlm.types.tables.evidence import Evidence
 
 __all__ = [
     "FORMATS", "STATES", "TRAYS", "AnswerOptions", "CollectOptions", "ReviewExport",

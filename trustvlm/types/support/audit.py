@@ -9,8 +9,6 @@ from typing import Annotated, Literal, overload
 from trustvlm.types.json_form import Answer, Object
 from trustvlm.types.registration import UnreadImage
 
-__all__ = ["Audit", "AuditRow", "MovedSupports"]
-
 
 @dataclass(frozen=True, repr=False)
 class AuditRow(Answer):

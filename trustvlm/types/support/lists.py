@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from trustvlm.types.json_form import Answer
 from trustvlm.types.rows import SupportRow
 
-__all__ = ["SupportCount", "SupportPage"]
-
 
 @dataclass(frozen=True)
 class SupportPage(Answer):

@@ -10,8 +10,6 @@ from trustvlm.types.json_form import Answer, Object
 from trustvlm.types.options import Options, WholeNumber, Within, says
 from trustvlm.types.registration import UnreadImage
 
-__all__ = ["Proposal", "Proposals", "ProposeOptions", "RemovedProposals"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class ProposeOptions(Options):

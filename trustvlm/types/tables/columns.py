@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     import pandas
     import pyarrow
 
-__all__ = ["Column", "arrow_table", "flat_columns", "pandas_frame"]
-
 
 @dataclass(frozen=True, eq=False)
 class Column:

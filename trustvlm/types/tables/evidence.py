@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from trustvlm.types.arrays import Int64s
 from trustvlm.types.json_form import Answer, Attributes
 
-__all__ = ["Evidence", "EvidenceOfRows", "Neighbour", "ThumbnailsOfRows"]
-
 
 @dataclass(frozen=True, repr=False)
 class Neighbour(Answer):

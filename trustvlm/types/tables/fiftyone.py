@@ -13,8 +13,6 @@ from trustvlm.errors import InvalidInput
 if TYPE_CHECKING:
     from trustvlm.types.verdicts import Verdicts
 
-__all__ = ["write_fiftyone"]
-
 
 def write_fiftyone(
     verdicts: Verdicts, folder: Path, truth: Sequence[str | None] | None, evidence: int

@@ -11,11 +11,6 @@ from typing import Any
 
 from trustvlm.types.tables.probability import chance, percent
 
-__all__ = [
-    "HTML_ROWS", "TEXT_ROWS", "Chance", "Decision", "Glance", "Picture", "Place", "Share",
-    "as_html", "as_text",
-]  # fmt: skip
-
 TEXT_ROWS, HTML_ROWS = 8, 50
 """Rows of a table that are shown."""
 _TEXT_CELL, _HTML_CELL = 24, 48  # characters

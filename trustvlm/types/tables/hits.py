@@ -18,8 +18,6 @@ from trustvlm.types.tables.columns import Column
 from trustvlm.types.tables.glance import HTML_ROWS, Glance, Place
 from trustvlm.types.tables.tabular import Tabular
 
-__all__ = ["Hit", "Hits"]
-
 
 @dataclass(frozen=True)
 class Hit:

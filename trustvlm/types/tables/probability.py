@@ -8,8 +8,6 @@ from typing import Literal
 
 from trustvlm.types.messages.commands import suggested
 
-__all__ = ["ProbabilitySource", "chance", "percent", "probability_line", "promise"]
-
 ProbabilitySource = Literal["calibration", "rule"]
 """What gave the probability of verdicts."""
 

@@ -11,8 +11,6 @@ from trustvlm.types.tables.columns import Column, flat_columns
 from trustvlm.types.tables.glance import HTML_ROWS, Glance
 from trustvlm.types.tables.tabular import Tabular
 
-__all__ = ["ProjectedPoint", "Projection"]
-
 
 @dataclass(frozen=True, repr=False)
 class ProjectedPoint(Answer):

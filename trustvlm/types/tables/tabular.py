@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     import pandas
     import pyarrow
 
-__all__ = ["Tabular"]
-
 
 class Tabular:
     """An answer that is a table: short in a console, a picture in a notebook, columns for pandas

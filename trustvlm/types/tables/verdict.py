@@ -10,11 +10,6 @@ from trustvlm.types.json_form import brief_repr
 from trustvlm.types.tables.evidence import Evidence
 from trustvlm.types.tables.probability import ProbabilitySource
 
-__all__ = [
-    "CALL_COLUMNS", "CLAIM_CALL_COLUMNS", "CLAIM_COLUMNS", "REASON_CODES", "VERDICT_COLUMNS",
-    "Verdict",
-]  # fmt: skip
-
 ReasonCode = Literal[
     "not_a_label", "copy_of_other", "not_calibrated", "stale", "unknown", "unverified", "accepted",
     "better_label", "close_call", "low_evidence",

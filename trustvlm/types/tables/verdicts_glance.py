@@ -11,8 +11,6 @@ from trustvlm.types.tables.probability import probability_line
 if TYPE_CHECKING:
     from trustvlm.types.verdicts import Verdicts
 
-__all__ = ["verdicts_glance"]
-
 _COLUMNS = (
     "label", "reason_code", "rival", "trust", "text_confidence", "image_similarity",
 )  # fmt: skip

@@ -10,8 +10,6 @@ from trustvlm.catalog.rows.attributes.rows import LABELS, SUPPORTS, Kind
 from trustvlm.catalog.store.attributes import IndexedKey, LabelAttributes, SupportAttributes
 from trustvlm.catalog.store.upkeep_models import ReembedRow
 
-__all__ = ["copy_attributes"]
-
 _TABLES: dict[Kind, Any] = {LABELS: LabelAttributes, SUPPORTS: SupportAttributes}
 
 

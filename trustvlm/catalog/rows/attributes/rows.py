@@ -14,11 +14,6 @@ from trustvlm.catalog.store.bulk import insert_rows, rows_among, slices
 from trustvlm.catalog.store.models import Label, Support
 from trustvlm.types.arrays import Int64s
 
-__all__ = [
-    "LABELS", "SUPPORTS", "Kind", "add", "add_indexed_key", "any_in", "changed", "contents",
-    "indexed_keys", "of_label", "of_support", "owners", "put", "remove_indexed_key",
-]  # fmt: skip
-
 Kind = Literal["label", "support"]
 LABELS: Kind = "label"
 SUPPORTS: Kind = "support"

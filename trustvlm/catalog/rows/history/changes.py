@@ -13,8 +13,6 @@ from trustvlm.catalog.store.models import Change, Label, Support, TreeEdge
 from trustvlm.catalog.store.upkeep_models import RevisionRow
 from trustvlm.types.rows import ChangeRow
 
-__all__ = ["Place", "page"]
-
 Place = tuple[int, str, int]
 """Revision, kind ("label", then "support") and id of a change: changes come in this order."""
 

@@ -11,8 +11,6 @@ from trustvlm.catalog.store.backends.database import AUTHOR, CHANGE
 from trustvlm.catalog.store.upkeep_models import RevisionRow
 from trustvlm.types.rows import HistoryRow
 
-__all__ = ["KEPT", "move", "page", "record"]
-
 KEPT = 100_000
 """Revisions of a space that the log holds; older ones are deleted as new ones come."""
 

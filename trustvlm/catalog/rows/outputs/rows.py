@@ -10,8 +10,6 @@ from sqlalchemy import Connection, bindparam, select
 
 from trustvlm.catalog.store.models import Label
 
-__all__ = ["by_name", "free"]
-
 _LIVE = select(Label.name, Label.output).where(
     Label.space_id == bindparam("space"),
     Label.output.is_not(None),

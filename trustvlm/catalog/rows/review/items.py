@@ -16,12 +16,6 @@ from trustvlm.catalog.store.vectors import checksum, pack, unpack, verify_checks
 from trustvlm.types.arrays import Float32s
 from trustvlm.types.review import ReviewItem
 
-__all__ = [
-    "CHUNK_ROWS", "Answered", "NewItem", "StoredImage", "add", "answered", "close", "counts",
-    "delete_some", "find", "forget_images", "image", "next_open", "open_images", "page", "reopen",
-    "set_support", "thumbnail",
-]  # fmt: skip
-
 CHUNK_ROWS = 500
 _OPEN = ReviewRow.state == "open"
 _COLUMNS = [

@@ -8,8 +8,6 @@ from sqlalchemy import ColumnElement, Connection, insert, select, update
 
 from trustvlm.catalog.store.review_models import ReviewState
 
-__all__ = ["add_missed", "collects", "make", "missed", "seed", "set_collecting"]
-
 _SEED_BYTES = 16
 
 

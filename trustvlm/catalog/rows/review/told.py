@@ -10,8 +10,6 @@ from sqlalchemy import Connection, delete, select, update
 from trustvlm.catalog.rows.observations import GivenVerdict, mark_promoted
 from trustvlm.catalog.store.models import Observation
 
-__all__ = ["before_answer", "mark_promoted_as", "take_back"]
-
 
 def mark_promoted_as(connection: Connection, observation_id: int, support_id: int) -> None:
     """Store that the image of an observation has become a support image; see

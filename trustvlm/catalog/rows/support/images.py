@@ -17,11 +17,6 @@ from trustvlm.catalog.store.models import Label, Support, Thumbnail
 from trustvlm.catalog.store.vectors import pack, unpack, verify_checksums
 from trustvlm.types.arrays import Float32s, Float64s, Int64s
 
-__all__ = [
-    "LabelImages", "Shown", "complete", "copies", "few_labels", "hash_of", "ids_of", "kept",
-    "mark_kept", "marks_in", "of_labels", "proposed", "shown",
-]  # fmt: skip
-
 _LIVE = Support.removed_revision.is_(None)
 _IMAGES = select(
     Support.id, Support.label_id, Support.content_hash, Support.checksum, Support.embedding,

@@ -18,8 +18,6 @@ from trustvlm.types import SupportRow
 from trustvlm.types.arrays import Float32s
 from trustvlm.types.attributes.values import attributes_of
 
-__all__ = ["embeddings", "ids_after", "ids_of_label", "rows_of"]
-
 _LIVE = Support.removed_revision.is_(None)
 _MAIN = aliased(Label)
 _COLUMNS: Select[Any] = (

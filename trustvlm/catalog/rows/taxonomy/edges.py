@@ -9,9 +9,6 @@ from sqlalchemy import ColumnElement, Connection, delete, func, or_, select, upd
 from trustvlm.catalog.store.bulk import insert_rows, rows_among, slices
 from trustvlm.catalog.store.models import TreeEdge
 
-__all__ = ["Edge", "children", "copy", "edges", "latest", "nodes_among", "parents_of", "rename",
-           "revisions_beyond", "since", "store"]  # fmt: skip
-
 Edge = tuple[str, str | None]
 """(child, parent); without a parent, it stood under one before."""
 

@@ -29,11 +29,6 @@ from trustvlm.errors import InvalidInput
 from trustvlm.types.arrays import Float64s, Int64s
 from trustvlm.types.verdict_log import LogFilter, LoggedVerdict
 
-__all__ = [
-    "CHUNK_ROWS", "Facts", "add", "add_dropped", "by_ids", "cursor_of", "delete_some", "facts",
-    "forget_labels", "ids", "is_due", "move", "nearest", "page", "place_of", "trim_some",
-]  # fmt: skip
-
 CHUNK_ROWS = 1_000
 _COLUMNS = [getattr(VerdictRow, name) for name in LoggedVerdict.__dataclass_fields__]
 _CURSOR = re.compile(r"([0-9]{1,16})-([0-9]{1,18})")

@@ -15,8 +15,6 @@ from trustvlm.errors import Unavailable
 from trustvlm.system.signals import unbroken
 from trustvlm.types.backups import Scrubbed
 
-__all__ = ["Backend", "changing_schema", "open_backend"]
-
 
 class Backend(Protocol):
     """A database that holds a catalog.

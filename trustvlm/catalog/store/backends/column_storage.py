@@ -8,8 +8,6 @@ from collections import defaultdict
 from psycopg.sql import SQL, Identifier
 from sqlalchemy import Connection
 
-__all__ = ["set_column_storage"]
-
 _UNSET = """
 SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), t.typname = 'bytea'
 FROM pg_attribute a

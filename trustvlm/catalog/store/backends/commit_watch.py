@@ -9,8 +9,6 @@ from collections.abc import Callable, Hashable
 from sqlalchemy import Engine, PoolProxiedConnection
 from sqlalchemy.pool import NullPool
 
-__all__ = ["CommitWatch"]
-
 
 class CommitWatch:
     """A connection that never writes, kept to ask the database for a value that changes when any

@@ -21,8 +21,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-__all__ = ["copy_rows", "insert_few"]
-
 _TYPES: dict[type[Any], str] = {
     BigInteger: "int8",
     Integer: "int4",

@@ -9,8 +9,6 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, SQLColumnExpression, Table
 
-__all__ = ["AUTHOR", "CHANGE", "DATABASE", "HISTORY", "Database", "Upkeep", "database_of"]
-
 CHANGE = "change"
 AUTHOR = "author"
 """Execution option of a connection to a catalog: the kind of change that its transaction makes (one

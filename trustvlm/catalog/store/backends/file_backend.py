@@ -14,8 +14,6 @@ from trustvlm.catalog.store.backends.file_identity import FileIdentity
 from trustvlm.catalog.store.location import FileLocation
 from trustvlm.errors import Busy, NotFound
 
-__all__ = ["FileBackend"]
-
 
 class FileBackend:
     """See :class:`trustvlm.catalog.store.backends.backend.Backend`."""

@@ -13,8 +13,6 @@ from sqlalchemy import Connection, PoolProxiedConnection
 
 from trustvlm.errors import Unavailable
 
-__all__ = ["FileIdentity"]
-
 _LOG = "trustvlm-log"  # key of a connection's `info`
 
 

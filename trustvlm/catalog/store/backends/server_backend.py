@@ -16,8 +16,6 @@ from trustvlm.catalog.store.models import Base
 from trustvlm.errors import NotFound
 from trustvlm.types.backups import Scrubbed
 
-__all__ = ["ServerBackend"]
-
 _IS_THERE = select(func.to_regclass("alembic_version").is_not(None))
 
 

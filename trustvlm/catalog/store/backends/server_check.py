@@ -13,8 +13,6 @@ from sqlalchemy import create_engine
 from trustvlm.catalog.store import postgres
 from trustvlm.catalog.store.location import ServerLocation
 
-__all__ = ["Fact", "check_server"]
-
 _FACTS = """
 SELECT current_setting('server_version') AS version,
   current_setting('server_version_num')::int AS number,

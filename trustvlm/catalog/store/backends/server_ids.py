@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection, text
 
-__all__ = ["last_ids", "set_last_ids"]
-
 _LAST = text(
     "SELECT pg_sequence_last_value(CAST(pg_get_serial_sequence(:table, 'id') AS regclass))"
 )

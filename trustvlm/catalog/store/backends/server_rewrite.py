@@ -12,8 +12,6 @@ from trustvlm.catalog.store.models import Base
 from trustvlm.errors import Busy
 from trustvlm.types.backups import Scrubbed
 
-__all__ = ["rewrite"]
-
 _SIZE = """
 SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM pg_class
 WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r'

@@ -16,8 +16,6 @@ from trustvlm.catalog.store import postgres
 from trustvlm.catalog.store.location import ServerLocation
 from trustvlm.errors import Busy
 
-__all__ = ["beside", "put_in_place"]
-
 _PREFIX = 38  # characters of a schema's name that leave room for what is added: 63 in all
 _WAIT = "2s"  # until connections that were closed just now have ended
 

@@ -9,8 +9,6 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from trustvlm.catalog.store.models import Base
 
-__all__ = ["broken_references", "indexes", "problems", "rebuild_index"]
-
 _INDEXES = text("""
 SELECT c.oid, c.relname, i.indisvalid FROM pg_catalog.pg_index i
 JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid

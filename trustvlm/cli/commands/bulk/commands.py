@@ -24,8 +24,6 @@ from trustvlm.errors import InvalidInput
 if TYPE_CHECKING:
     from trustvlm.types.bulk import BulkReport
 
-__all__ = ["bulk"]
-
 F = TypeVar("F", bound=Callable[..., Any])
 
 FORM = click.option(

@@ -14,8 +14,6 @@ from trustvlm.types.tables.probability import percent
 if TYPE_CHECKING:
     from trustvlm.types.bulk import BulkReport, BulkStatus, BulkVerdicts
 
-__all__ = ["print_report", "print_status"]
-
 _LABELS = 20
 LABELS = [
     Column("label", "label", "bold"),

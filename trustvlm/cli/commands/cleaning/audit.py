@@ -9,19 +9,18 @@ import click
 
 from trustvlm.cli.commands.options import FORMAT, SPACE, flag, number, text
 from trustvlm.cli.printing.formats import Column, row_writer, say
-from trustvlm.cli.printing.safe_text import count, note
+from trustvlm.cli.printing.safe_text import note
 from trustvlm.cli.printing.suggested import here
 from trustvlm.cli.reading.claims import claimed_option
 from trustvlm.cli.reading.labelled import LabelledOptions, labelled_options
 from trustvlm.cli.session import Session
 from trustvlm.errors import InvalidInput, NotFound
+from trustvlm.types.messages.counts import count
 from trustvlm.types.tables.probability import percent
 
 if TYPE_CHECKING:
     from trustvlm.service import TrustService
     from trustvlm.types.support.audit import Audit, AuditRow
-
-__all__ = ["audit"]
 
 REGISTERED = [
     Column("id", lambda row: "" if row["id"] is None else str(row["id"]), right=True),

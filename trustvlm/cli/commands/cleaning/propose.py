@@ -11,20 +11,19 @@ import click
 from trustvlm.cli.commands.options import FORMAT, PATHS, SPACE, file, flag, number
 from trustvlm.cli.printing.formats import Column, row_writer, say
 from trustvlm.cli.printing.progress import progress_bar
-from trustvlm.cli.printing.safe_text import count, note
+from trustvlm.cli.printing.safe_text import note
 from trustvlm.cli.printing.suggested import here
 from trustvlm.cli.reading.folders import check_exclude, exclude_option, finding
 from trustvlm.cli.reading.images import image_options, note_images, report_unreadable
 from trustvlm.cli.session import Session, exactly_one
 from trustvlm.errors import InvalidInput
+from trustvlm.types.messages.counts import count
 from trustvlm.types.tables.probability import chance
 
 if TYPE_CHECKING:
     from trustvlm.service import TrustService
     from trustvlm.types import Queries
     from trustvlm.types.support.proposals import Proposals
-
-__all__ = ["propose"]
 
 PROPOSALS = [
     Column("label", "label", "bold"),

@@ -11,19 +11,18 @@ import click
 from trustvlm.cli.commands.options import FORMAT, SPACE, file, flag, json_flag, text
 from trustvlm.cli.printing.formats import Column, as_json, details, row_writer, say
 from trustvlm.cli.printing.queue import how_to_add, next_step, waiting_in
-from trustvlm.cli.printing.safe_text import count, note
+from trustvlm.cli.printing.safe_text import note
 from trustvlm.cli.printing.suggested import here
 from trustvlm.cli.reading.bounds import Choice
 from trustvlm.cli.session import Session, exactly_one
 from trustvlm.errors import Conflict
 from trustvlm.types.bounds import FORMATS, STATES, TRAYS
 from trustvlm.types.messages.commands import suggested, word
+from trustvlm.types.messages.counts import count
 from trustvlm.types.tables.probability import chance
 
 if TYPE_CHECKING:
     from trustvlm.types.review import ReviewItem, ReviewQuestion, ReviewStatus, Taught
-
-__all__ = ["review"]
 
 ITEMS = [
     Column("id", "id", right=True),

@@ -8,15 +8,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trustvlm.cli.printing.safe_text import count, quoted, shown
+from trustvlm.cli.printing.safe_text import quoted, shown
+from trustvlm.types.messages.counts import count
 from trustvlm.types.tables.probability import percent
 
 if TYPE_CHECKING:
     from trustvlm.types import SpaceRow, Verdicts
     from trustvlm.types.calibration import Calibration
     from trustvlm.types.evaluation import Evaluation
-
-__all__ = ["ADDRESS", "MAX_RISK", "Measured", "enough_images", "measured_lines", "unlabelled_lines"]
 
 ADDRESS = "http://127.0.0.1:8000/"
 MAX_RISK, CONFIDENCE = 0.05, 0.9

@@ -27,8 +27,6 @@ from trustvlm.cli.reading.images import image_options
 from trustvlm.cli.session import Session, pass_local
 from trustvlm.types.messages.commands import word
 
-__all__ = ["start"]
-
 
 @click.command()
 @click.argument("source", type=FILE)

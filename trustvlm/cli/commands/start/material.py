@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from trustvlm.reading.hold_out import HoldOut
     from trustvlm.types import LabelInput
 
-__all__ = ["Material", "Source"]
-
 VECTORS = (".npz", ".parquet", ".ndjson", ".jsonl")
 _LISTS = (".txt", ".csv", ".tsv", ".json")
 

@@ -18,19 +18,18 @@ from trustvlm.cli.commands.start.answer import (
 )
 from trustvlm.cli.commands.start.material import Material
 from trustvlm.cli.printing.progress import progress_bar
-from trustvlm.cli.printing.safe_text import count, note, quoted
+from trustvlm.cli.printing.safe_text import note, quoted
 from trustvlm.cli.reading.images import note_images, report_unreadable
 from trustvlm.cli.reading.labelled import Labelled, encoded
 from trustvlm.errors import Conflict, InvalidInput
 from trustvlm.types.messages.commands import suggested
+from trustvlm.types.messages.counts import count
 
 if TYPE_CHECKING:
     from trustvlm.reading.hold_out import HoldOut
     from trustvlm.service import TrustService
     from trustvlm.types import LabelInput, SpaceRow
     from trustvlm.types.calibration import Calibration
-
-__all__ = ["Outcome", "measured", "unlabelled"]
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from trustvlm.service import TrustService
     from trustvlm.types import SpaceRow
 
-__all__ = ["space_for", "space_name", "without_labels"]
-
 PRESET = "small"
 _SAYS_NOTHING = ("data", "dataset", "images", "index", "labels", "list", "metadata")
 """Names of files that are no names of what is in them."""

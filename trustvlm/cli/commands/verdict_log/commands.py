@@ -10,14 +10,13 @@ import click
 
 from trustvlm.cli.commands.options import FORMAT, SPACE, file, flag, number, text
 from trustvlm.cli.printing.formats import Column, details, row_writer, say
-from trustvlm.cli.printing.safe_text import count, note, quoted
+from trustvlm.cli.printing.safe_text import note, quoted
 from trustvlm.cli.reading.bounds import Bounded, Choice
 from trustvlm.cli.reading.times import Moment
 from trustvlm.cli.session import Session
 from trustvlm.types.messages.commands import suggested
+from trustvlm.types.messages.counts import count
 from trustvlm.types.tables.probability import chance
-
-__all__ = ["log_verdicts", "verdicts"]
 
 _DECISIONS = ("accept", "review", "unknown")
 _PAGE = 1_000

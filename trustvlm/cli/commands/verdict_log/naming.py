@@ -9,8 +9,6 @@ if TYPE_CHECKING:
     from trustvlm.service import TrustService
     from trustvlm.types import Queries, Verdicts
 
-__all__ = ["score_named"]
-
 
 def score_named(
     service: TrustService,

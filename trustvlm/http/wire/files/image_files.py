@@ -13,8 +13,6 @@ from pydantic import Field
 from trustvlm.errors import InvalidInput
 from trustvlm.types.options import says
 
-__all__ = ["MOST_FILES", "Base64Images", "ImageFile", "base64_images", "image_file"]
-
 MOST_FILES = 256
 _BLANKS = re.compile(r"[ \t\r\n]+")
 

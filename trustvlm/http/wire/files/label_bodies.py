@@ -13,21 +13,6 @@ from trustvlm.http.wire.texts import LabelName, Prompt
 from trustvlm.types.json_form import Attributes
 from trustvlm.types.options import Between, ReadingOptions, WholeNumber, says
 
-__all__ = [
-    "LabelBody",
-    "LabelContent",
-    "LabelFields",
-    "NewLabelForm",
-    "Pictured",
-    "PicturedLabel",
-    "PutLabelBody",
-    "RegisterBody",
-    "Rows",
-    "Vector",
-    "extra",
-    "needs",
-]  # fmt: skip
-
 Vector = list[float]
 Rows = list[Vector]
 

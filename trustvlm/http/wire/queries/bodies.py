@@ -9,8 +9,6 @@ from pydantic import Field
 
 from trustvlm.types.options import Options, says
 
-__all__ = ["Name", "ProbabilityBody", "QueryBody", "Rows", "Vector"]
-
 Vector = list[float]
 Rows = list[Vector]
 Name = Annotated[str, Field(max_length=2_000)]

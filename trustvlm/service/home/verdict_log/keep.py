@@ -7,8 +7,6 @@ from trustvlm.service.home.verdict_log.requests import RequestPart, current_requ
 from trustvlm.service.home.verdict_log.writer import VerdictWriter
 from trustvlm.types import Verdicts
 
-__all__ = ["keep"]
-
 
 def keep(
     writer: VerdictWriter, space: SpaceRecord, verdicts: Verdicts, *, all_labels: bool

@@ -12,8 +12,6 @@ from typing import Any
 from trustvlm.service.home.verdict_log.requests import RequestPart
 from trustvlm.types import Verdicts
 
-__all__ = ["NEAREST_NAME", "Batch"]
-
 NEAREST_NAME = "nearest_name"
 """Column of rows that are about to be stored: the name of the label of the nearest prototype, which
 the catalog has the id of."""

@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-__all__ = ["RequestPart", "current_requests", "for_requests"]
-
 
 @dataclass(frozen=True)
 class RequestPart:

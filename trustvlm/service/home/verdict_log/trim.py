@@ -9,8 +9,6 @@ from trustvlm.catalog.catalog import Catalog
 from trustvlm.catalog.rows import spaces
 from trustvlm.catalog.rows.verdict_log import rows as log_rows
 
-__all__ = ["trim", "trim_all"]
-
 
 def trim(catalog: Catalog, space_id: int, kept: Mapping[str, Any]) -> int:
     """Cut the log of a space to what it keeps, in transactions of bounded size; how many rows

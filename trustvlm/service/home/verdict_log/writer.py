@@ -26,8 +26,6 @@ from trustvlm.service.home.verdict_log.trim import trim
 from trustvlm.system.background import Failures
 from trustvlm.types import Verdicts
 
-__all__ = ["MOST_ROWS", "VerdictWriter"]
-
 log = logging.getLogger("trustvlm")
 
 MOST_ROWS = 65_536

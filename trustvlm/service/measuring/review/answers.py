@@ -26,8 +26,6 @@ from trustvlm.types.bounds import flags, identifier
 from trustvlm.types.messages.commands import suggested
 from trustvlm.types.review import ReviewItem
 
-__all__ = ["answer", "found", "image_of", "queries_of", "skip", "undo"]
-
 SAMPLING = {"sample": "random"}
 """The sampling of the observations that answers make, by tray; of every other tray "chosen"."""
 

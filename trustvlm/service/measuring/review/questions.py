@@ -11,8 +11,6 @@ from trustvlm.service.query.score import score
 from trustvlm.types.review import ReviewQuestion
 from trustvlm.types.tables.verdict import Verdict
 
-__all__ = ["question_of"]
-
 CHOICES = 5
 NEAREST = 3
 

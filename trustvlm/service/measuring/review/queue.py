@@ -21,8 +21,6 @@ from trustvlm.types.review import (
     TrayCounts,
 )
 
-__all__ = ["ReviewQueue"]
-
 
 class ReviewQueue(QueueFiles):
     """Images of a space that wait for a person: those whose verdict was not accepted (tray

@@ -20,8 +20,6 @@ from trustvlm.service.memory.snapshots import snapshot_key
 from trustvlm.service.memory.space_cache import SpaceView
 from trustvlm.system.background import Failures, OneAtATime
 
-__all__ = ["AttributeFiles"]
-
 log = logging.getLogger("trustvlm")
 
 RENEWED_ROWS = 5_000

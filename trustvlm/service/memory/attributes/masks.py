@@ -25,8 +25,6 @@ from trustvlm.types.arrays import Bools, Int64s
 from trustvlm.types.attributes.columns import combined, holds_of_nothing
 from trustvlm.types.attributes.filters import Condition, Filter, conditions
 
-__all__ = ["label_mask", "prototypes_among", "support_ids", "supports_among"]
-
 
 @dataclass(frozen=True, eq=False)
 class _RowMask:

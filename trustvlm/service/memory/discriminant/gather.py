@@ -21,8 +21,6 @@ from trustvlm.service.memory.support_fit import Sample, sample_of
 from trustvlm.types.arrays import Float32s, Float64s, Int64s
 from trustvlm.types.thresholds import Thresholds
 
-__all__ = ["DiscriminantSample", "classifier_tower", "discriminant_sample", "text_of", "tower_of"]
-
 _LABELS_AT_A_TIME = 64
 
 

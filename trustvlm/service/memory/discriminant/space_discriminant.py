@@ -25,8 +25,6 @@ from trustvlm.service.memory.discriminant.gather import (
 from trustvlm.types.arrays import Float32s, Int64s
 from trustvlm.types.thresholds import Thresholds
 
-__all__ = ["SpaceDiscriminant", "disagreement", "up_to_date"]
-
 _SAME = 1e-3
 """How far numbers of one fit may lie apart that two processes made."""
 _IN_WORDS = {"facts": "scale", "labels": "list of labels", "bias": "bias of the text", "matrix":

@@ -13,8 +13,6 @@ from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.scoring.vectors import unit_rows
 from trustvlm.types.arrays import Float64s, Int64s
 
-__all__ = ["SeenImages", "seen_images", "support_logits"]
-
 _LABELS_AT_A_TIME = 64
 _IMAGES_OF_A_LABEL = 16  # enough to know the bias of its text
 

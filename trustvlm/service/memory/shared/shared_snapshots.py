@@ -15,8 +15,6 @@ from trustvlm.index.shared.snapshot_store import SnapshotStore
 from trustvlm.index.snapshot_header import SnapshotKey
 from trustvlm.system.background import Failures
 
-__all__ = ["SharedSnapshots"]
-
 log = logging.getLogger("trustvlm")
 
 

@@ -12,8 +12,6 @@ from trustvlm.service.memory.reading import Reading
 from trustvlm.service.memory.space_cache import SpaceView
 from trustvlm.types.arrays import Int64s
 
-__all__ = ["SpaceTree", "space_tree", "tree_revision"]
-
 
 @dataclass(frozen=True, eq=False)
 class StoredTree:

@@ -20,11 +20,6 @@ from trustvlm.system.timing import stage
 from trustvlm.types.arrays import Bools, Float64s, Floats, Int64s, Objects
 from trustvlm.types.messages.commands import suggested
 
-__all__ = [
-    "answers", "no_answers", "node_columns", "nodes_reach", "stands_under", "top_mass",
-    "tree_of_call", "wrong_up_to",
-]  # fmt: skip
-
 _BLOCK = 4_096
 """Labels whose logits are in memory at once."""
 

@@ -12,8 +12,6 @@ from trustvlm.types.bounds import number
 from trustvlm.types.calibration import Calibration
 from trustvlm.types.options import BackOff
 
-__all__ = ["DEFAULT", "NodeThreshold", "check_back_off", "node_threshold"]
-
 DEFAULT = 0.95
 """The threshold where none is named and no calibration has one: 1 − the default of max_risk."""
 

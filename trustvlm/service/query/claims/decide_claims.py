@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from trustvlm.scoring.rules import RULES, Rule
 from trustvlm.service.home.calibrations import in_force
-from trustvlm.service.home.home import Reading
+from trustvlm.service.memory.reading import Reading
 from trustvlm.service.memory.support_prints import equal_others
 from trustvlm.service.query.claims.judge_claims import about_claims
 from trustvlm.service.query.claims.resolve import Claims
@@ -21,11 +21,6 @@ from trustvlm.service.query.context import Context
 from trustvlm.service.query.decide import Decision, Reason, applies, decide, undecided
 from trustvlm.types.arrays import Bools, Float64s, Floats, Int64s, Objects
 from trustvlm.types.calibration import Calibration
-
-__all__ = [
-    "UNCALIBRATED", "ClaimedVerdicts", "JudgedClaims", "able_to_judge", "calibration_of_claims",
-    "claimed_verdicts",
-]  # fmt: skip
 
 UNCALIBRATED = "not calibrated for claims"
 """Why a claim is for review where no calibration of claims is in force: one of predicted labels

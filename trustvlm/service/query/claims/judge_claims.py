@@ -17,8 +17,6 @@ from trustvlm.service.query.context import Context
 from trustvlm.softmax.leading import similarities
 from trustvlm.types.arrays import Bools, Float64s, Int64s
 
-__all__ = ["about_claims", "claimed_arrays", "has_all", "with_claimed"]
-
 Best = Callable[[Float64s], Int64s]
 """(n,) column of the largest of each row of (n, m) values; of equal ones that with the smallest
 name."""

@@ -17,8 +17,6 @@ from trustvlm.service.memory.label_subset import Subset
 from trustvlm.service.memory.space_cache import SpaceView
 from trustvlm.types.arrays import Bools, Int64s, Objects
 
-__all__ = ["Claims", "claims_of", "require_claimable"]
-
 _SUGGESTED = 3
 """Names that are no labels, for which a similar label is looked for."""
 

@@ -17,11 +17,6 @@ from trustvlm.types import Queries
 from trustvlm.types.arrays import Float32s, Int64s, id_list, texts
 from trustvlm.types.bounds import got
 
-__all__ = [
-    "MOST_LIKE", "MOST_VALUES", "Like", "like_of", "require_few", "stored_queries",
-    "vectors_of_hits",
-]  # fmt: skip
-
 MOST_LIKE = 1_000
 """Stored rows that one search is made with."""
 MOST_VALUES = 20_000_000

@@ -7,8 +7,6 @@ import numpy as np
 from trustvlm.index.string_table import NameTable
 from trustvlm.types.arrays import Float64s, Int64s
 
-__all__ = ["Ranking"]
-
 
 class Ranking:
     """Chooses the best of m labels of each of n queries; of equal ones that with the smallest name.

@@ -19,8 +19,6 @@ from trustvlm.service.query.context import Context
 from trustvlm.softmax.leading import similarities
 from trustvlm.types.arrays import Bools, Float32s, Float64s, Floats, Int64s
 
-__all__ = ["discriminant_values"]
-
 _SHARED = 32  # candidates of all queries make one product, up to this many times those of a query
 
 T = TypeVar("T")

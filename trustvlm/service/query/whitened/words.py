@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from trustvlm.errors import InvalidInput
 from trustvlm.service.query.context import Context
 
-__all__ = ["discriminant_evidence", "discriminant_remarks"]
-
 _SOURCES = {"whitened": "fitted", "cosine": "cosine", "one image": "default", "off": "off"}
 """Kind of a discriminant → what verdicts call it."""
 

@@ -15,8 +15,6 @@ from trustvlm.service.inputs.outputs import is_external
 from trustvlm.types import LabelInput
 from trustvlm.types.arrays import Float32s
 
-__all__ = ["check_external", "new_outputs", "no_text_side"]
-
 _TEXT_SIDE = ("text_vector", "prompt", "classifier_image_vectors")
 
 

@@ -14,8 +14,6 @@ from trustvlm.service.home.home import Home
 from trustvlm.types.bounds import got, whole
 from trustvlm.types.rows import ChangePage, HistoryRow
 
-__all__ = ["changes", "history"]
-
 _PAGE = 1_000
 _CURSOR = re.compile(r"([0-9]{1,18})-(label|support)-([0-9]{1,18})")
 _LARGEST = 2**63 - 1

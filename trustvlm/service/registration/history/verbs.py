@@ -9,8 +9,6 @@ from trustvlm.service.registration.history.history import changes, history
 from trustvlm.service.registration.history.verdict_log import VerdictLog
 from trustvlm.types.rows import ChangePage, HistoryRow
 
-__all__ = ["HistoryVerbs"]
-
 
 class HistoryVerbs(OpenHome):
     """The log of a space's revisions, what changed since one of them, and the log of answers."""

@@ -24,8 +24,6 @@ from trustvlm.types.verdict_log import (
     VerdictLogStatus,
 )
 
-__all__ = ["VerdictLog"]
-
 
 class VerdictLog(LogFiles):
     """What a space answered, where it logs that: see docs/history.md. Made by

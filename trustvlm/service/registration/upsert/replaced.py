@@ -15,8 +15,6 @@ from trustvlm.catalog.store.vectors import unpack
 from trustvlm.service.registration.plan import PlannedLabel, same_direction
 from trustvlm.types.arrays import Float32s
 
-__all__ = ["Replaced", "encoded_again", "replaced_labels", "store"]
-
 
 @dataclass(frozen=True, eq=False)
 class Replaced:
