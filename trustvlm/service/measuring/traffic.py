@@ -9,14 +9,13 @@ import numpy as np
 from trustvlm.catalog.rows.verdict_log import rows as log_rows
 from trustvlm.scoring.discriminant.fit import left_out_cosines
 from trustvlm.scoring.traffic import Nearest, covered_share, unlike_share
-from trustvlm.service.home.home import Home, Reading
+from trustvlm.service.home.home import Home
 from trustvlm.service.memory.discriminant.gather import tower_of
-from trustvlm.service.memory.support_fit import current_fit, sample_of
+from trustvlm.service.memory.reading import Reading
+from trustvlm.service.memory.support_fit import FitMemo, current_fit, sample_of
 from trustvlm.types.calibration import TrafficShare
 from trustvlm.types.messages.commands import suggested
 from trustvlm.types.tables.probability import percent
-
-__all__ = ["traffic_share"]
 
 CONFIDENCE = 0.95
 MOST_ANSWERS, FEWEST_ANSWERS, FEWEST_IMAGES = 10_000, 50, 20
@@ -31,7 +30,8 @@ def traffic_share(home: Home, reading: Reading) -> TrafficShare:
     if not (space.verdict_log or {}).get("logging"):
         start = suggested("space log-verdicts", space.name)
         return _nothing(0, f"space {space.name!r} keeps no log of answers; {start} begins one")
-    made = current_fit(connection, view, reading.memo.fit, home.thresholds).fit.made
+    before = reading.memo.latest(FitMemo)
+    made = current_fit(connection, view, before, home.thresholds).fit.made
     traffic = Nearest(*log_rows.nearest(connection, space.id, made, MOST_ANSWERS))
     answers = len(traffic.label)
     if answers < FEWEST_ANSWERS:

@@ -23,6 +23,7 @@ from trustvlm.index.recall import Block
 from trustvlm.index.recipe import load_recipe
 from trustvlm.index.shared.snapshot_store import SnapshotStore
 from trustvlm.index.snapshot import sweep
+from trustvlm.service.memory.attributes.columns import AttributeMemo
 from trustvlm.service.memory.attributes.files import AttributeFiles
 from trustvlm.service.memory.discriminant.discriminants import Discriminants
 from trustvlm.service.memory.discriminant.space_discriminant import SpaceDiscriminant
@@ -43,8 +44,6 @@ from trustvlm.service.memory.support_index import SupportIndexes, support_blocks
 from trustvlm.system.background import Failures, OneAtATime
 from trustvlm.system.fault_points import reached
 from trustvlm.types.thresholds import Thresholds
-
-__all__ = ["CacheRegistry"]
 
 log = logging.getLogger("trustvlm")
 
@@ -144,7 +143,8 @@ class CacheRegistry:
         with self._guard:
             memo = self._memos.get(view.space.id)
             if memo is None or (memo.epoch, memo.recipe) != (view.epoch, view.recipe.name):
-                memo = SpaceMemo(view.epoch, view.recipe.name, attribute_files=self.attributes)
+                memo = SpaceMemo(view.epoch, view.recipe.name)
+                memo.keep(AttributeMemo(files=self.attributes))
                 self._memos[view.space.id] = memo
             return memo
 

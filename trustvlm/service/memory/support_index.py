@@ -31,8 +31,6 @@ from trustvlm.service.memory.space_memo import SpaceMemo
 from trustvlm.system.background import Failures, OneAtATime
 from trustvlm.types.arrays import Float32s
 
-__all__ = ["KINDS", "SupportCache", "SupportIndexes", "support_blocks"]
-
 log = logging.getLogger("trustvlm")
 
 SNAPSHOT_ROWS = 5_000
@@ -122,7 +120,7 @@ class SupportIndexes:
         """The index over support images at the reading's revision."""
         kind, view, memo = "classifier" if classifier else "verifier", reading.view, reading.memo
         with memo.lock:
-            cache = memo.support_indexes.get(kind)
+            cache = _indexes_of(memo).get(kind)
             if cache is not None and cache.revision > view.revision:
                 # Another thread took it further than this transaction sees: a private one, for this
                 # call only.
@@ -132,7 +130,7 @@ class SupportIndexes:
             if cache.revision < view.revision:
                 cache.follow(reading.connection, view.space)
             index = cache.view(view.space)
-            memo.support_indexes[kind] = cache
+            _indexes_of(memo)[kind] = cache
         if not self._catalog.read_only and _is_due(cache, index):
             self._renewal.begin(lambda: self._renew(view, memo, kind, index))
         return index
@@ -196,9 +194,9 @@ class SupportIndexes:
                     )
                     index, revision = trained.view(space), space.revision
                 with memo.lock:
-                    current = memo.support_indexes.get(kind)
+                    current = _indexes_of(memo).get(kind)
                     if current is not None and current.revision >= view.revision:
-                        memo.support_indexes[kind] = trained
+                        _indexes_of(memo)[kind] = trained
             path.parent.mkdir(parents=True, exist_ok=True)
             key = snapshot_key(view.space, view.epoch, revision)
             write_snapshot(path, key, index.to_arrays())
@@ -211,7 +209,7 @@ class SupportIndexes:
             log.warning(message, view.space.name, error)
         finally:
             with memo.lock:
-                if (current := memo.support_indexes.get(kind)) is not None:
+                if (current := _indexes_of(memo).get(kind)) is not None:
                     current.replayed = 0
 
 
@@ -222,6 +220,11 @@ def support_blocks(
     dim = _dim(space, classifier)
     for change in supports.changed(connection, space.id, 0, dim, classifier=classifier):
         yield np.array(change.ids, dtype=np.int64), _unit(change.embeddings)
+
+
+def _indexes_of(memo: SpaceMemo) -> dict[str, SupportCache]:
+    """The indexes of a space by kind. The caller holds the lock of the memo."""
+    return memo.once("support indexes", None, dict[str, SupportCache])
 
 
 def _is_due(cache: SupportCache, index: IndexView) -> bool:

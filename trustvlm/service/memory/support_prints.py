@@ -19,8 +19,6 @@ from trustvlm.scoring.vectors import SAME_IMAGE, unit_rows
 from trustvlm.service.memory.reading import Reading
 from trustvlm.types.arrays import Float32s, Floats, Int64s
 
-__all__ = ["MOST_COMPARED", "SupportPrints", "equal_others"]
-
 MOST_COMPARED = 50_000
 """In a space with more support images none is compared, because reading all of them would make a
 process slow to start."""
@@ -177,24 +175,25 @@ def _prints_at(reading: Reading) -> SupportPrints | None:
     """The prints of the view's support images; None where there are too many, or none."""
     view, memo = reading.view, reading.memo
     with memo.lock:
-        prints = memo.prints
+        prints = memo.latest(SupportPrints)
         if prints is None or prints.revision < view.revision:
             if not len(view.prototypes) or not _are_few(reading):
                 return None
             prints = prints or SupportPrints(view.space.verifier_dim)
-            prints = memo.prints = prints.followed(reading.connection, view.space)
+            prints = prints.followed(reading.connection, view.space)
+            memo.keep(prints)
     return prints
 
 
 def _are_few(reading: Reading) -> bool:
     """Whether the space has at most :data:`MOST_COMPARED` support images."""
     connection, view, memo = reading.connection, reading.view, reading.memo
-    before, log_start = memo.support_count, view.space.log_start
+    before, log_start = memo.latest(counts.SupportCount), view.space.log_start
     if before is not None and (
         not log_start <= before.revision <= view.revision
         or purge.purged_since(connection, view.space.id, "support", before.revision)
     ):
         before = None
     counted = counts.count_supports(connection, view.space.id, view.revision, MOST_COMPARED, before)
-    memo.support_count = counted
+    memo.keep(counted)
     return counted.most <= MOST_COMPARED

@@ -13,15 +13,14 @@ from sqlalchemy import Connection
 from trustvlm.catalog.rows.labels import competitors, name_hash
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.scoring.image_evidence import BACKGROUND
-from trustvlm.service.home.home import Home, Reading
+from trustvlm.service.home.home import Home
 from trustvlm.service.memory.attributes.columns import memo_of
 from trustvlm.service.memory.discriminant.space_discriminant import SpaceDiscriminant
 from trustvlm.service.memory.label_subset import LabelChoice, Subset, subset_of
+from trustvlm.service.memory.reading import Reading
 from trustvlm.service.memory.space_cache import SpaceView
 from trustvlm.service.memory.support_fit import FitMemo, SupportFit, current_fit
 from trustvlm.types.arrays import Bools, Float32s, Int64s
-
-__all__ = ["Context", "context_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,10 +80,12 @@ def context_of(
     subset = subset_of(reading, labels)
 
     def current() -> FitMemo:
-        memo = reading.memo
-        fit = current_fit(reading.connection, view, memo.fit, home.thresholds, wait=own_fit)
-        if memo.fit is None or memo.fit.revision <= fit.revision:
-            memo.fit = fit
+        memo, thresholds = reading.memo, home.thresholds
+        before = memo.latest(FitMemo)
+        fit = current_fit(reading.connection, view, before, thresholds, wait=own_fit)
+        latest = memo.latest(FitMemo)  # another thread may have kept a later one
+        if latest is None or latest.revision <= fit.revision:
+            memo.keep(fit)
         return fit
 
     fit = reading.once("fit of its revision" if own_fit else "fit", current)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -16,19 +16,14 @@ from trustvlm.scoring.rules import RULES, Rule
 from trustvlm.scoring.vectors import unit_rows
 from trustvlm.service.memory.label_subset import subset_of_ids
 from trustvlm.service.memory.space_cache import SpaceView
-from trustvlm.service.memory.space_memo import UnseenLabels
 from trustvlm.service.memory.taxonomy.space_tree import tree_revision
 from trustvlm.service.query.back_off.nodes import nodes_reach
+from trustvlm.service.query.columns import Columns
 from trustvlm.service.query.context import Context
-from trustvlm.service.query.judge import Columns, judge
+from trustvlm.service.query.judge import judge
 from trustvlm.types.arrays import Bools, Float64s, Int64s, Objects
 from trustvlm.types.calibration import Calibration
 from trustvlm.types.messages.commands import suggested
-
-__all__ = [
-    "UNKNOWN_RATE", "Decision", "Reason", "acceptable", "applies", "decide", "is_unknown",
-    "undecided",
-]  # fmt: skip
 
 UNKNOWN_RATE = 0.01
 """False alarms of the unknown test that are accepted where no calibration says otherwise."""
@@ -38,7 +33,6 @@ _STRANGE = "the image is close to no prototype"
 
 Words = Callable[[list[int]], list[str]]
 """The sentence of each of some verdicts."""
-
 
 Also = list[tuple[Bools, str]]
 """(rows, what the reason of their verdicts says besides)."""
@@ -355,12 +349,19 @@ def _staleness(context: Context, calibration: Calibration) -> _Staleness | None:
     return _Staleness(since, abstain, f"{words}; {remedy}", unseen.ids)
 
 
-def _unseen(context: Context, calibration: Calibration) -> UnseenLabels:
+class _Unseen(NamedTuple):
+    """The labels that a calibration never saw: ids of those added, brought back or changed since,
+    and given to none of its images; and one of them that an image of it would now be given."""
+
+    ids: Int64s
+    taken: str | None
+
+
+def _unseen(context: Context, calibration: Calibration) -> _Unseen:
     """The labels that the calibration never saw, looked up once a revision."""
     view, memo = context.view, context.reading.memo
-    key = (calibration.id, view.revision)
-    kept = memo.unseen.get(calibration.claims)
-    if kept is None or (kept.calibration, kept.revision) != key:
+
+    def look() -> _Unseen:
         touched = labels.touched(context.connection, view.space.id, calibration.revision)
         ids = np.setdiff1d(
             np.array([label_id for label_id, _ in touched], dtype=np.int64),
@@ -369,8 +370,10 @@ def _unseen(context: Context, calibration: Calibration) -> UnseenLabels:
         ids = _live(view, ids)
         judged = len(ids) and calibration.on_stale == "auto" and not calibration.claims
         taken = _taken(context, calibration, ids) if judged else None
-        kept = memo.unseen[calibration.claims] = UnseenLabels(*key, ids, taken)
-    return kept
+        return _Unseen(ids, taken)
+
+    key = (calibration.id, view.revision)
+    return memo.once(f"unseen, claims {calibration.claims}", key, look)
 
 
 def _taken(context: Context, calibration: Calibration, unseen: Int64s) -> str | None:

@@ -7,7 +7,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,14 +21,10 @@ from trustvlm.errors import Damaged, InvalidInput
 from trustvlm.index.slot_table import SlotTable, SlotView
 from trustvlm.index.string_table import NameTable, pack_strings
 from trustvlm.service.memory.reading import Reading
+from trustvlm.service.memory.space_cache import SpaceView
 from trustvlm.types.arrays import Bools, Int64s
 from trustvlm.types.attributes.columns import Column, value_at
 from trustvlm.types.attributes.filters import Condition
-
-if TYPE_CHECKING:
-    from trustvlm.service.memory.attributes.files import AttributeFiles
-
-__all__ = ["AttributeColumns", "AttributeMemo", "described", "memo_of"]
 
 COMPACT_SHARE, COMPACT_ROWS = 0.25, 1024
 """Rows of changed attributes are dropped when they exceed both."""
@@ -170,6 +166,19 @@ class AttributeColumns:
         return self._columns[path].holds(condition, 0, self._table.n)
 
 
+class ColumnFiles(Protocol):
+    """The files of the columns of labels, which a process starts from."""
+
+    def load(self, view: SpaceView) -> AttributeColumns | None:
+        """The columns of a file, at a revision that the view can follow; None: there are none."""
+
+    def due(self, connection: Connection, view: SpaceView, columns: AttributeColumns) -> bool:
+        """Whether a file is to be written."""
+
+    def renew_soon(self, space_name: str) -> None:
+        """Write the file of a space in the background."""
+
+
 @dataclass(eq=False)
 class AttributeMemo:
     """What a process keeps of the attributes of a space.
@@ -186,7 +195,7 @@ class AttributeMemo:
     owners: tuple[int, Int64s, Int64s] = field(
         default_factory=lambda: (0, np.empty(0, np.int64), np.empty(0, np.int64))
     )
-    files: AttributeFiles | None = None
+    files: ColumnFiles | None = None
     kept: dict[str, tuple[tuple[weakref.ref[Any], ...], Any]] = field(default_factory=dict)
 
     def once(self, name: str, state: tuple[Any, ...], make: Callable[[], T]) -> T:
@@ -229,5 +238,6 @@ class AttributeMemo:
 
 def memo_of(reading: Reading) -> AttributeMemo:
     """What is kept of the attributes of the reading's space."""
-    memo = reading.memo
-    return memo.once("attributes", None, lambda: AttributeMemo(files=memo.attribute_files))
+    memo = reading.memo.latest(AttributeMemo)
+    assert memo is not None  # every memo of a space has one from its beginning
+    return memo

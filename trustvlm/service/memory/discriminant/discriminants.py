@@ -26,8 +26,6 @@ from trustvlm.service.memory.space_memo import SpaceMemo
 from trustvlm.system.background import Failures, OneAtATime
 from trustvlm.types.thresholds import Thresholds
 
-__all__ = ["Discriminants"]
-
 log = logging.getLogger("trustvlm")
 
 
@@ -55,7 +53,7 @@ class Discriminants:
         revision."""
         view, memo = reading.view, reading.memo
         with memo.fitting:
-            latest = memo.discriminant or self._loaded(view)
+            latest = memo.latest(SpaceDiscriminant) or self._loaded(view)
             if latest is not None and latest.made > view.revision:
                 latest = None
             outdated = latest is None or latest.holds_at < view.revision
@@ -101,7 +99,8 @@ class Discriminants:
                 space = spaces.find(connection, view.space.name)
                 if space.id != view.space.id:  # removed and made again
                     return
-                fit = up_to_date(connection, space, memo.discriminant, self._thresholds)
+                latest = memo.latest(SpaceDiscriminant)
+                fit = up_to_date(connection, space, latest, self._thresholds)
             with memo.fitting:
                 _keep(memo, fit)
             self._write(space, view.epoch, fit)
@@ -127,5 +126,6 @@ class Discriminants:
 
 def _keep(memo: SpaceMemo, fit: SpaceDiscriminant) -> None:
     """Remember a fit, unless a later one is remembered."""
-    if memo.discriminant is None or memo.discriminant.holds_at <= fit.holds_at:
-        memo.discriminant = fit
+    latest = memo.latest(SpaceDiscriminant)
+    if latest is None or latest.holds_at <= fit.holds_at:
+        memo.keep(fit)
