@@ -26,7 +26,7 @@ from trustvlm.http.guard.keyring import Caller
 from trustvlm.http.work.job_queue import Progress
 from trustvlm.http.work.upkeep import Upkeep
 from trustvlm.service.home import open_home
-from trustvlm.service.home.only_one import only_one
+from trustvlm.service.home.home import only_one
 from trustvlm.service.server import workers
 from trustvlm.types.answers import Status
 

@@ -20,8 +20,7 @@ from trustvlm.scoring.discriminant.whitening import (
     whitened_halves,
     whitening,
 )
-from trustvlm.scoring.image_evidence import fit_evidence
-from trustvlm.scoring.one_image import agrees_with_text
+from trustvlm.scoring.image_evidence import agrees_with_text, fit_evidence
 from trustvlm.scoring.posterior import general_evidence, posterior
 from trustvlm.scoring.sharpness import plain_sharpness, smoothed_sharpness
 

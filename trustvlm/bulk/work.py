@@ -14,8 +14,7 @@ import numpy as np
 
 from trustvlm.bulk.files import KEPT, SUFFIX, stored_key, write_table
 from trustvlm.bulk.inputs.claims import Claims, Names, claims_in_column, digest_of
-from trustvlm.bulk.inputs.digest import Digest
-from trustvlm.bulk.inputs.images import read_images
+from trustvlm.bulk.inputs.images import Digest, read_images
 from trustvlm.bulk.inputs.vectors import VectorRows, read_vectors
 from trustvlm.bulk.tables import embedding_table, joined, verdict_table
 from trustvlm.bulk.tally import Tally

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, insert, select
 
-from trustvlm.catalog.rows.expectation import Expectation
+from trustvlm.catalog.rows.spaces import require_revision
 from trustvlm.catalog.store import schema
 from trustvlm.catalog.store.backends.backend import changing_schema, open_backend
 from trustvlm.catalog.store.backends.database import AUTHOR, CHANGE, HISTORY
@@ -251,3 +251,29 @@ class Catalog:
     def close(self) -> None:
         """Close every connection that is not in use."""
         self._backend.engine.dispose()
+
+
+BOOKKEEPING = frozenset({"call", "fit", "job", "key", "originals", "purge"})
+"""Kinds of write transactions that are no change of a space's content that a caller asked for."""
+
+
+class Expectation(threading.local):
+    """The (space, revision) that this thread expects when it begins its next change."""
+
+    pending: tuple[str, int] | None = None
+
+    @contextmanager
+    def of(self, space: str, revision: int) -> Iterator[None]:
+        """Expect this revision of the first change within the block."""
+        self.pending = (space, revision)
+        try:
+            yield
+        finally:
+            self.pending = None
+
+    def check(self, connection: Connection, what: str) -> None:
+        """Check the expected revision, once, in a write transaction of the kind `what`. Raises
+        NotFound, Conflict."""
+        if self.pending is not None and what not in BOOKKEEPING:
+            require_revision(connection, *self.pending)
+            self.pending = None

@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from trustvlm.scoring.one_image import agrees_with_text
 from trustvlm.scoring.prototypes import imputed_similarity
 from trustvlm.scoring.sharpness import plain_sharpness, smoothed_sharpness
 from trustvlm.types.arrays import Float64s, Int64s
@@ -101,7 +100,7 @@ def fit_evidence(
     (:mod:`trustvlm.scoring.sharpness`), and τ is at most that of one image a label. The guard: if
     the gain over the uniform is below two standard errors, image evidence is off. Where no image
     can be left out, it is off if labels that look alike are not those of similar text
-    (:mod:`trustvlm.scoring.one_image`).
+    (:func:`agrees_with_text`).
 
     Args:
         queries: (m, d) unit verifier embeddings. owner: (m,) label ids. left_out: (m,) similarity
@@ -148,3 +147,32 @@ def fit_evidence(
         imputed=imputed,
         lowest=tuple(lowest.tolist()),
     )
+
+
+_LEAST_LABELS = 4  # of fewer a correlation says nothing
+_GUARD = 2.0  # standard errors of the correlation of independent pairs
+
+
+def agrees_with_text(similarity: Float64s, logits: Float64s, column: Int64s) -> bool:
+    """Whether labels whose prototypes are similar are those of similar text, beyond chance; True
+    for fewer than four labels.
+
+    r is the mean over the images of the correlation, over the labels other than the image's own, of
+    the similarity with the text logit. Of k labels there are k(k − 1)/2 pairs: evidence is on where
+    r·√(k(k − 1)/2) ≥ 2.
+
+    Args:
+        similarity, logits: (m, k) of each support image with every prototype, and with every text
+            prototype. column: (m,) the images' own labels.
+    """
+    images, labels = similarity.shape
+    if labels < _LEAST_LABELS:
+        return True
+    others = np.ones(similarity.shape, np.bool_)
+    others[np.arange(images), column] = False
+    rows = [values[others].reshape(images, labels - 1) for values in (similarity, logits)]
+    first, second = (values - values.mean(axis=1, keepdims=True) for values in rows)
+    lengths = np.sqrt((first**2).sum(axis=1) * (second**2).sum(axis=1))
+    products = (first * second).sum(axis=1)
+    correlation = np.divide(products, lengths, out=np.zeros(images), where=lengths > 0)
+    return bool(correlation.mean() * math.sqrt(labels * (labels - 1) / 2) >= _GUARD)

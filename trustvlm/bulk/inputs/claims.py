@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trustvlm.bulk.inputs.digest import Digest
+from trustvlm.bulk.inputs.images import Digest
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.claimed_files import listed_file, read_claims
 from trustvlm.reading.sets.rows import label_name

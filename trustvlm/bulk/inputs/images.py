@@ -1,13 +1,14 @@
-"""Images of a unit, one after the other, as the encoders read them."""
+"""Images of a unit, one after the other, as the encoders read them, and the digest of what is
+read."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from trustvlm.bulk.inputs.columns import image_columns
-from trustvlm.bulk.inputs.digest import Digest
 from trustvlm.bulk.units import Unit
 from trustvlm.reading.parquet import ParquetFiles
 from trustvlm.reading.sets.rows import FileBytes
@@ -47,3 +48,31 @@ def _in_parquet(parquet: ParquetFiles, unit: Unit) -> Iterator[Any]:
             else:
                 yield columns.image_of(value, f"{path}, row {number}", number)
             number += 1
+
+
+class Digest:
+    """BLAKE2b over the content of a unit, in order; equal for the same content in files of other
+    times or places."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.blake2b(digest_size=16)
+
+    def add(self, *parts: Any) -> None:
+        """Go on with texts, bytes or arrays; each counts with its length."""
+        for part in parts:
+            content = part.encode(errors="surrogatepass") if isinstance(part, str) else part
+            view = memoryview(content).cast("B") if len(content) else memoryview(b"")
+            self._hash.update(len(view).to_bytes(8, "little"))
+            self._hash.update(view)
+
+    def add_file(self, path: str | Path) -> None:
+        """Go on with the content of a file; one that cannot be read counts as such."""
+        try:
+            with Path(path).open("rb") as file:
+                self.add(hashlib.file_digest(file, "blake2b").digest())
+        except OSError as error:
+            self.add(f"unreadable: {error.strerror}")
+
+    def text(self) -> str:
+        """The digest of what was added, in hexadecimal."""
+        return self._hash.hexdigest()

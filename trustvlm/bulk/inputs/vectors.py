@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trustvlm.bulk.inputs.columns import FAILURE, check_vectors, name_column
-from trustvlm.bulk.inputs.digest import Digest
+from trustvlm.bulk.inputs.images import Digest
 from trustvlm.bulk.units import CALL_ROWS
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.parquet import ParquetFiles

@@ -35,9 +35,14 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from trustvlm.catalog.store.backends import server_ids, server_upkeep
-from trustvlm.catalog.store.backends.column_storage import set_column_storage
-from trustvlm.catalog.store.backends.copy_rows import copy_rows, insert_few
+from trustvlm.catalog.store.backends import server_upkeep
+from trustvlm.catalog.store.backends.copy_rows import (
+    copy_rows,
+    insert_few,
+    last_ids,
+    set_column_storage,
+    set_last_ids,
+)
 from trustvlm.catalog.store.backends.database import CHANGE, DATABASE, HISTORY, Database, Upkeep
 from trustvlm.catalog.store.columns import json_text
 from trustvlm.catalog.store.location import ServerLocation
@@ -121,8 +126,8 @@ _DATABASE = Database(
         server_upkeep.indexes,
         server_upkeep.rebuild_index,
     ),
-    server_ids.last_ids,
-    server_ids.set_last_ids,
+    last_ids,
+    set_last_ids,
     _among,
     copy_rows,
     set_column_storage,

@@ -17,8 +17,7 @@ from trustvlm.scoring.discriminant.whitening import (
     left_out_values,
     whitening,
 )
-from trustvlm.scoring.image_evidence import DEFAULT_TAU, TAUS, WIDER
-from trustvlm.scoring.one_image import agrees_with_text
+from trustvlm.scoring.image_evidence import DEFAULT_TAU, TAUS, WIDER, agrees_with_text
 from trustvlm.scoring.sharpness import Sharpness, smoothed_sharpness
 from trustvlm.types.arrays import Float64s, Floats, Int64s
 

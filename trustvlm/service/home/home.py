@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from typing import TypeVar
 from trustvlm.catalog.catalog import Catalog, Changed
 from trustvlm.catalog.rows import spaces
 from trustvlm.catalog.rows.spaces import SpaceRecord
+from trustvlm.catalog.store.location import ServerLocation
 from trustvlm.encoders import Encoder, ImageLimits, open_encoder, parse_spec
 from trustvlm.errors import Unavailable
 from trustvlm.selective.vector_drift import Baseline
@@ -166,3 +168,24 @@ class Home:
                 epoch = self.catalog.epoch(connection)
                 state = self.caches.state(connection, epoch, space, version)
             yield Reading(state, lambda: connection)
+
+
+@contextmanager
+def only_one(home: Home, work: str) -> Iterator[bool]:
+    """Whether no other process or thread does `work`, within the block: by a lock on the server
+    that holds the catalog, or on the file "`work`.lock" in the home; it ends with the process.
+    Waits for nothing."""
+    location = home.catalog.location
+    if isinstance(location, ServerLocation):
+        from trustvlm.catalog.server.presence import alone  # needs the server's driver
+
+        with alone(location, work) as is_alone:
+            yield is_alone
+        return
+    with (home.folder / f"{work}.lock").open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_alone = True
+        except BlockingIOError:
+            is_alone = False
+        yield is_alone

@@ -15,8 +15,7 @@ from sqlalchemy import Connection
 from trustvlm.catalog.store import clock
 from trustvlm.catalog.upkeep import purge
 from trustvlm.errors import Busy, Unavailable
-from trustvlm.service.home.home import Home
-from trustvlm.service.home.only_one import only_one
+from trustvlm.service.home.home import Home, only_one
 from trustvlm.service.home.originals import forget_originals, sweep_originals
 from trustvlm.service.home.verdict_log.trim import trim_all
 from trustvlm.system.fault_points import reached

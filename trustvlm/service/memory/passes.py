@@ -3,7 +3,9 @@ beyond, gathered where few rows take part."""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 
@@ -84,3 +86,22 @@ def nearest_rows(
     ids[:, : order.shape[1]] = np.take_along_axis(owners, order, axis=1)
     similarity[:, : order.shape[1]] = np.take_along_axis(values, order, axis=1)
     return ids, similarity
+
+
+log = logging.getLogger("trustvlm")
+
+
+@cache
+def pass_device(device: str) -> str | None:
+    """Torch's name of the GPU where passes run, if `device` names one that torch sees; None: the
+    processor."""
+    if device == "cpu":
+        return None
+    import torch
+
+    number = int(device.partition(":")[2] or 0)
+    if number < torch.cuda.device_count():
+        return f"cuda:{number}"
+    message = "device %r: torch sees %d GPUs: passes over labels run on the CPU"
+    log.warning(message, device, torch.cuda.device_count())
+    return None

@@ -23,7 +23,7 @@ from trustvlm.index.recipe import Recipe, load_recipe
 from trustvlm.index.rows import RowTable, RowView
 from trustvlm.index.string_table import NameTable
 from trustvlm.service.memory.aliases import Aliases
-from trustvlm.service.memory.pass_device import pass_device
+from trustvlm.service.memory.passes import pass_device
 from trustvlm.service.memory.snapshots import Loaded
 from trustvlm.service.memory.space_memo import SpaceMemo
 from trustvlm.system.fault_points import reached

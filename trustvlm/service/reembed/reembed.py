@@ -15,15 +15,14 @@ from typing import Any
 from sqlalchemy import Connection
 
 from trustvlm.catalog.rows import spaces
-from trustvlm.catalog.rows.attributes.carry import copy_attributes
+from trustvlm.catalog.rows.attributes.rows import copy_attributes
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.rows.taxonomy import edges
 from trustvlm.catalog.upkeep import reembed_rows, reembed_runs
 from trustvlm.catalog.upkeep.reembed_runs import ReembedRecord
 from trustvlm.encoders import parse_spec
 from trustvlm.errors import Busy, Conflict, InvalidInput, NotFound
-from trustvlm.service.home.home import Home
-from trustvlm.service.home.only_one import only_one
+from trustvlm.service.home.home import Home, only_one
 from trustvlm.service.inputs.space_encoders import encodes_texts
 from trustvlm.service.reembed.sources import Sources
 from trustvlm.service.reembed.stage import Progress, stage_changes, stage_observations

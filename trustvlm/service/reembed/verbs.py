@@ -18,7 +18,7 @@ from trustvlm.service.reembed.reembed import (
     restore_space,
 )
 from trustvlm.service.reembed.sources import GivenVectors, Originals, Sources
-from trustvlm.service.registration.repoint import repoint
+from trustvlm.service.registration.spaces import repoint
 from trustvlm.types import SpaceRow
 from trustvlm.types.backups import Reembedding
 

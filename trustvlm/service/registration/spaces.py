@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection
@@ -11,17 +12,19 @@ from trustvlm.catalog.rows import spaces
 from trustvlm.catalog.rows.counts import Counts
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.store.vectors import pack
+from trustvlm.catalog.upkeep import reembed_runs
 from trustvlm.encoders import Encoder, golden_embedding, parse_spec, spec_dim
 from trustvlm.encoders import preset as preset_named
-from trustvlm.errors import InvalidInput
+from trustvlm.errors import Conflict, InvalidInput
 from trustvlm.index.recipe import load_recipe
 from trustvlm.scoring.external import external_scale
 from trustvlm.service.home.home import Home
 from trustvlm.service.home.names import MAX_PROMPT, check_characters, check_space_name
-from trustvlm.service.inputs.space_encoders import encodes_images, encodes_texts
+from trustvlm.service.inputs.space_encoders import encoder_of, encodes_images, encodes_texts
 from trustvlm.types import SpaceRow
 from trustvlm.types.arrays import texts
 from trustvlm.types.bounds import number
+from trustvlm.types.messages.commands import suggested
 
 DEFAULT_TEMPLATES = ("a photo of a {}.",)
 DEFAULT_LOGIT_SCALE = 100.0
@@ -175,3 +178,32 @@ def space_rows(home: Home) -> list[SpaceRow]:
 
 def _counted(home: Home, connection: Connection, space: SpaceRecord) -> SpaceRow:
     return spaces.row_of(space, home.counts.of(connection, home.catalog.epoch(connection), space))
+
+
+def repoint(home: Home, space_name: str, classifier: str | None, verifier: str | None) -> SpaceRow:
+    """See :meth:`TrustService.repoint_space`."""
+    sides = {"classifier": classifier, "verifier": verifier}
+    specs = {side: parse_spec(spec).text for side, spec in sides.items() if spec is not None}
+    if not specs:
+        raise InvalidInput("repoint_space: expected a classifier, a verifier or both")
+    space = home.space(space_name)
+    for side, spec in specs.items():
+        if side == "verifier" and "same" in (space.verifier, spec):
+            raise InvalidInput(
+                f"verifier: that of space {space_name!r} is {space.verifier!r}, and cannot be "
+                f"repointed; got {spec!r}"
+            )
+        home.encoders.open(spec)  # NotFound where nothing is at that place
+        repointed = replace(space, **{side: spec})  # type: ignore[arg-type]
+        encoder_of(home, repointed, side)  # other weights, preprocessing or pooling: Conflict
+    with home.catalog.write("space.repoint") as connection:
+        spaces.require_same(connection, space)
+        job = reembed_runs.find(connection, space.id)
+        if job is not None and job.state == "staged":
+            raise Conflict(
+                f"space {space_name!r} is being re-embedded: finish that "
+                f"({suggested('space reembed', space_name, options='--finish')}) or abort it "
+                f"('--abort') first"
+            )
+        spaces.set_encoders(connection, space.id, specs)
+    return space_row(home, space_name)

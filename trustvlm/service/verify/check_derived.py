@@ -1,9 +1,10 @@
-"""Checks of calibrations, of the fit of a space, of the change log, and of the verdict log."""
+"""Checks of calibrations, of the fit of a space, of its taxonomy, of the change log, and of the
+verdict log."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection
@@ -11,6 +12,8 @@ from sqlalchemy import Connection
 from trustvlm.catalog.rows import spaces
 from trustvlm.catalog.rows.calibrations import CalibrationRecord
 from trustvlm.catalog.rows.evidence_fits import FitRecord
+from trustvlm.catalog.rows.taxonomy import edges
+from trustvlm.catalog.store.names import brief
 from trustvlm.catalog.upkeep import stored_rows
 from trustvlm.errors import TrustVLMError
 from trustvlm.scoring.rules import RULES
@@ -18,6 +21,7 @@ from trustvlm.service.home.calibrations import loaded
 from trustvlm.service.memory.support_fit import disagreement
 from trustvlm.service.verify.space_facts import Problem, SpaceFacts
 from trustvlm.types.verdict_log import DECISIONS
+from trustvlm.types.verification import Damage
 
 Row = dict[str, Any]
 _NO_SENSE = (ValueError, KeyError, TypeError, AttributeError)
@@ -106,3 +110,38 @@ def check_verdicts(
             yield row["id"], f"its decision is {row['decision']!r:.40}", "quarantine"
         elif not all(one is None or 0 <= one <= 1.000001 for one in chances):
             yield row["id"], "it holds probabilities that are none", "quarantine"
+
+
+def check_tree(connection: Connection, facts: SpaceFacts) -> Iterator[Damage]:
+    """What is wrong with the taxonomy of a space."""
+    for child, problem in bad_edges(connection, facts).items():
+        what = f"the place of {brief(child)} in the taxonomy"
+        yield Damage(facts.name, facts.id, "tree", None, what, problem, "tree")
+
+
+def bad_edges(connection: Connection, facts: SpaceFacts) -> dict[str, str]:
+    """Name → what is wrong with its standing under its parent; without these edges it is a tree."""
+    bad = _circles(dict(edges.edges(connection, facts.id)))
+    for child, revision in edges.revisions_beyond(connection, facts.id, facts.revision):
+        bad.setdefault(child, f"changed at revision {revision} of a space at {facts.revision}")
+    return bad
+
+
+def _circles(parents: Mapping[str, str]) -> dict[str, str]:
+    """The first name of each circle, with the circle in words."""
+    circles: dict[str, str] = {}
+    seen: set[str] = set()
+    for start in sorted(parents):
+        path: dict[str, None] = {}
+        name: str | None = start
+        while name is not None and name not in seen and name not in path:
+            path[name] = None
+            name = parents.get(name)
+        if name is not None and name in path:
+            members = [*path][[*path].index(name) :]
+            first = min(members)
+            place = members.index(first)
+            around = " → ".join(brief(one) for one in [*members[place:], *members[:place], first])
+            circles[first] = f"it stands under itself: {around:.300}"
+        seen.update(path)
+    return circles

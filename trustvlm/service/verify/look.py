@@ -18,14 +18,11 @@ from trustvlm.catalog.upkeep import stored_rows
 from trustvlm.catalog.upkeep.stored_rows import StoredRow, Unreadable
 from trustvlm.errors import Damaged, NotFound
 from trustvlm.service.home.home import Home
-from trustvlm.service.verify.check_attributes import (
-    check_label_attributes,
-    check_support_attributes,
-)
 from trustvlm.service.verify.check_derived import (
     check_calibrations,
     check_changes,
     check_fits,
+    check_tree,
     check_verdicts,
 )
 from trustvlm.service.verify.check_images import (
@@ -34,9 +31,13 @@ from trustvlm.service.verify.check_images import (
     check_supports,
     check_thumbnails,
 )
-from trustvlm.service.verify.check_labels import Row, check_labels
+from trustvlm.service.verify.check_labels import (
+    Row,
+    check_label_attributes,
+    check_labels,
+    check_support_attributes,
+)
 from trustvlm.service.verify.check_snapshots import OpenSnapshot, check_snapshot, open_snapshots
-from trustvlm.service.verify.check_tree import check_tree
 from trustvlm.service.verify.space_facts import Problem, SpaceFacts, check_space
 from trustvlm.types.thresholds import Thresholds
 from trustvlm.types.verification import Damage

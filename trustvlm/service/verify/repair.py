@@ -24,8 +24,8 @@ from trustvlm.catalog.upkeep import copy_catalog, quarantine, stored_rows
 from trustvlm.catalog.upkeep.stored_rows import StoredRow
 from trustvlm.errors import Damaged, TrustVLMError
 from trustvlm.service.home.home import Home
+from trustvlm.service.verify.check_derived import bad_edges, check_tree
 from trustvlm.service.verify.check_labels import expected_prototypes
-from trustvlm.service.verify.check_tree import bad_edges, check_tree
 from trustvlm.service.verify.look import Look, check_rows, look
 from trustvlm.service.verify.space_facts import SpaceFacts, check_space
 from trustvlm.types.verification import Damage

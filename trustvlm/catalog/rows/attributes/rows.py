@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, cast
 
 import numpy as np
-from sqlalchemy import Connection, Select, bindparam, delete, insert, literal, select
+from sqlalchemy import Connection, Select, bindparam, delete, func, insert, literal, select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from trustvlm.catalog.store.attributes import IndexedKey, LabelAttributes, SupportAttributes
 from trustvlm.catalog.store.bulk import insert_rows, rows_among, slices
 from trustvlm.catalog.store.models import Label, Support
+from trustvlm.catalog.store.upkeep_models import ReembedRow
 from trustvlm.types.arrays import Int64s
 
 Kind = Literal["label", "support"]
@@ -137,3 +138,32 @@ def remove_indexed_key(connection: Connection, space_id: int, key: str) -> bool:
     """Index a key no longer; whether it was."""
     condition = (IndexedKey.space_id == space_id, IndexedKey.key == key)
     return bool(connection.execute(delete(IndexedKey).where(*condition)).rowcount)
+
+
+_TABLES: dict[Kind, Any] = {LABELS: LabelAttributes, SUPPORTS: SupportAttributes}
+
+
+def copy_attributes(
+    connection: Connection, reembed_id: int, source_id: int, target_id: int, revision: int
+) -> None:
+    """Give the rows of the space `target_id` the attributes of the rows of the space `source_id`
+    whose counterparts they are, and its indexed keys; of two images that became one, those of the
+    older one."""
+    for kind, table in _TABLES.items():
+        connection.execute(delete(table).where(table.space_id == target_id))
+        owner = getattr(table, f"{kind}_id")
+        pairs = (
+            select(func.min(ReembedRow.source_id).label("source"), ReembedRow.staged_id)
+            .where(ReembedRow.reembed_id == reembed_id, ReembedRow.kind == kind)
+            .group_by(ReembedRow.staged_id)
+            .subquery()
+        )
+        rows = select(pairs.c.staged_id, literal(target_id), literal(revision), table.content).join(
+            pairs, pairs.c.source == owner
+        )
+        of_source = rows.where(table.space_id == source_id)
+        columns = [owner.name, "space_id", "revision", "content"]
+        connection.execute(insert(table).from_select(columns, of_source))
+    connection.execute(delete(IndexedKey).where(IndexedKey.space_id == target_id))
+    keys = select(literal(target_id), IndexedKey.key).where(IndexedKey.space_id == source_id)
+    connection.execute(insert(IndexedKey).from_select(["space_id", "key"], keys))

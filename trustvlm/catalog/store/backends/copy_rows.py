@@ -1,12 +1,15 @@
-"""Inserting rows into PostgreSQL: many by COPY, in the form in which the server stores them; a few
-in one round trip, which gives their ids."""
+"""How rows come into PostgreSQL: many by COPY, in the form in which the server stores them; a few
+in one round trip, which gives their ids. Each table has a sequence, which never gives an id twice.
+How columns are kept is set after tables were made or changed, so that the steps of migrations/ are
+the same for every database."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from psycopg import sql
+from psycopg.sql import SQL, Identifier, Placeholder
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -18,6 +21,7 @@ from sqlalchemy import (
     LargeBinary,
     String,
     Table,
+    text,
 )
 from sqlalchemy.types import TypeDecorator
 
@@ -47,8 +51,8 @@ def copy_rows(
     The server gets new statistics of a table that has grown much. It would gather them by itself
     within minutes; until then it would find a label by reading all labels of its space.
     """
-    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
-        sql.Identifier(table.name), sql.SQL(", ").join(map(sql.Identifier, columns))
+    statement = SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
+        Identifier(table.name), SQL(", ").join(map(Identifier, columns))
     )
     driver: Any = connection.connection.driver_connection
     with driver.cursor() as cursor, cursor.copy(statement) as copy:
@@ -57,7 +61,7 @@ def copy_rows(
             copy.write_row(row)
     with driver.cursor() as cursor:
         if cursor.execute(_HAS_GROWN, [f'"{table.name}"']).fetchone() == (True,):
-            cursor.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(table.name)))
+            cursor.execute(SQL("ANALYZE {}").format(Identifier(table.name)))
 
 
 def insert_few(
@@ -65,10 +69,10 @@ def insert_few(
 ) -> list[int]:
     """Insert rows of these columns, with values that the driver takes as they are; their ids, in
     the order of `rows`."""
-    statement = sql.SQL("INSERT INTO {} ({}) VALUES ({}) RETURNING id").format(
-        sql.Identifier(table.name),
-        sql.SQL(", ").join(map(sql.Identifier, columns)),
-        sql.SQL(", ").join([sql.Placeholder()] * len(columns)),
+    statement = SQL("INSERT INTO {} ({}) VALUES ({}) RETURNING id").format(
+        Identifier(table.name),
+        SQL(", ").join(map(Identifier, columns)),
+        SQL(", ").join([Placeholder()] * len(columns)),
     )
     driver: Any = connection.connection.driver_connection
     ids: list[int] = []
@@ -85,3 +89,50 @@ def _type(table: Table, column: str) -> str:
     kind = table.c[column].type
     plain = kind.impl if isinstance(kind, TypeDecorator) else kind
     return next(name for base, name in _TYPES.items() if isinstance(plain, base))
+
+
+_LAST = text(
+    "SELECT pg_sequence_last_value(CAST(pg_get_serial_sequence(:table, 'id') AS regclass))"
+)
+_SET = text("SELECT setval(CAST(pg_get_serial_sequence(:table, 'id') AS regclass), :last)")
+
+
+def last_ids(connection: Connection, tables: Sequence[str]) -> dict[str, int]:
+    """The highest id that each table ever gave, 0 for none."""
+    return {table: connection.scalar(_LAST, {"table": table}) or 0 for table in tables}
+
+
+def set_last_ids(connection: Connection, ids: Mapping[str, int]) -> None:
+    """Make the next ids higher than these."""
+    for table, last in ids.items():
+        if last:
+            connection.execute(_SET, {"table": table, "last": last})
+
+
+_UNSET = """
+SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), t.typname = 'bytea'
+FROM pg_attribute a
+JOIN pg_class c ON c.oid = a.attrelid AND c.relkind = 'r'
+JOIN pg_type t ON t.oid = a.atttypid
+WHERE c.relnamespace = current_schema()::regnamespace AND a.attnum > 0 AND NOT a.attisdropped
+  AND (t.typname = 'bytea' AND a.attstorage <> 'e'
+    OR a.attcollation NOT IN (0, 'pg_catalog."C"'::regcollation))
+ORDER BY c.relname, a.attnum
+"""
+_BYTES = SQL("ALTER COLUMN {} SET STORAGE EXTERNAL")
+_TEXT = SQL('ALTER COLUMN {} TYPE {} COLLATE pg_catalog."C"')
+
+
+def set_column_storage(connection: Connection) -> None:
+    """Keep bytes as they are, for vectors do not compress; order text by its characters' numbers,
+    as SQLite does, in databases of every language."""
+    driver = connection.connection.driver_connection
+    assert driver is not None
+    changes = defaultdict(list)
+    for table, column, kind, is_bytes in connection.exec_driver_sql(_UNSET):
+        name = Identifier(column)
+        change = _BYTES.format(name) if is_bytes else _TEXT.format(name, SQL(kind))
+        changes[table].append(change)
+    for table, some in changes.items():
+        statement = SQL("ALTER TABLE {} {}").format(Identifier(table), SQL(", ").join(some))
+        connection.exec_driver_sql(statement.as_string(driver))

@@ -10,7 +10,7 @@ from dataclasses import replace
 from sqlalchemy import Connection
 
 from trustvlm.catalog.rows import labels, observations, spaces, supports
-from trustvlm.catalog.rows.review import items, told
+from trustvlm.catalog.rows.review import items
 from trustvlm.catalog.rows.review.items import StoredImage
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.store.vectors import pack
@@ -74,7 +74,7 @@ def _answered(
     earlier, ids, truth_id = None, list[int](), None
     for row in judged.rows:
         key = (judged.space.id, row.content_hash, row.sampling)
-        earlier, truth_id = told.before_answer(connection, *key), row.truth_id
+        earlier, truth_id = items.before_answer(connection, *key), row.truth_id
         ids = observations.store(connection, judged.space.id, [row]).ids
     truth = judged.observed.truth[0]
     if not ids and truth is not None:
@@ -119,7 +119,7 @@ def _promote(home: Home, space: SpaceRecord, item: ReviewItem, image: StoredImag
         ids = supports.ids_of_hashes(connection, space.id, [content])
         if content in ids:
             items.set_support(connection, item.id, ids[content])
-            told.mark_promoted_as(connection, observation_id, ids[content])
+            items.mark_promoted_as(connection, observation_id, ids[content])
         return found(connection, space, item.id)
 
 
@@ -157,7 +157,7 @@ def _undo(home: Home, space_name: str, item_id: int) -> ReviewItem:
             return item
         truth_id, observation_id, earlier = items.answered(connection, item_id)
         if observation_id is not None:
-            told.take_back(connection, observation_id, truth_id, earlier)
+            items.take_back(connection, observation_id, truth_id, earlier)
         items.reopen(connection, item_id)
         made = [] if item.support_id is None else [item.support_id]
         if supports.find_alive(connection, space.id, made):

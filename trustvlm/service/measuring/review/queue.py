@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from trustvlm.catalog.rows import spaces
+from trustvlm.catalog.rows import labels, spaces
 from trustvlm.catalog.rows.review import items, states
 from trustvlm.reading.review.files import QueueFiles
 from trustvlm.service.home.home import Home
 from trustvlm.service.measuring.review import answers
-from trustvlm.service.measuring.review.questions import question_of
+from trustvlm.service.measuring.review.answers import image_of, queries_of
+from trustvlm.service.query.score import score
 from trustvlm.types.bounds import choice, flags, identifier, whole
 from trustvlm.types.review import (
     STATES,
@@ -20,6 +21,7 @@ from trustvlm.types.review import (
     ReviewStatus,
     TrayCounts,
 )
+from trustvlm.types.tables.verdict import Verdict
 
 
 class ReviewQueue(QueueFiles):
@@ -155,3 +157,24 @@ def _checked(name: str, value: str | None, choices: tuple[str, ...]) -> None:
 
 def _after(cursor: int | None) -> int:
     return 0 if cursor is None or cursor == 0 else identifier("cursor", cursor)
+
+
+CHOICES = 5
+NEAREST = 3
+
+
+def question_of(home: Home, space_name: str, item_id: int) -> ReviewQuestion:
+    """See :meth:`ReviewQueue.question`."""
+    space, item, image = image_of(home, space_name, item_id)
+    verdict = score(home, space_name, queries_of(space, image), None, CHOICES, None, None)[0]
+    with home.catalog.read() as connection:
+        exists = labels.find_many(connection, space.id, [item.predicted])
+    likely = _likely(verdict, [item.predicted] if item.predicted in exists else [])
+    return ReviewQuestion(item, likely, verdict.label, verdict.rival, verdict.evidence(NEAREST))
+
+
+def _likely(verdict: Verdict, first: Sequence[str]) -> tuple[str, ...]:
+    """Up to five labels, each once: the predicted one first, then those that speak against it."""
+    others = (verdict.label, verdict.rival, verdict.nearest_prototype, *verdict.top_labels)
+    names = dict.fromkeys(name for name in (*first, *others) if name is not None)
+    return tuple(names)[:CHOICES]

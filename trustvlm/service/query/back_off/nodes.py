@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from trustvlm.errors import InvalidInput
 from trustvlm.scoring.rules import Judgement
-from trustvlm.scoring.taxonomy.mass import finest, node_mass, worst_wrong
+from trustvlm.scoring.taxonomy.tree import finest, node_mass, worst_wrong
 from trustvlm.service.memory.taxonomy.space_tree import SpaceTree, space_tree
 from trustvlm.service.query.candidates import CandidateSet
 from trustvlm.service.query.columns import Columns
