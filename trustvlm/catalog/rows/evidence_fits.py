@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from trustvlm.catalog.store.bulk import rows_among
 from trustvlm.catalog.store.models import PROTOTYPED, UNVERIFIED, Fit, Label
-from trustvlm.catalog.store.vectors import unpack, verify_checksums
+from trustvlm.catalog.store.vectors import unpack, verified
 from trustvlm.types.arrays import Float32s, Int64s
 
 _TEXTS = select(Label.id, Label.checksum, Label.text_prototype, Label.prototype)
@@ -60,8 +60,8 @@ def texts(connection: Connection, ids: Sequence[int], dim: int) -> Float32s:
     Raises:
         Damaged: a vector does not match its checksum.
     """
-    rows = list(rows_among(connection, _TEXTS, Label.id, ids))
-    stored = dict(zip([row.id for row in rows], _verified(rows), strict=True))
+    rows = verified("label", list(rows_among(connection, _TEXTS, Label.id, ids)))
+    stored = {row.id: row.text_prototype for row in rows}
     return unpack([stored[label_id] for label_id in ids], dim)
 
 
@@ -75,11 +75,6 @@ def bare_texts(
         Damaged: a vector does not match its checksum.
     """
     query = _TEXTS.where(Label.space_id == space_id, UNVERIFIED).order_by(Label.name).limit(limit)
-    rows = connection.execute(query).all()
-    return np.array([row.id for row in rows], dtype=np.int64), unpack(_verified(rows), dim)
-
-
-def _verified(rows: Sequence[Row[*tuple[Any, ...]]]) -> list[bytes]:
-    """The text prototypes of the rows, whose vectors match their checksums."""
-    verify_checksums("label", [(r.id, r.checksum, (r.text_prototype, r.prototype)) for r in rows])
-    return [row.text_prototype for row in rows]
+    rows = verified("label", connection.execute(query).all())
+    ids = np.array([row.id for row in rows], dtype=np.int64)
+    return ids, unpack([row.text_prototype for row in rows], dim)

@@ -15,7 +15,7 @@ from trustvlm.catalog.rows.attributes.rows import of_label, of_support
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.store import clock
 from trustvlm.catalog.store.models import Label, Space, Support, Thumbnail
-from trustvlm.catalog.store.vectors import verify_checksums
+from trustvlm.catalog.store.vectors import verified
 from trustvlm.errors import Conflict, NotFound
 
 IMPORTING = "/importing"
@@ -81,10 +81,7 @@ def label_rows(
     if label_ids is not None:
         query = query.where(Label.id.in_(label_ids))
     for rows in connection.execute(query, execution_options={"yield_per": batch}).partitions():
-        verify_checksums(
-            "label", [(row.id, row.checksum, (row.text_prototype, row.prototype)) for row in rows]
-        )
-        yield [StoredLabel(*row[:-1]) for row in rows]
+        yield [StoredLabel(*row[:-1]) for row in verified("label", rows)]
 
 
 def support_rows(
@@ -105,11 +102,7 @@ def support_rows(
     query = query.where(Support.label_id.in_(label_ids), Support.removed_revision.is_(None))
     ordered = query.order_by(Support.label_id, Support.id)
     for rows in connection.execute(ordered, execution_options={"yield_per": batch}).partitions():
-        verify_checksums(
-            "support image",
-            [(row.id, row.checksum, (row.embedding, row.classifier_embedding)) for row in rows],
-        )
-        yield [StoredSupport(*row[:-1]) for row in rows]
+        yield [StoredSupport(*row[:-1]) for row in verified("support image", rows)]
 
 
 def begin(connection: Connection, values: dict[str, Any]) -> SpaceRecord:

@@ -15,7 +15,7 @@ from trustvlm.catalog.rows.attributes.rows import of_label
 from trustvlm.catalog.store.bulk import rows_among
 from trustvlm.catalog.store.models import UNVERIFIED, Label, Space, Support, Thumbnail, TreeEdge
 from trustvlm.catalog.store.names import normal
-from trustvlm.catalog.store.vectors import unpack, verify_checksums
+from trustvlm.catalog.store.vectors import unpack, vector, verified
 from trustvlm.types import LabelRow
 from trustvlm.types.arrays import Float32s
 from trustvlm.types.attributes.values import attributes_of
@@ -129,13 +129,9 @@ def vectors(
     """
     columns = (Label.id, Label.checksum, Label.text_prototype, Label.prototype)
     rows = list(rows_among(connection, select(*columns), Label.id, ids))
-    verify_checksums("label", [(r.id, r.checksum, (r.text_prototype, r.prototype)) for r in rows])
     return {
-        r.id: (
-            unpack([r.text_prototype], dims[0])[0],
-            None if r.prototype is None else unpack([r.prototype], dims[1])[0],
-        )
-        for r in rows
+        row.id: (unpack([row.text_prototype], dims[0])[0], vector(row.prototype, dims[1]))
+        for row in verified("label", rows)
     }
 
 

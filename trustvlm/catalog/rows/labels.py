@@ -17,7 +17,7 @@ from trustvlm.catalog.store import clock
 from trustvlm.catalog.store.bulk import inserted_ids, rows_among, slices
 from trustvlm.catalog.store.models import PROTOTYPED, Label, Space
 from trustvlm.catalog.store.names import brief, forms, normal
-from trustvlm.catalog.store.vectors import checksum, pack, unpack, verify_checksums
+from trustvlm.catalog.store.vectors import checksum, pack, unpack, verified
 from trustvlm.errors import NotFound
 from trustvlm.scoring.external import output_of
 from trustvlm.types.arrays import Float32s, Int64s
@@ -228,15 +228,7 @@ def _vectors(connection: Connection, label_id: int) -> Row[*tuple[Any, ...]]:
     Raises:
         Damaged: they do not match their checksum.
     """
-    return _verified(connection.execute(_VECTORS.where(Label.id == label_id)).all())[0]
-
-
-def _verified(rows: Sequence[Row[*tuple[Any, ...]]]) -> Sequence[Row[*tuple[Any, ...]]]:
-    """The rows, whose vectors match their checksums. Raises Damaged."""
-    verify_checksums(
-        "label", [(row.id, row.checksum, (row.text_prototype, row.prototype)) for row in rows]
-    )
-    return rows
+    return verified("label", connection.execute(_VECTORS.where(Label.id == label_id)).all())[0]
 
 
 def _set(connection: Connection, label_id: int, **values: Any) -> None:
@@ -268,7 +260,7 @@ def restore(connection: Connection, label_id: int, revision: int) -> None:
 
 def prototypes(connection: Connection, ids: Sequence[int], dim: int) -> Float32s:
     """(n, dim) prototypes of labels that have one, in the order of `ids`."""
-    rows = _verified(list(rows_among(connection, _VECTORS, Label.id, ids)))
+    rows = verified("label", list(rows_among(connection, _VECTORS, Label.id, ids)))
     stored: dict[int, bytes] = {row.id: row.prototype for row in rows}
     return unpack([stored[label_id] for label_id in ids], dim)
 
@@ -286,7 +278,7 @@ def sample_texts(connection: Connection, space_id: int, limit: int, dim: int) ->
         Damaged: a vector does not match its checksum.
     """
     query = _VECTORS.where(Label.space_id == space_id, _LIVE).order_by(Label.revision)
-    rows = _verified(connection.execute(query.limit(limit)).all())
+    rows = verified("label", connection.execute(query.limit(limit)).all())
     return unpack([row.text_prototype for row in rows], dim)
 
 

@@ -23,7 +23,7 @@ from sqlalchemy import (
 from trustvlm.catalog.rows import calibrations
 from trustvlm.catalog.store.bulk import rows_among, slices
 from trustvlm.catalog.store.models import Observation, Support
-from trustvlm.catalog.store.vectors import checksum, pack, unpack, verify_checksums
+from trustvlm.catalog.store.vectors import checksum, pack, unpack, verified
 from trustvlm.types.arrays import Float32s
 from trustvlm.types.calibration import ObservationCounts
 
@@ -261,11 +261,8 @@ def pool(
     """
     pictured = func.length(Observation.thumbnail).label("pictured")
     query = select(*_OF_POOL, pictured).where(Observation.space_id == space_id, *_USABLE)
-    rows = connection.execute(query.order_by(Observation.id.desc()).limit(newest)).all()[::-1]
-    verify_checksums(
-        "observation",
-        [(r.id, r.checksum, (r.classifier_embedding, r.verifier_embedding)) for r in rows],
-    )
+    newest_first = connection.execute(query.order_by(Observation.id.desc()).limit(newest)).all()
+    rows = verified("observation", newest_first[::-1])
     verifier = [r.verifier_embedding for r in rows if r.verifier_embedding is not None]
     complete = verifier and len(verifier) == len(rows)
     return Pool(

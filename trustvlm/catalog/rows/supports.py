@@ -15,7 +15,7 @@ from trustvlm.catalog.rows.labels import groups
 from trustvlm.catalog.store import clock
 from trustvlm.catalog.store.bulk import insert_rows, inserted_ids, rows_among, slices
 from trustvlm.catalog.store.models import Label, Support, Thumbnail
-from trustvlm.catalog.store.vectors import checksum, pack, unpack, verify_checksums
+from trustvlm.catalog.store.vectors import checksum, pack, unpack, verified
 from trustvlm.types.arrays import Float32s, Int64s
 
 _LIVE = Support.removed_revision.is_(None)
@@ -147,20 +147,12 @@ def embeddings(
     rows = rows_among(connection, _VECTORS.where(_LIVE), Support.label_id, list(canonical_ids))
     blobs = {
         (canonical_ids[row.label_id], row.content_hash): blob
-        for row in _verified(list(rows))
+        for row in verified("support image", list(rows))
         if (blob := getattr(row, column)) is not None
     }
     keys = sorted(blobs)
     owners = np.array([label_id for label_id, _ in keys], dtype=np.int64)
     return owners, [content for _, content in keys], unpack([blobs[key] for key in keys], dim)
-
-
-def _verified(rows: Sequence[Row[*tuple[Any, ...]]]) -> Sequence[Row[*tuple[Any, ...]]]:
-    """The rows, whose embeddings match their checksums. Raises Damaged."""
-    verify_checksums(
-        "support image", [(r.id, r.checksum, (r.embedding, r.classifier_embedding)) for r in rows]
-    )
-    return rows
 
 
 def sample(connection: Connection, space_id: int, limit: int) -> list[tuple[int, bytes]]:
@@ -188,7 +180,9 @@ def sample_vectors(
     query = _VECTORS.where(Support.space_id == space_id, _LIVE)
     if classifier:
         query = query.where(Support.classifier_embedding.is_not(None))
-    rows = _verified(connection.execute(query.order_by(Support.content_hash).limit(limit)).all())
+    rows = verified(
+        "support image", connection.execute(query.order_by(Support.content_hash).limit(limit)).all()
+    )
     blobs = [row.classifier_embedding if classifier else row.embedding for row in rows]
     return _label_ids(rows), unpack(blobs, dim)
 
@@ -199,7 +193,7 @@ def vectors(
     """(label ids, raw embeddings (n, dim)) of those of a few `ids` that are live support images of
     this space."""
     query = _VECTORS.where(Support.id.in_(ids), Support.space_id == space_id, _LIVE)
-    rows = _verified(connection.execute(query.order_by(Support.id)).all())
+    rows = verified("support image", connection.execute(query.order_by(Support.id)).all())
     return _label_ids(rows), unpack([row.embedding for row in rows], dim)
 
 
@@ -281,7 +275,7 @@ def hidden_with_label(
     query = _VECTORS.where(
         Support.label_id == label_id, Support.removed_revision == removed_revision
     )
-    rows = _verified(connection.execute(query.order_by(Support.content_hash)).all())
+    rows = verified("support image", connection.execute(query.order_by(Support.content_hash)).all())
     return unpack([row.embedding for row in rows], dim)
 
 
@@ -307,7 +301,7 @@ def as_of(
     )
     if space_id is not None:
         query = query.where(Support.space_id == space_id)
-    rows = _verified(connection.execute(query.order_by(Support.id)).all())
+    rows = verified("support image", connection.execute(query.order_by(Support.id)).all())
     matrix = unpack([row.embedding for row in rows], dim)
     return [row.id for row in rows], [row.source for row in rows], matrix
 
@@ -337,7 +331,7 @@ def changed(
     for rows in connection.execution_options(yield_per=batch).execute(query, values).partitions():
         alive: Sequence[Any] = [row for row in rows if row.removed_revision is None]
         if checked:
-            _verified(alive)
+            verified("support image", alive)
         else:
             alive = [row for row in alive if len(row.embedding) == 4 * dim]
         blobs = [row.classifier_embedding if classifier else row.embedding for row in alive]

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Select, select
 
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.store.models import Observation
-from trustvlm.catalog.store.vectors import unpack, verify_checksums
+from trustvlm.catalog.store.vectors import unpack, verified
 from trustvlm.errors import NotFound
 from trustvlm.types.arrays import Float32s
 from trustvlm.types.rows import ObservationRow
@@ -45,8 +45,8 @@ def find(
     row = connection.execute(query.where(Observation.id == observation_id)).one_or_none()
     if row is None:
         raise NotFound(f"no stored image {observation_id} in space {space.name!r}")
+    verified("observation", [row])
     blobs = row.classifier_embedding, row.verifier_embedding
-    verify_checksums("observation", [(row.id, row.checksum, blobs)])
     dims = space.classifier_dim, space.verifier_dim
     classifier, verifier = (
         unpack([blob], dim) if blob else None for blob, dim in zip(blobs, dims, strict=True)

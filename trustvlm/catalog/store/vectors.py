@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
 from trustvlm.errors import Damaged
 from trustvlm.types.arrays import Float32s
+
+Record = TypeVar("Record", bound=Any)
 
 _REMEDY = "restore a backup, or 'trustvlm verify --all --repair' takes it out of service"
 
@@ -41,6 +44,33 @@ def unpack(blobs: Sequence[bytes], dim: int) -> Float32s:
             )
     matrix = np.frombuffer(b"".join(blobs), dtype="<f4").astype(np.float32, copy=False)
     return matrix.reshape(len(blobs), dim)
+
+
+def vector(blob: bytes | None, dim: int) -> Float32s | None:
+    """(dim,) vector that was packed; None where there is none. Raises Damaged, as :func:`unpack`
+    does."""
+    return None if blob is None else unpack([blob], dim)[0]
+
+
+_VECTORS = {
+    "label": ("text_prototype", "prototype"),
+    "support image": ("embedding", "classifier_embedding"),
+    "observation": ("classifier_embedding", "verifier_embedding"),
+    "review item": ("classifier_embedding", "verifier_embedding"),
+}
+"""What the checksum of a row is made of."""
+
+
+def verified(what: str, rows: Sequence[Record]) -> Sequence[Record]:
+    """The rows, whose vectors match their checksums; `what`: a key of :data:`_VECTORS`.
+
+    Raises:
+        Damaged: naming the first row that does not match.
+    """
+    first, second = _VECTORS[what]
+    stored = [(r.id, r.checksum, (getattr(r, first), getattr(r, second))) for r in rows]
+    verify_checksums(what, stored)
+    return rows
 
 
 def verify_checksums(what: str, rows: Sequence[tuple[int, int, tuple[bytes | None, ...]]]) -> None:

@@ -25,7 +25,7 @@ from trustvlm.catalog.rows.observations import newest_id
 from trustvlm.catalog.store.bulk import rows_among, slices
 from trustvlm.catalog.store.models import CalibrationRow, Label, Observation, Support, Thumbnail
 from trustvlm.catalog.store.upkeep_models import ReembedRow
-from trustvlm.catalog.store.vectors import checksum, verify_checksums
+from trustvlm.catalog.store.vectors import checksum, verified
 from trustvlm.catalog.upkeep.reembed_runs import ReembedRecord
 
 
@@ -137,14 +137,7 @@ def observations_left(
         ~copied.exists(),
     )
     rows = connection.execute(query.order_by(Observation.id).limit(limit)).all()
-    verify_checksums(
-        "observation",
-        [
-            (row.id, row.checksum, (row.classifier_embedding, row.verifier_embedding))
-            for row in rows
-        ],
-    )
-    return rows
+    return verified("observation", rows)
 
 
 def copy_observations(

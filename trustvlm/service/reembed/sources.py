@@ -215,7 +215,7 @@ class Sources:
             image.content_hash,
             image.source,
             unpack([verifier], self.new.verifier_dim)[0],
-            None if classifier is None else unpack([classifier], self.new.classifier_dim)[0],
+            vector(classifier, self.new.classifier_dim),
             image.thumbnail,
         )
 

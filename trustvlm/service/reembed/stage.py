@@ -20,7 +20,7 @@ from trustvlm.catalog.rows.export import StoredLabel, StoredSupport, label_rows,
 from trustvlm.catalog.rows.labels import NewLabel
 from trustvlm.catalog.rows.supports import NewSupport
 from trustvlm.catalog.store.bulk import slices
-from trustvlm.catalog.store.vectors import checksum, unpack
+from trustvlm.catalog.store.vectors import checksum, unpack, vector
 from trustvlm.catalog.upkeep import reembed_rows, reembed_runs
 from trustvlm.catalog.upkeep.reembed_runs import ReembedRecord
 from trustvlm.errors import Conflict
@@ -149,12 +149,11 @@ def _plan_support(
     sources: Sources, label: _Label, image: StoredSupport, staged: StoredSupport | None
 ) -> None:
     if staged is not None:
-        other = staged.classifier_embedding
         label.supports[image.id] = NewSupport(
             staged.content_hash,
             staged.source,
             unpack([staged.embedding], sources.new.verifier_dim)[0],
-            None if other is None else unpack([other], sources.new.classifier_dim)[0],
+            vector(staged.classifier_embedding, sources.new.classifier_dim),
             staged.thumbnail,
         )
     elif (ready := sources.support(image)) is not None:

@@ -14,7 +14,7 @@ from trustvlm.catalog.rows.review import states
 from trustvlm.catalog.store.bulk import rows_among, slices
 from trustvlm.catalog.store.models import Observation
 from trustvlm.catalog.store.review_models import ReviewRow
-from trustvlm.catalog.store.vectors import checksum, pack, unpack, verify_checksums
+from trustvlm.catalog.store.vectors import checksum, pack, unpack, vector, verified
 from trustvlm.types.arrays import Float32s
 from trustvlm.types.review import ReviewItem
 
@@ -180,10 +180,13 @@ def image(connection: Connection, item_id: int, dims: tuple[int, int]) -> Stored
         ReviewRow.verifier_embedding, ReviewRow.thumbnail,
     )  # fmt: skip
     row = connection.execute(select(*columns).where(ReviewRow.id == item_id)).one()
-    blobs = (row.classifier_embedding, row.verifier_embedding)
-    verify_checksums("review item", [(row.id, row.checksum, blobs)])
-    verifier = None if blobs[1] is None else unpack([blobs[1]], dims[1])[0]
-    return StoredImage(unpack([blobs[0]], dims[0])[0], verifier, row.thumbnail)
+    verified("review item", [row])
+    return _image(row, dims, row.thumbnail)
+
+
+def _image(row: Any, dims: tuple[int, int], thumbnail: bytes | None) -> StoredImage:
+    classifier = unpack([row.classifier_embedding], dims[0])[0]
+    return StoredImage(classifier, vector(row.verifier_embedding, dims[1]), thumbnail)
 
 
 def open_images(
@@ -197,17 +200,7 @@ def open_images(
     )  # fmt: skip
     query = select(*columns).where(ReviewRow.space_id == space_id, _OPEN, ReviewRow.id != but)
     rows = connection.execute(query.order_by(ReviewRow.id).limit(limit)).all()
-    blobs = [(row.classifier_embedding, row.verifier_embedding) for row in rows]
-    verify_checksums(
-        "review item", [(row.id, row.checksum, both) for row, both in zip(rows, blobs, strict=True)]
-    )
-    return [
-        StoredImage(
-            unpack([first], dims[0])[0], None if second is None else unpack([second], dims[1])[0],
-            None,
-        )
-        for first, second in blobs
-    ]  # fmt: skip
+    return [_image(row, dims, None) for row in verified("review item", rows)]
 
 
 def thumbnail(connection: Connection, space_id: int, item_id: int) -> bytes | None:

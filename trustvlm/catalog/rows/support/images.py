@@ -14,7 +14,7 @@ from trustvlm.catalog.rows.labels import groups
 from trustvlm.catalog.rows.supports import NewSupport
 from trustvlm.catalog.store.bulk import rows_among, slices
 from trustvlm.catalog.store.models import Label, Support, Thumbnail
-from trustvlm.catalog.store.vectors import pack, unpack, verify_checksums
+from trustvlm.catalog.store.vectors import pack, unpack, vector, verified
 from trustvlm.types.arrays import Float32s, Float64s, Int64s
 
 _LIVE = Support.removed_revision.is_(None)
@@ -69,9 +69,8 @@ def of_labels(
         Damaged: an embedding does not match its checksum.
     """
     owner_of = groups(connection, label_ids)
-    rows = list(rows_among(connection, _IMAGES, Support.label_id, list(owner_of)))
-    verify_checksums(
-        "support image", [(r.id, r.checksum, (r.embedding, r.classifier_embedding)) for r in rows]
+    rows = verified(
+        "support image", list(rows_among(connection, _IMAGES, Support.label_id, list(owner_of)))
     )
     first: dict[tuple[int, bytes], Row[*tuple[Any, ...]]] = {}
     for row in sorted(rows, key=lambda row: (owner_of[row.label_id], row.content_hash, row.id)):
@@ -170,20 +169,16 @@ def copies(connection: Connection, ids: Sequence[int], dims: tuple[int, int]) ->
     columns = (Support, Thumbnail.jpeg, of_support.label("described"))
     query = select(*columns).outerjoin(Thumbnail, Thumbnail.support_id == Support.id)
     rows = {row.id: row for row in rows_among(connection, query, Support.id, ids)}
-    verify_checksums(
-        "support image",
-        [(r.id, r.checksum, (r.embedding, r.classifier_embedding)) for r in rows.values()],
-    )
+    verified("support image", list(rows.values()))
     return [_copy(rows[one], dims) for one in ids]
 
 
 def _copy(row: Row[*tuple[Any, ...]], dims: tuple[int, int]) -> NewSupport:
-    other = row.classifier_embedding
     return NewSupport(
         content_hash=row.content_hash,
         source=row.source,
         embedding=unpack([row.embedding], dims[1])[0],
-        classifier_embedding=None if other is None else unpack([other], dims[0])[0],
+        classifier_embedding=vector(row.classifier_embedding, dims[0]),
         thumbnail=row.jpeg,
         proposed=bool(row.proposed),
         attributes=row.described,

@@ -13,7 +13,7 @@ from trustvlm.catalog.rows import labels
 from trustvlm.catalog.rows.attributes.rows import of_support
 from trustvlm.catalog.store.bulk import rows_among
 from trustvlm.catalog.store.models import Label, Support
-from trustvlm.catalog.store.vectors import unpack, verify_checksums
+from trustvlm.catalog.store.vectors import unpack, vector, verified
 from trustvlm.types import SupportRow
 from trustvlm.types.arrays import Float32s
 from trustvlm.types.attributes.values import attributes_of
@@ -60,16 +60,9 @@ def embeddings(
         Damaged: an embedding does not match its checksum.
     """
     rows = list(rows_among(connection, _EMBEDDINGS, Support.id, ids))
-    parts = [(r.id, r.checksum, (r.embedding, r.classifier_embedding)) for r in rows]
-    verify_checksums("support image", parts)
     return {
-        row.id: (
-            unpack([row.embedding], dims[1])[0],
-            None
-            if row.classifier_embedding is None
-            else unpack([row.classifier_embedding], dims[0])[0],
-        )
-        for row in rows
+        row.id: (unpack([row.embedding], dims[1])[0], vector(row.classifier_embedding, dims[0]))
+        for row in verified("support image", rows)
     }
 
 
