@@ -182,7 +182,7 @@ def _calibration(context: Context, images: UsableImages, options: CalibrateOptio
         raise InvalidInput(f"queries: no image can calibrate: {images.left_out()}")
     if len(images) < 2:
         raise InvalidInput("queries: expected at least 2 images that can calibrate, got 1")
-    asked = options.rule
+    requested = options.rule
     options = resolved(options, images=images.observed.unit[1] is not None)
     hashes = images.observed.hashes
     if options.procedure == "split":
@@ -211,7 +211,7 @@ def _calibration(context: Context, images: UsableImages, options: CalibrateOptio
         unknown_rate=float(options.unknown_rate), images=images.came, tuning=len(tuning),
         tested=len(testing), ece=cross_validated_ece(trust, right), candidates=choice.candidates,
         knots=fit_probability_map(trust, right).knots, predicted=tuple(predicted.tolist()),
-        asked_rule=asked, asked_params=params, left_out=choice.left_out,
+        asked_rule=requested, asked_params=params, left_out=choice.left_out,
         asked_threshold=None if options.threshold is None else float(options.threshold),
         threshold_range=between, **_fields(threshold, *_PROVED), **_fields(images, *_LEFT_OUT),
         claims=images.claimed is not None,

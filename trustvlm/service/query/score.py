@@ -103,8 +103,8 @@ def score(
     answer = home.answer(space_name, verdicts, expected)
     if review:  # a person is asked about the label that the space gives, whatever is claimed
         without = partial(verdicts, claims=False)
-        own = answer if answer.claimed is None else home.answer(space_name, without, expected)
-        _collect(home, judged_in[0], vectors, own)
+        labelled = answer if answer.claimed is None else home.answer(space_name, without, expected)
+        _collect(home, judged_in[0], vectors, labelled)
     if logged and judged_in[0].verdict_log is not None and review is not False:
         keep(home.verdict_writer, judged_in[0], answer, all_labels=labels is None)
     return answer

@@ -106,7 +106,7 @@ def _like(
 ) -> Hits:
     """The hits of stored rows, without these rows themselves."""
     like = stored_queries(reading, ids, names, wanted.kind)
-    return _hits_of(home, reading, wanted, like.classifier, like.verifier, like.own)
+    return _hits_of(home, reading, wanted, like.classifier, like.verifier, like.themselves)
 
 
 def _hits_of(
@@ -115,11 +115,11 @@ def _hits_of(
     wanted: Wanted,
     classifier: Floats | None,
     verifier: Floats | None,
-    own: Int64s | None = None,
+    themselves: Int64s | None = None,
 ) -> Hits:
     """The hits of unit queries; `own`: (n,) the id that is no hit of each query, −1: none."""
     view, kind, chosen = reading.view, wanted.kind, wanted.chosen
-    k = wanted.k if own is None else wanted.k + 1
+    k = wanted.k if themselves is None else wanted.k + 1
     by_classifier = verifier is None
     if wanted.vectors:
         count = len(cast(Floats, classifier if verifier is None else verifier))
@@ -157,8 +157,8 @@ def _hits_of(
             index = supports_among(reading, index, chosen)
         ids, similarity = index.search(compared.astype(np.float32), k)
         quality = _quality(index)
-    if own is not None:
-        ids, similarity = _without(ids, similarity, own)
+    if themselves is not None:
+        ids, similarity = _without(ids, similarity, themselves)
     if wanted.least is not None:
         below = similarity < wanted.least - _ROUNDING
         ids, similarity = np.where(below, -1, ids), np.where(below, np.float32(-np.inf), similarity)
@@ -168,9 +168,9 @@ def _hits_of(
     return replace(_hits(view, kind, ids, similarity, details), **quality)
 
 
-def _without(ids: Int64s, similarity: Float32s, own: Int64s) -> tuple[Int64s, Float32s]:
+def _without(ids: Int64s, similarity: Float32s, themselves: Int64s) -> tuple[Int64s, Float32s]:
     """The hits (n, k + 1) without the one of this id, or without the last one."""
-    order = np.argsort((ids == own[:, None]) & (ids >= 0), axis=1, kind="stable")[:, :-1]
+    order = np.argsort((ids == themselves[:, None]) & (ids >= 0), axis=1, kind="stable")[:, :-1]
     return np.take_along_axis(ids, order, axis=1), np.take_along_axis(similarity, order, axis=1)
 
 

@@ -116,8 +116,8 @@ def chosen_labels(
         space = spaces.find(connection, space_name)
         if missing := unknown(connection, space.id, listed):
             raise NotFound(f"labels: {not_found_text(missing, space.name)}")
-        found = labels.find_many(connection, space.id, listed)
-    return sorted(record.id for record in found.values())
+        records = labels.find_many(connection, space.id, listed)
+    return sorted(record.id for record in records.values())
 
 
 def remove_labels(home: Home, space_name: str, ids: Sequence[int]) -> RemovedLabels:

@@ -78,8 +78,8 @@ def claims_as_truth(
     with home.catalog.read() as connection:
         space = spaces.find(connection, space_name)
         some = sorted({name for name in names if name is not None})
-        known = labels.find_many(connection, space.id, some)
-    return replace(queries, claimed=None), [name if name in known else None for name in names]
+        records = labels.find_many(connection, space.id, some)
+    return replace(queries, claimed=None), [name if name in records else None for name in names]
 
 
 def _page(limit: int | None, cursor: int | None) -> tuple[int, int | None]:

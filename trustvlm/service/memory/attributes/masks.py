@@ -50,8 +50,8 @@ def label_mask(reading: Reading, chosen: Filter) -> Bools:
             (view,),
             lambda: np.where(table.alive, view.text.slots(table.ids), -1),
         )
-    there = slots >= 0
-    mask[slots[there]] = kept[there]
+    present = slots >= 0
+    mask[slots[present]] = kept[present]
     return mask
 
 
@@ -59,17 +59,17 @@ def _rows_kept(memo: AttributeMemo, columns: AttributeColumns, chosen: Filter) -
     """(n,) which rows of the columns a filter keeps: only rows that came since are looked at."""
     total = columns.rows().n
     holder = memo.once(f"rows {chosen.text}", (columns,), lambda: [_RowMask(-1, np.zeros(0, bool))])
-    known = holder[0]
-    start = len(known.mask) if known.generation == columns.generation else 0
+    before = holder[0]
+    start = len(before.mask) if before.generation == columns.generation else 0
 
     def leaf(condition: Condition) -> Bools:
         return columns.holds(condition, start, total)
 
-    if start < total or known.generation != columns.generation:
+    if start < total or before.generation != columns.generation:
         fresh = combined(chosen.root, leaf)
-        mask = np.concatenate([known.mask[:start], fresh])
-        holder[0] = known = _RowMask(columns.generation, mask)
-    return known.mask
+        mask = np.concatenate([before.mask[:start], fresh])
+        holder[0] = before = _RowMask(columns.generation, mask)
+    return before.mask
 
 
 def supports_among(reading: Reading, index: IndexView, chosen: Filter) -> IndexView:
@@ -106,25 +106,25 @@ def prototypes_among(view: SpaceView, index: IndexView, prototypes: Bools) -> In
 
 def _support_mask(reading: Reading, ids: Int64s, chosen: Filter) -> Bools:
     """(n,) which of these support images the filter keeps."""
-    memo, own_too = memo_of(reading), described(reading, SUPPORTS)
+    memo, described_images = memo_of(reading), described(reading, SUPPORTS)
     paths = {one.path for one in conditions(chosen.root)}
     with memo.lock:
         labels = memo.at(reading, LABELS, paths)
         label_rows = labels.rows().slots(_labels_of(memo, reading, ids))
-        own = own_rows = None
-        if own_too:
-            own = memo.at(reading, SUPPORTS, paths | {path[:1] for path in paths})
-            own_rows = own.rows().slots(ids)
+        images = image_rows = None
+        if described_images:
+            images = memo.at(reading, SUPPORTS, paths | {path[:1] for path in paths})
+            image_rows = images.rows().slots(ids)
 
         def leaf(condition: Condition) -> Bools:
             absent = condition.operator == "exists" and not condition.operands[0]
             of_label = labels.holds(condition, 0, labels.rows().n)
             held = _at(of_label, label_rows, absent)
-            if own is None or own_rows is None:
+            if images is None or image_rows is None:
                 return held
-            replaced = _at(own.has(condition.path[:1]), own_rows, False)
+            replaced = _at(images.has(condition.path[:1]), image_rows, False)
             return np.where(
-                replaced, _at(own.holds(condition, 0, own.rows().n), own_rows, absent), held
+                replaced, _at(images.holds(condition, 0, images.rows().n), image_rows, absent), held
             )
 
         return combined(chosen.root, leaf)
@@ -140,15 +140,18 @@ def _at(mask: Bools, places: Int64s, otherwise: bool) -> Bools:
 def _labels_of(memo: AttributeMemo, reading: Reading, ids: Int64s) -> Int64s:
     """(n,) the label of each support image; −1 where it is not of the space."""
     revision, space_id = reading.view.revision, reading.view.space.id
-    since, known, labels = memo.owners
+    since, numbers, labels = memo.owners
     if since < revision:
         fresh, owners = rows.owners(reading.connection, space_id, since)
-        new = ~np.isin(fresh, known, assume_unique=True)
-        known, labels = np.concatenate([known, fresh[new]]), np.concatenate([labels, owners[new]])
-        order = np.argsort(known, kind="stable")
-        known, labels = known[order], labels[order]
-        memo.owners = revision, known, labels
-    if not len(known):
+        new = ~np.isin(fresh, numbers, assume_unique=True)
+        numbers, labels = (
+            np.concatenate([numbers, fresh[new]]),
+            np.concatenate([labels, owners[new]]),
+        )
+        order = np.argsort(numbers, kind="stable")
+        numbers, labels = numbers[order], labels[order]
+        memo.owners = revision, numbers, labels
+    if not len(numbers):
         return np.full(len(ids), -1, np.int64)
-    places = np.minimum(np.searchsorted(known, ids), len(known) - 1)
-    return np.where(known[places] == ids, labels[places], -1)
+    places = np.minimum(np.searchsorted(numbers, ids), len(numbers) - 1)
+    return np.where(numbers[places] == ids, labels[places], -1)

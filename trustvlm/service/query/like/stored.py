@@ -29,12 +29,12 @@ class Like:
 
     Attributes:
         classifier, verifier: (n, d) unit vectors; one of them, or both.
-        own: (n,) ids of the rows that are no hits of themselves; −1: every row may be a hit.
+        themselves: (n,) ids of the rows that are no hits of themselves; −1: every row may be a hit.
     """
 
     classifier: Float32s | None
     verifier: Float32s | None
-    own: Int64s
+    themselves: Int64s
 
 
 def like_of(queries: Queries) -> tuple[list[int] | None, list[str] | None] | None:
@@ -96,8 +96,8 @@ def _of_supports(reading: Reading, ids: list[int], kind: str) -> Like:
     stored = pages.embeddings(reading.connection, ids, dims)
     if kind != "text":
         rows = as_unit(np.array([stored[one][0] for one in ids]), dims[1], "like_supports")
-        own = ids if kind == "support" else [-1] * len(ids)
-        return Like(None, rows, np.array(own, np.int64))
+        themselves = ids if kind == "support" else [-1] * len(ids)
+        return Like(None, rows, np.array(themselves, np.int64))
     side = 0 if space.verifier == "same" else 1
     vectors = [stored[one][side] for one in ids]
     for one, vector in zip(ids, vectors, strict=True):
@@ -128,8 +128,8 @@ def _of_labels(reading: Reading, names: list[str], kind: str) -> Like:
             )
     side = 0 if kind == "text" else 1
     rows = as_unit(np.array(vectors), _dims(reading)[side], "like_labels")
-    own = np.array([-1] * len(names) if kind == "support" else main, np.int64)
-    return Like(rows, None, own) if kind == "text" else Like(None, rows, own)
+    themselves = np.array([-1] * len(names) if kind == "support" else main, np.int64)
+    return Like(rows, None, themselves) if kind == "text" else Like(None, rows, themselves)
 
 
 def _dims(reading: Reading) -> tuple[int, int]:

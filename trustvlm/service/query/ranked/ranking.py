@@ -32,10 +32,10 @@ class Ranking:
         margin: Float64s | float = self._rounding * scale
         if relative and self._rounding:
             margin = margin * np.abs(largest)
-        near = values >= (largest - margin)[:, np.newaxis]
-        if np.count_nonzero(near) == len(best):  # each only the best itself
+        close = values >= (largest - margin)[:, np.newaxis]
+        if np.count_nonzero(close) == len(best):  # each only the best itself
             return best
-        several = (largest > -np.inf) & (np.count_nonzero(near & (values > -np.inf), axis=1) > 1)
+        several = (largest > -np.inf) & (np.count_nonzero(close & (values > -np.inf), axis=1) > 1)
         if self._rounding:  # what is exactly 0 is no matter of rounding
             nonzero = largest != 0
             self.unsure |= several & nonzero
