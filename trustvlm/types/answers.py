@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal, NotRequired, get_type_hints
 from pydantic_core import core_schema
 from typing_extensions import TypedDict
 
-from trustvlm.types import verdicts
 from trustvlm.types.calibration import Calibration
 from trustvlm.types.evaluation import Evaluation
 from trustvlm.types.json_form import Answer, Time
@@ -20,6 +19,7 @@ from trustvlm.types.review import ReviewImport
 from trustvlm.types.rows import LabelPredictions, LabelRow, RemovedRow, SpaceRow, SupportRow
 from trustvlm.types.support.audit import Audit
 from trustvlm.types.support.proposals import Proposals
+from trustvlm.types.tables import verdict
 from trustvlm.types.tables.evidence import Evidence
 from trustvlm.types.tables.hits import Hit
 from trustvlm.types.tables.verdict import (
@@ -220,7 +220,7 @@ class VerdictTerms(TypedDict):
     rival: Terms | None
 
 
-_ROW = get_type_hints(verdicts.Verdict, localns={"Evidence": Evidence})
+_ROW = get_type_hints(verdict.Verdict, localns={"Evidence": Evidence})
 _CLAIMS = {name: NotRequired[_ROW[name]] for name in CLAIM_COLUMNS}
 _CLAIM_CALL = {name: NotRequired[_ROW[name]] for name in CLAIM_CALL_COLUMNS}
 _CALL: dict[str, Any] = {name: _ROW[name] for name in CALL_COLUMNS}

@@ -14,10 +14,10 @@ from trustvlm.catalog.rows import spaces
 from trustvlm.errors import Conflict, InvalidInput
 from trustvlm.index.live import IndexView, LiveIndex
 from trustvlm.index.recall import Block, Nearest, shares_found, take_out
+from trustvlm.index.recipe import Recipe
 from trustvlm.index.rows import RowView
 from trustvlm.selective.intervals import mean_interval
 from trustvlm.service.home.home import Home
-from trustvlm.service.memory.reading import Reading
 from trustvlm.system.stopping import may_stop
 from trustvlm.types.arrays import Float32s, Float64s, Int64s
 from trustvlm.types.bounds import number, whole
@@ -106,8 +106,14 @@ def tune_index(home: Home, space_name: str, recall: float, k: int) -> list[Tuned
     recall, k = number("recall", recall), whole("k", k)
     results, search = [], {}
     with home.snapshot(space_name) as reading:
-        recipe = reading.view.recipe
-        for subject in _subjects(home, reading):
+        view, recipe = reading.view, reading.view.recipe
+        prototypes = _prototypes(recipe, view.space.verifier_dim, view.index, view.prototypes)
+        of_supports = home.caches.support_view(reading, classifier=False)
+        blocks = partial(home.caches.support_vectors, reading)
+        subjects = [] if prototypes is None else [_Subject("prototype", *prototypes)]
+        for subject in (*subjects, _Subject("support", of_supports, blocks)):
+            if len(subject.index) < 2:
+                continue
             margin, device = home.thresholds.tune_margin, home.caches.device
             tuned = _tuned(subject, recall, margin, min(k, len(subject.index) - 1), device)
             results.append(tuned)
@@ -128,19 +134,15 @@ def tune_index(home: Home, space_name: str, recall: float, k: int) -> list[Tuned
     return results
 
 
-def _subjects(home: Home, reading: Reading) -> Iterator[_Subject]:
-    view = reading.view
-    prototypes, index = partial(_rows, view.prototypes), view.index
-    if index is None and view.prototypes.base is None:  # an exact recipe: it proves itself
-        index = LiveIndex.build(
-            view.recipe, view.space.verifier_dim, len(view.prototypes), prototypes
-        ).view()
-    if index is not None and len(index) > 1:
-        yield _Subject("prototype", index, prototypes)
-    index = home.caches.support_view(reading, classifier=False)
-    if len(index) > 1:
-        blocks = partial(home.caches.support_vectors, reading)
-        yield _Subject("support", index, blocks)
+def _prototypes(
+    recipe: Recipe, dim: int, index: IndexView | None, rows: RowView
+) -> tuple[IndexView, Callable[[], Iterable[Block]]] | None:
+    """The index over prototypes and their rows; None: there is no index, and none is made of rows
+    that lie in a file."""
+    blocks = partial(_rows, rows)
+    if index is None and rows.base is None:  # an exact recipe: it proves itself
+        index = LiveIndex.build(recipe, dim, len(rows), blocks).view()
+    return None if index is None else (index, blocks)
 
 
 def _rows(rows: RowView) -> Iterator[Block]:

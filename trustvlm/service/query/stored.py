@@ -16,7 +16,7 @@ from trustvlm.service.memory.reading import Reading
 from trustvlm.service.query.score import verdicts_of
 from trustvlm.types import Queries
 from trustvlm.types.arrays import Float64s, Int64s
-from trustvlm.types.rows import LabelPredictions
+from trustvlm.types.rows import LabelPredictions, StoredError
 
 MOST_IMAGES = 2_000
 """Stored images that are scored for a list of labels or a map, the newest."""
@@ -133,3 +133,15 @@ def names_of(reading: Reading, ids: Int64s) -> list[str | None]:
 def _counted(ids: Int64s) -> dict[int, int]:
     values, counts = np.unique(ids, return_counts=True)
     return dict(zip(values.tolist(), counts.tolist(), strict=True))
+
+
+def stored_errors(
+    reading: Reading, images: PredictedImages, rows: Int64s
+) -> tuple[StoredError, ...]:
+    """Images that are given a label which is not theirs, by rows of `images`."""
+    given, truth = (names_of(reading, ids[rows]) for ids in (images.label_ids, images.truth_ids))
+    ids = images.ids[rows].tolist()
+    return tuple(
+        StoredError(number, images.sources[row], images.pictured[row], str(label), true)
+        for number, row, label, true in zip(ids, rows.tolist(), given, truth, strict=True)
+    )

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from trustvlm.catalog.rows.export import StoredLabel, StoredSupport
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.rows.supports import NewSupport
-from trustvlm.catalog.store.vectors import pack, unpack
+from trustvlm.catalog.store.vectors import pack, unpack, vector
 from trustvlm.encoders import GOLDEN_SAME, EncodedImage, UnreadableImage, compare_golden, hash_image
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.reading.images import every_file
@@ -63,11 +63,9 @@ class GivenVectors:
             )
         self.texts = {
             name: text_prototype(
-                as_matrix(
-                    vector, space.classifier_dim, f"text_vectors[{name!r}]", allow_empty=False
-                )
+                as_matrix(given, space.classifier_dim, f"text_vectors[{name!r}]", allow_empty=False)
             )
-            for name, vector in (texts or {}).items()
+            for name, given in (texts or {}).items()
         }
         self.images = _single(images, space.verifier_dim, "image_vectors")
         apart = _single(classifier_images, space.classifier_dim, "classifier_image_vectors")
@@ -83,9 +81,9 @@ def _single(
     vectors: Mapping[int, npt.ArrayLike] | None, dim: int, argument: str
 ) -> dict[int, Float32s]:
     checked: dict[int, Float32s] = {}
-    for key, vector in (vectors or {}).items():
+    for key, given in (vectors or {}).items():
         what = f"{argument}[{key}]"
-        matrix = as_matrix(vector, dim, what, allow_empty=False)
+        matrix = as_matrix(given, dim, what, allow_empty=False)
         if len(matrix) != 1:
             raise InvalidInput(f"{what}: expected one vector of {dim} values, got {len(matrix)}")
         checked[key] = matrix[0].astype(np.float32)
@@ -195,10 +193,10 @@ class Sources:
 
         With `partial`, its verifier embedding is enough: search by text does without the image.
         """
-        if (vector := self.vectors.images.get(image.id)) is not None:
-            content = hashlib.sha256(pack(vector)).digest()
+        if (given := self.vectors.images.get(image.id)) is not None:
+            content = hashlib.sha256(pack(given)).digest()
             other = self.vectors.classifier_images.get(image.id)
-            return NewSupport(content, image.source, vector, other, image.thumbnail)
+            return NewSupport(content, image.source, given, other, image.thumbnail)
         same = self.old.verifier == "same"
         stored = {
             "classifier": image.embedding if same else image.classifier_embedding,

@@ -9,18 +9,11 @@ import numpy as np
 
 from trustvlm.catalog.rows import label_pages, labels
 from trustvlm.service.home.home import Home
-from trustvlm.service.memory.reading import Reading
-from trustvlm.service.query.stored import (
-    PredictedImages,
-    label_predictions,
-    names_of,
-    predicted_images,
-)
+from trustvlm.service.query.stored import label_predictions, predicted_images, stored_errors
 from trustvlm.service.registration.filtered import filtered_page
 from trustvlm.types import LabelRow
-from trustvlm.types.arrays import Int64s
 from trustvlm.types.attributes.filters import Filter
-from trustvlm.types.rows import LabelErrors, LabelPredictions, StoredError
+from trustvlm.types.rows import LabelErrors, LabelPredictions
 
 _NONE = LabelPredictions(predicted=0, wrong=0, images=0, missed=0)
 
@@ -77,19 +70,10 @@ class LabelRecords:
             error = images.label_ids != images.truth_ids
             of_kind = (images.label_ids == label_id, images.truth_ids == label_id)
             wrong, missed = (
-                _errors(reading, images, np.flatnonzero(error & rows)[::-1][:limit])
+                stored_errors(reading, images, np.flatnonzero(error & rows)[::-1][:limit])
                 for rows in of_kind
             )
         return LabelErrors(counts.get(label_id, _NONE), stored_images, wrong, missed)
-
-
-def _errors(reading: Reading, images: PredictedImages, rows: Int64s) -> tuple[StoredError, ...]:
-    given, truth = (names_of(reading, ids[rows]) for ids in (images.label_ids, images.truth_ids))
-    ids = images.ids[rows].tolist()
-    return tuple(
-        StoredError(number, images.sources[row], images.pictured[row], str(label), true)
-        for number, row, label, true in zip(ids, rows.tolist(), given, truth, strict=True)
-    )
 
 
 def _rank(counts: LabelPredictions, order: str) -> tuple[int, int]:

@@ -140,9 +140,6 @@ def remove_indexed_key(connection: Connection, space_id: int, key: str) -> bool:
     return bool(connection.execute(delete(IndexedKey).where(*condition)).rowcount)
 
 
-_TABLES: dict[Kind, Any] = {LABELS: LabelAttributes, SUPPORTS: SupportAttributes}
-
-
 def copy_attributes(
     connection: Connection, reembed_id: int, source_id: int, target_id: int, revision: int
 ) -> None:
