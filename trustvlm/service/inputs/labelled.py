@@ -118,57 +118,65 @@ def observe(
     """
     check_queries(queries)
     choice("on_error", on_error, ON_ERROR)
-    truth = optional_texts(
-        truth,
-        "truth",
-        "one label name for each query, or None for an image of no label of the space",
-    )
-    sources = (
-        None
-        if sources is None
-        else optional_texts(sources, "sources", "one name for each query, or None")
-    )
-    if queries.images is not None:  # a wrong name shows before any image is encoded
-        given = image_list(queries.images, "queries.images")
-        queries = replace(queries, images=given)
-        _check_count("truth", truth, len(given))
-        if sources is not None:
-            _check_count("sources", sources, len(given))
-        claimed_names(queries.claimed, len(given))
-        with home.catalog.read() as connection:
-            truth_ids(connection, space, np.array(truth, dtype=object))
+    expected = "one label name for each query, or None for an image of no label of the space"
+    truth = optional_texts(truth, "truth", expected)
+    if sources is not None:
+        sources = optional_texts(sources, "sources", "one name for each query, or None")
+    if queries.images is not None:
+        queries = _before_encoding(home, space, queries, truth, sources)
     keep = home.observation_thumbnails
     vectors, images = encoded(home, space, queries, on_error, thumbnails=keep)
     classifier, verifier = raw_queries(home, space, vectors)
     if classifier is None:
         raise no_classifier(space, "trust")
-    if images is not None:
-        hashes, notes, failures = images.hashes, images.notes, images.failures
-        truth = [truth[place] for place in images.places]
-        sources = None if sources is None else [sources[place] for place in images.places]
-    else:
+    if images is None:
         rows = (classifier if verifier is None else verifier).astype(np.float32)
         hashes = [hashlib.sha256(pack(row)).digest() for row in rows]
-        notes, failures = (), ()
-    _check_count("truth", truth, len(classifier))
-    if sources is not None:
-        _check_count("sources", sources, len(classifier))
+    else:
+        hashes = images.hashes
+        truth = [truth[place] for place in images.places]
+        sources = None if sources is None else [sources[place] for place in images.places]
+    _check_counts(len(classifier), truth, sources)
+    came = (len(classifier), None) if images is None else (images.came, images.places)
     names = np.empty(len(classifier), dtype=object)
     names[:] = truth
-    stored_names = [
-        None if source is None else source_text(source)
-        for source in ([None] * len(classifier) if sources is None else sources)
-    ]
-    pictures: Sequence[bytes | None] = ()
-    if home.observation_thumbnails and vectors.thumbnails is not None:
-        _check_count("queries.thumbnails", vectors.thumbnails, len(classifier))
-        ours = images is not None
-        pictures = vectors.thumbnails if ours else _made_again(home, vectors.thumbnails)
-    came, places = (len(names), None) if images is None else (images.came, images.places)
     return Observed(
-        classifier, verifier, names, hashes, stored_names, notes, pictures, failures=failures,
-        claimed=claimed_names(queries.claimed, came, places),
-    )  # fmt: skip
+        classifier,
+        verifier,
+        names,
+        hashes,
+        [None if one is None else source_text(one) for one in sources or [None] * len(names)],
+        () if images is None else images.notes,
+        _pictures(home, vectors, len(names), ours=images is not None) if keep else (),
+        failures=() if images is None else images.failures,
+        claimed=claimed_names(queries.claimed, *came),
+    )
+
+
+def _before_encoding(
+    home: Home,
+    space: SpaceRecord,
+    queries: Queries,
+    truth: Sequence[str | None],
+    sources: Sequence[str | None] | None,
+) -> Queries:
+    """The queries with their images as a list, of which each has its name: a wrong one shows before
+    any image is encoded. Raises InvalidInput, NotFound."""
+    images = image_list(queries.images, "queries.images")
+    _check_counts(len(images), truth, sources)
+    claimed_names(queries.claimed, len(images))
+    with home.catalog.read() as connection:
+        truth_ids(connection, space, np.array(truth, dtype=object))
+    return replace(queries, images=images)
+
+
+def _pictures(home: Home, queries: Queries, count: int, *, ours: bool) -> Sequence[bytes | None]:
+    """A small JPEG of each query, or None; nothing where they have none. Unless they are `ours`,
+    they are made again. Raises InvalidInput."""
+    if queries.thumbnails is None:
+        return ()
+    _check_count("queries.thumbnails", queries.thumbnails, count)
+    return queries.thumbnails if ours else _made_again(home, queries.thumbnails)
 
 
 def _made_again(home: Home, thumbnails: Sequence[bytes | None]) -> list[bytes | None]:
@@ -181,6 +189,13 @@ def _made_again(home: Home, thumbnails: Sequence[bytes | None]) -> list[bytes | 
         ]
     except (UnreadableImage, TypeError, ValueError) as error:
         raise InvalidInput(f"queries.thumbnails: expected JPEG files or None: {error}") from error
+
+
+def _check_counts(count: int, truth: Sequence[object], sources: Sequence[object] | None) -> None:
+    """Raises InvalidInput: there is not one true label, or not one source, for each query."""
+    _check_count("truth", truth, count)
+    if sources is not None:
+        _check_count("sources", sources, count)
 
 
 def _check_count(what: str, names: Sequence[object], count: int) -> None:

@@ -25,7 +25,7 @@ from trustvlm.errors import NotFound
 from trustvlm.scoring.image_evidence import BACKGROUND, ImageEvidence, fit_evidence
 from trustvlm.scoring.prototypes import leave_one_out
 from trustvlm.scoring.vectors import unit_rows
-from trustvlm.service.memory.discriminant.support_text import support_logits
+from trustvlm.service.memory.discriminant.support_text import blocks_of, support_logits
 from trustvlm.service.memory.space_cache import SpaceView
 from trustvlm.types.arrays import Float32s, Int64s
 from trustvlm.types.thresholds import Thresholds
@@ -34,7 +34,6 @@ _METHOD = 2
 """Number of the way in which fits are made: a stored one of another way is made again."""
 
 _FEW = 500  # changed labels that are looked at one by one
-_LABELS_AT_A_TIME = 64
 
 _Prototypes = Callable[[Int64s], Float32s]
 
@@ -240,10 +239,13 @@ def _behind_sample(connection: Connection, space: SpaceRecord, since: int, fit: 
 
 def _unchanged(connection: Connection, space: SpaceRecord, fit: SupportFit, sample: Sample) -> bool:
     """Whether nothing that the fit looked at has changed since it was known to hold."""
-    if fit.sample != sample.digest:
-        return False
-    touched = [label_id for label_id, _ in labels.touched(connection, space.id, fit.holds_at)]
-    return not np.isin(np.array(touched, dtype=np.int64), sample.labels).any()
+    return fit.sample == sample.digest and untouched(connection, space, fit.holds_at, sample.labels)
+
+
+def untouched(connection: Connection, space: SpaceRecord, since: int, ids: Int64s) -> bool:
+    """Whether none of these labels was created, changed or removed after revision `since`."""
+    touched = [label_id for label_id, _ in labels.touched(connection, space.id, since)]
+    return not np.isin(np.array(touched, dtype=np.int64), ids).any()
 
 
 def sample_of(connection: Connection, space: SpaceRecord, thresholds: Thresholds) -> Sample:
@@ -261,15 +263,9 @@ def _fitted(
 ) -> SupportFit:
     owner = np.array([label_id for label_id, _ in sample.images], dtype=np.int64)
     images, left_out = np.empty((len(owner), space.verifier_dim)), np.empty(len(owner))
-    owning = np.unique(owner)
-    for start in range(0, len(owning), _LABELS_AT_A_TIME):  # every image of a label is read
-        some = owning[start : start + _LABELS_AT_A_TIME]
-        owners, hashes, raw = supports.embeddings(connection, some.tolist(), space.verifier_dim)
-        row_of = {key: row for row, key in enumerate(zip(owners.tolist(), hashes, strict=True))}
-        part = np.flatnonzero(np.isin(owner, some))
-        rows = np.array([row_of[sample.images[at]] for at in part.tolist()], dtype=np.int64)
-        embeddings = raw.astype(np.float64)
-        images[part], left_out[part] = embeddings[rows], leave_one_out(embeddings, owners, rows)
+    for block in blocks_of(connection, sample.images, space.verifier_dim):
+        images[block.places] = block.embeddings[block.rows]
+        left_out[block.places] = leave_one_out(block.embeddings, block.owners, block.rows)
     compared = prototypes(sample.labels).astype(np.float64)
     logits = None
     if len(owner) and not np.isfinite(left_out).any():

@@ -16,12 +16,10 @@ from trustvlm.scoring.discriminant.fit import Tower
 from trustvlm.scoring.discriminant.text_bias import TextSide, text_bias
 from trustvlm.scoring.discriminant.whitening import LeftOutImages, Scatter
 from trustvlm.scoring.vectors import unit_rows
-from trustvlm.service.memory.discriminant.support_text import seen_images
+from trustvlm.service.memory.discriminant.support_text import blocks_of, seen_images
 from trustvlm.service.memory.support_fit import Sample, sample_of
 from trustvlm.types.arrays import Float32s, Float64s, Int64s
 from trustvlm.types.thresholds import Thresholds
-
-_LABELS_AT_A_TIME = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,21 +111,14 @@ class _Images:
         counts = np.empty(count, np.int64)
         column = np.searchsorted(self._sample.labels, self._owner)
         scatter = Scatter(np.zeros((dim, dim)), 0)
-        owning = np.unique(self._owner)
-        for start in range(0, len(owning), _LABELS_AT_A_TIME):  # every image of a label is read
-            some = owning[start : start + _LABELS_AT_A_TIME]
-            owners, hashes, read = supports.embeddings(
-                self._connection, some.tolist(), dim, classifier=self._classifier
-            )
-            raw = read.astype(np.float64)
-            row_of = {key: row for row, key in enumerate(zip(owners.tolist(), hashes, strict=True))}
-            part = np.flatnonzero(np.isin(self._owner, some))
-            rows = np.array([row_of[self._sample.images[at]] for at in part.tolist()], np.int64)
-            left_out, spread = LeftOutImages.of_labels(raw, owners, rows, column[part])
+        sampled = self._sample.images
+        for block in blocks_of(self._connection, sampled, dim, classifier=self._classifier):
+            raw, owners, part = block.embeddings, block.owners, block.places
+            left_out, spread = LeftOutImages.of_labels(raw, owners, block.rows, column[part])
             images[part], residuals[part] = left_out.images, left_out.residuals
             others[part], counts[part] = left_out.others, left_out.counts
             scatter += spread
-            self._sums |= {label: raw[owners == label].sum(axis=0) for label in some.tolist()}
+            self._sums |= {one: raw[owners == one].sum(axis=0) for one in block.labels.tolist()}
         return LeftOutImages(images, column, counts, residuals, others), scatter
 
     def prototypes(self) -> Float64s:

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import Connection
 
-from trustvlm.catalog.rows import labels
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.scoring.discriminant.fit import DiscriminantFit, fit_discriminant
 from trustvlm.scoring.discriminant.group_odds import GroupOdds, Novelty
@@ -22,6 +21,7 @@ from trustvlm.service.memory.discriminant.gather import (
     text_of,
     tower_of,
 )
+from trustvlm.service.memory.support_fit import untouched
 from trustvlm.types.arrays import Float32s, Int64s
 from trustvlm.types.thresholds import Thresholds
 
@@ -132,10 +132,9 @@ def _holds(
     sample: DiscriminantSample,
 ) -> bool:
     """Whether nothing that a discriminant looked at has changed since."""
-    if latest.sample != sample.digest:
-        return False
-    touched = [label_id for label_id, _ in labels.touched(connection, space.id, latest.holds_at)]
-    return not np.isin(np.array(touched, dtype=np.int64), sample.labels).any()
+    return latest.sample == sample.digest and untouched(
+        connection, space, latest.holds_at, sample.labels
+    )
 
 
 def disagreement(

@@ -1,8 +1,9 @@
-"""What the text side says of support images whose classifier embedding is stored."""
+"""The support images of the labels that own a sample of them, and what the text side says of those
+whose classifier embedding is stored."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,44 @@ from trustvlm.types.arrays import Float64s, Int64s
 
 _LABELS_AT_A_TIME = 64
 _IMAGES_OF_A_LABEL = 16  # enough to know the bias of its text
+
+
+@dataclass(frozen=True, eq=False)
+class LabelBlock:
+    """All m support images of some labels, of which p are in a sample.
+
+    Attributes:
+        labels: ids. owners: (m,) the label of each image. embeddings: (m, d) raw.
+        places: (p,) in the sample. rows: (p,) where these images are among the m.
+    """
+
+    labels: Int64s
+    owners: Int64s
+    embeddings: Float64s
+    places: Int64s
+    rows: Int64s
+
+
+def blocks_of(
+    connection: Connection,
+    images: Sequence[tuple[int, bytes]],
+    dim: int,
+    *,
+    classifier: bool = False,
+) -> Iterator[LabelBlock]:
+    """The support images of the labels that own a sample's, given by label id and content hash,
+    some labels at a time; with `classifier`, those with a classifier embedding."""
+    owner = np.array([label_id for label_id, _ in images], dtype=np.int64)
+    owning = np.unique(owner)
+    for start in range(0, len(owning), _LABELS_AT_A_TIME):
+        some = owning[start : start + _LABELS_AT_A_TIME]
+        owners, hashes, raw = supports.embeddings(
+            connection, some.tolist(), dim, classifier=classifier
+        )
+        row_of = {key: row for row, key in enumerate(zip(owners.tolist(), hashes, strict=True))}
+        places = np.flatnonzero(np.isin(owner, some))
+        rows = np.array([row_of[images[at]] for at in places.tolist()], dtype=np.int64)
+        yield LabelBlock(some, owners, raw.astype(np.float64), places, rows)
 
 
 @dataclass(frozen=True, eq=False)
