@@ -84,15 +84,8 @@ def elsewhere(
     Args:
         images: label name → content hash → name of the image in the call.
     """
-    holders: dict[bytes, list[LabelledContent]] = {}
-    wanted = sorted({content for of_label in images.values() for content in of_label})
-    rows = [
-        row
-        for some in slices(wanted)
-        for row in connection.execute(_HOLDERS, {"space": space_id, "contents": list(some)})
-    ]
-    for row in sorted(rows):
-        holders.setdefault(row.content_hash, []).append(LabelledContent(*row))
+    contents = {content for of_label in images.values() for content in of_label}
+    holders = _holders(connection, space_id, sorted(contents))
     shared = {
         name: of_label
         for name, of_label in images.items()
@@ -114,3 +107,18 @@ def elsewhere(
             if others and (first is None or others[0].id < first):
                 twins.append(KnownImage(source, name, others[0].label, others[0].id))
     return twins
+
+
+def _holders(
+    connection: Connection, space_id: int, contents: Sequence[bytes]
+) -> dict[bytes, list[LabelledContent]]:
+    """Content hash → the live support images of the space with that content, by id."""
+    rows = [
+        row
+        for some in slices(contents)
+        for row in connection.execute(_HOLDERS, {"space": space_id, "contents": list(some)})
+    ]
+    holders: dict[bytes, list[LabelledContent]] = {}
+    for row in sorted(rows):
+        holders.setdefault(row.content_hash, []).append(LabelledContent(*row))
+    return holders

@@ -117,7 +117,29 @@ def store(connection: Connection, space_id: int, observations: Sequence[NewObser
     stored = _stored(connection, space_id, hashes)
     drawn = {content for content, sampling in stored if sampling == "random"}
     chosen = {item.content_hash for item in observations if item.sampling == "chosen"}
-    rows: dict[tuple[bytes, str], dict[str, Any]] = {}  # an image may come twice
+    rows = _rows(observations, stored)
+    now = datetime.now(UTC)
+    constant = {"space_id": space_id, "support_id": None, "created_at": now}
+    if new := [row | constant for key, row in rows.items() if key not in stored]:
+        connection.execute(insert(Observation), new)
+    again = [row | {"number": stored[key][0]} for key, row in rows.items() if key in stored]
+    _change(connection, [row for row in again if _A_VERDICT in row])
+    _change(connection, [row for row in again if _A_VERDICT not in row])
+    ids = _stored(connection, space_id, hashes)
+    keys = [(item.content_hash, item.sampling) for item in observations]
+    before = {content for content, _ in stored}
+    return Stored([ids[key][0] for key in keys], len(before), len(chosen & drawn))
+
+
+_Key = tuple[bytes, str]
+"""Content hash and sampling."""
+
+
+def _rows(
+    observations: Sequence[NewObservation], stored: Mapping[_Key, tuple[int, str]]
+) -> dict[_Key, dict[str, Any]]:
+    """The columns of what is stored, or changes; an image may come twice."""
+    rows: dict[_Key, dict[str, Any]] = {}
     for item in observations:
         key = item.content_hash, item.sampling
         earlier, row = stored.get(key), rows.get(key)
@@ -127,28 +149,18 @@ def store(connection: Connection, space_id: int, observations: Sequence[NewObser
         if "feedback" in (earlier and earlier[1], row and row["origin"]):
             values["origin"] = "feedback"
         rows[key] = (row or {}) | values
-    now = datetime.now(UTC)
-    constant = {"space_id": space_id, "support_id": None, "created_at": now}
-    if new := [row | constant for key, row in rows.items() if key not in stored]:
-        connection.execute(insert(Observation), new)
-    for with_verdict in (False, True):
-        changed = [
-            row | {"number": stored[key][0]}
-            for key, row in rows.items()
-            if key in stored and (_A_VERDICT in row) == with_verdict
-        ]
-        if changed:
-            columns: dict[str, Any] = {
-                name: bindparam(name) for name in changed[0] if name != "number"
-            }
-            # A picture stays where the image comes again without one.
-            columns["thumbnail"] = func.coalesce(bindparam("thumbnail"), Observation.thumbnail)
-            of_row = update(Observation).where(Observation.id == bindparam("number"))
-            connection.execute(of_row.values(**columns), changed)
-    ids = _stored(connection, space_id, hashes)
-    keys = [(item.content_hash, item.sampling) for item in observations]
-    before = {content for content, _ in stored}
-    return Stored([ids[key][0] for key in keys], len(before), len(chosen & drawn))
+    return rows
+
+
+def _change(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+    """Change observations, by their `number`, to rows that have the same columns."""
+    if not rows:
+        return
+    columns: dict[str, Any] = {name: bindparam(name) for name in rows[0] if name != "number"}
+    # A picture stays where the image comes again without one.
+    columns["thumbnail"] = func.coalesce(bindparam("thumbnail"), Observation.thumbnail)
+    of_row = update(Observation).where(Observation.id == bindparam("number"))
+    connection.execute(of_row.values(**columns), list(rows))
 
 
 _A_VERDICT = next(iter(GivenVerdict.__dataclass_fields__))

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from sqlalchemy.exc import IntegrityError
 
 from trustvlm.catalog.rows import labels, spaces, supports
+from trustvlm.catalog.rows.labels import LabelRecord
 from trustvlm.catalog.rows.attributes.rows import LABELS
 from trustvlm.catalog.rows.likeness import likest_removed
 from trustvlm.catalog.rows.spaces import Effect, SpaceRecord
@@ -72,19 +73,7 @@ def update_label(
     given = LabelInput(before.name, text_vector, prompt=prompt)
     no_text_side(space, f"label {name!r}", given)
     target = before.name if new_name is None else check_name(new_name, "new_name")
-    if text_vector is not None:
-        matrix = as_matrix(text_vector, space.classifier_dim, "text_vector", allow_empty=False)
-        source, new_prompt, text = "vector", None, text_prototype(matrix)
-    elif prompt is not None:
-        source, new_prompt = "prompt", check_prompt(space, name, prompt)
-        text = _encoded(home, space, target, new_prompt)
-    else:
-        source, new_prompt = before.text_source, before.prompt
-        text = (
-            unpack([before.text_prototype], space.classifier_dim)[0]
-            if source in ("vector", "output")
-            else _encoded(home, space, target, new_prompt)
-        )
+    source, new_prompt, text = _new_text(home, space, before, target, given)
     with home.catalog.write("label.update") as connection:
         spaces.require_same(connection, space)
         now = labels.find(connection, space.id, name)
@@ -113,6 +102,22 @@ def update_label(
         if not alike:
             home.background_fit.supports_changed(connection, space, revision)  # of names, too
     return revision
+
+
+def _new_text(
+    home: Home, space: SpaceRecord, before: LabelRecord, name: str, given: LabelInput
+) -> tuple[str, str | None, Float32s]:
+    """(source, prompt, text prototype) of a label that gets a name and, if given, another text."""
+    if given.text_vector is not None:
+        dim = space.classifier_dim
+        matrix = as_matrix(given.text_vector, dim, "text_vector", allow_empty=False)
+        return "vector", None, text_prototype(matrix)
+    source, prompt = before.text_source, before.prompt
+    if given.prompt is not None:
+        source, prompt = "prompt", check_prompt(space, before.name, given.prompt)
+    elif source in ("vector", "output"):
+        return source, prompt, unpack([before.text_prototype], space.classifier_dim)[0]
+    return source, prompt, _encoded(home, space, name, prompt)
 
 
 def _describe(home: Home, space_name: str, name: str, attributes: Attributes) -> int:
