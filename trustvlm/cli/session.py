@@ -19,11 +19,6 @@ if TYPE_CHECKING:
     from trustvlm.catalog.store.location import Location
     from trustvlm.service import TrustService
 
-__all__ = [
-    *("Session", "exactly_one", "on_terminal"),
-    *("pass_local", "refuse_password", "works_on_home"),
-]
-
 F = TypeVar("F", bound=Callable[..., Any])
 
 

@@ -56,11 +56,6 @@ from trustvlm.errors import (
     Unavailable,
 )
 
-__all__ = [
-    *("IN_USE", "LOCK_TIMEOUT_S", "OLDEST_SERVER"),
-    *("end", "lock_key", "make_engine", "translated"),
-]
-
 LOCK_TIMEOUT_S = 30.0
 OLDEST_SERVER = 130000
 """PostgreSQL 13, the first that tells its snapshots apart as we ask for it."""

@@ -32,11 +32,6 @@ from trustvlm.errors import Busy, Damaged, Unavailable
 from trustvlm.system.files.durable import sync
 from trustvlm.types.backups import CatalogFacts, SpaceFacts
 
-__all__ = [
-    *("copy_catalog", "disown_originals", "facts", "facts_of"),
-    *("renew_epoch", "renew_epoch_of", "unused"),
-]
-
 
 def copy_catalog(
     source: Path, target: Path, pages: int, progress: Callable[[int, int], None] | None = None

@@ -13,11 +13,6 @@ from trustvlm.cli.completion import spaces
 from trustvlm.cli.printing.safe_text import utf8
 from trustvlm.cli.reading.bounds import Bounded, Choice
 
-__all__ = [
-    *("FILE", "FORMAT", "LABEL", "NAME", "PATHS", "SPACE", "SPACE_NAME", "VECTORS"),
-    *("file", "flag", "json_flag", "number", "text", "where"),
-]
-
 F = TypeVar("F", bound=Callable[..., Any])
 
 FILE = click.Path(path_type=Path)

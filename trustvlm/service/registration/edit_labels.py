@@ -10,8 +10,8 @@ import numpy.typing as npt
 from sqlalchemy.exc import IntegrityError
 
 from trustvlm.catalog.rows import labels, spaces, supports
-from trustvlm.catalog.rows.labels import LabelRecord
 from trustvlm.catalog.rows.attributes.rows import LABELS
+from trustvlm.catalog.rows.labels import LabelRecord
 from trustvlm.catalog.rows.likeness import likest_removed
 from trustvlm.catalog.rows.spaces import Effect, SpaceRecord
 from trustvlm.catalog.rows.taxonomy import edges
