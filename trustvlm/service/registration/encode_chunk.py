@@ -132,15 +132,7 @@ def encode_chunk(
         supports={label.name: [] for label in chunk},
         contents={label.name: {} for label in chunk},
     )
-    looked_up = [label for label in chunk if label.name in earlier]
-    stored = StoredImages({}, set(), {})
-    existing: Mapping[str, LabelRecord] = {}
-    if looked_up:
-        names = [label.name for label in looked_up if label.images or label.hashes]
-        without_text = [label.name for label in looked_up if label.name not in encoded.texts]
-        with home.catalog.read() as connection:
-            stored = stored_images(connection, space, names)
-            existing = labels.find_many(connection, space.id, without_text)
+    stored, existing = _looked_up(home, space, chunk, earlier, encoded)
     files: list[tuple[str, ImageSource, str | None]] = []
     for label in chunk:
         for support in label.vectors(space):
@@ -162,19 +154,49 @@ def encode_chunk(
     if options.keep_originals:
         images = [image for label in chunk for image in label.images]
         encoded.originals = originals.keep(home, images, options.limits)
+    if not is_external(space):  # whose labels get their outputs when they are stored
+        _encode_texts(home, space, chunk, existing, encoded, replace=options.replace)
+    return encoded
+
+
+def _looked_up(
+    home: Home,
+    space: SpaceRecord,
+    chunk: Sequence[PlannedLabel],
+    earlier: Collection[str],
+    encoded: EncodedChunk,
+) -> tuple[StoredImages, Mapping[str, LabelRecord]]:
+    """The support images of the labels of a chunk that the call brings images for, and the labels
+    that come without text vector, of those that exist."""
+    listed = [label for label in chunk if label.name in earlier]
+    if not listed:
+        return StoredImages({}, set(), {}), {}
+    names = [label.name for label in listed if label.images or label.hashes]
+    without_text = [label.name for label in listed if label.name not in encoded.texts]
+    with home.catalog.read() as connection:
+        stored = stored_images(connection, space, names)
+        return stored, labels.find_many(connection, space.id, without_text)
+
+
+def _encode_texts(
+    home: Home,
+    space: SpaceRecord,
+    chunk: Sequence[PlannedLabel],
+    existing: Mapping[str, LabelRecord],
+    encoded: EncodedChunk,
+    *,
+    replace: bool,
+) -> None:
+    """Encode the texts of labels that do not exist or, with `replace`, get another prompt."""
     prompts = {
         label.name: prompts_of(label.name, label.prompt, space.templates)
         for label in chunk
         if label.name not in encoded.texts
-        and (
-            label.name not in existing
-            or (options.replace and encoded_again(label, existing[label.name]))
-        )
+        and (label.name not in existing or (replace and encoded_again(label, existing[label.name])))
     }
-    if prompts and not is_external(space):  # whose labels get their outputs when they are stored
+    if prompts:
         texts, encoded.cut = encode_prompts(encoder_of(home, space, "classifier"), prompts)
         encoded.texts |= texts
-    return encoded
 
 
 def _stays_out(
