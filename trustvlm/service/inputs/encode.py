@@ -55,8 +55,8 @@ _PICTURES = 200
 """Thumbnails of images in memory that are kept of a call: about 1 MB."""
 
 
-def reading(
-    home: Home, space: SpaceRecord, image_range: object = None, accept_truncated: bool = False
+def image_limits(
+    home: Home, image_range: object = None, accept_truncated: bool = False
 ) -> ImageLimits:
     """How the images of a call are read: by the home's limits and the options of the call.
 
@@ -81,7 +81,7 @@ def encode_for(
     classifier or nothing).
 
     Args:
-        limits: how they are read; None: as :func:`reading` says for the space.
+        limits: how they are read; None: as :func:`image_limits` says of a call without options.
 
     Raises:
         InvalidInput: the space's verifier is precomputed.
@@ -102,7 +102,7 @@ def encode_for(
         encoders,
         batch_size=home.batch_size,
         workers=home.workers,
-        limits=reading(home, space) if limits is None else limits,
+        limits=image_limits(home) if limits is None else limits,
         progress=progress,
     )
 
@@ -361,5 +361,5 @@ def _encoded_images(
 ) -> ImageQueries:
     given = queries.images
     images = given if isinstance(given, ImageStream) else image_list(given, "queries.images")
-    limits = reading(home, space, queries.image_range, queries.accept_truncated)
+    limits = image_limits(home, queries.image_range, queries.accept_truncated)
     return encode_queries(home, space, images, limits=limits, thumbnails=thumbnails)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection
@@ -21,6 +20,7 @@ from trustvlm.selective import monitoring
 from trustvlm.selective.monitoring import Monitoring
 from trustvlm.service.home.calibrations import in_force
 from trustvlm.service.home.home import Home
+from trustvlm.service.inputs.encode import image_limits
 from trustvlm.service.inputs.labelled import Observed, are_supports, as_rows, observe, truth_ids
 from trustvlm.service.measuring.taught import watched
 from trustvlm.service.measuring.traffic import traffic_share
@@ -29,6 +29,7 @@ from trustvlm.service.memory.reading import Reading
 from trustvlm.service.memory.taxonomy.space_tree import space_tree
 from trustvlm.service.query.back_off.nodes import stands_under
 from trustvlm.service.query.score import verdicts_of
+from trustvlm.service.registration.encode_chunk import RegisterOptions
 from trustvlm.service.registration.register import register
 from trustvlm.types import LabelInput, Queries, Verdicts
 from trustvlm.types.arrays import Bools, Int64s, sources
@@ -199,8 +200,9 @@ def _promote(
             )
             for name, rows in rows_of.items()
         ]
-    how: Any = {"image_range": queries.image_range, "accept_truncated": queries.accept_truncated}
-    result = register(home, space_name, inputs, must_exist=True, bring_back=True, **how)
+    limits = image_limits(home, queries.image_range, queries.accept_truncated)
+    options = RegisterOptions(limits, must_exist=True, bring_back=True)
+    result = register(home, space_name, inputs, options)
     stored_hash = dict(zip(kept.tolist(), stored, strict=True))
     by_hash = {observed.hashes[row]: stored_hash[row] for rows in rows_of.values() for row in rows}
     with home.catalog.write("promote") as connection:

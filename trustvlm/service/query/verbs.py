@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from trustvlm.reading.given import given_queries
 from trustvlm.service.home.open_home import OpenHome
-from trustvlm.service.inputs.encode import embed, reading
+from trustvlm.service.inputs.encode import embed, image_limits
 from trustvlm.service.query.project import project
 from trustvlm.service.query.score import score
 from trustvlm.service.query.search import search
@@ -45,7 +45,7 @@ class QueryVerbs(OpenHome):
         """
         home = self._ready()
         row = home.space(space)
-        limits = reading(home, row, image_range, accept_truncated)
+        limits = image_limits(home, image_range, accept_truncated)
         given = images if isinstance(images, Iterator) else sources(images, "images")
         return embed(home, row, given, progress, limits)
 

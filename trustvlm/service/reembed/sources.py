@@ -23,7 +23,7 @@ from trustvlm.scoring.prototypes import text_prototype
 from trustvlm.scoring.vectors import as_matrix
 from trustvlm.service.home.home import Home
 from trustvlm.service.home.originals import is_kept, kept_original
-from trustvlm.service.inputs.encode import encode_for, reading
+from trustvlm.service.inputs.encode import encode_for, image_limits
 from trustvlm.service.inputs.outputs import is_external
 from trustvlm.service.inputs.space_encoders import (
     encodes_images,
@@ -115,7 +115,7 @@ class Originals:
         if not images:
             return []
         # A truncated image that was registered once is accepted again.
-        limits = reading(self._home, space, accept_truncated=True)
+        limits = image_limits(self._home, accept_truncated=True)
         results = encode_for(self._home, space, [path for _, path in images], progress, limits)
         # A picture without file was hashed by its pixels: its kept original has another hash.
         return [

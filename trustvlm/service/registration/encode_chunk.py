@@ -42,19 +42,19 @@ class RegisterOptions:
     """The options of a register call; see :meth:`TrustService.register`.
 
     Attributes:
-        must_exist: unknown labels are NotFound instead of new.
         limits: how the images are read.
+        must_exist: unknown labels are NotFound instead of new.
         pictures: content hash → name and small JPEG of images that come as vectors, where the
             caller has them. proposed: they were chosen from images without labels.
         replace: what labels that exist are given replaces what they have.
     """
 
-    on_commit: Callable[[list[str]], None] | None
-    progress: Callable[[int], None] | None
-    must_exist: bool
-    keep_originals: bool
-    bring_back: bool
     limits: ImageLimits
+    on_commit: Callable[[list[str]], None] | None = None
+    progress: Callable[[int], None] | None = None
+    must_exist: bool = False
+    keep_originals: bool = False
+    bring_back: bool = False
     pictures: Mapping[bytes, tuple[str | None, bytes | None]] = field(default_factory=dict)
     proposed: bool = False
     replace: bool = False

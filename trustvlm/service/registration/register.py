@@ -3,7 +3,7 @@ commits whole labels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
@@ -21,7 +21,6 @@ from trustvlm.errors import Conflict, InvalidInput, NotFound
 from trustvlm.service.home import originals
 from trustvlm.service.home.home import Home
 from trustvlm.service.home.limits import at_most
-from trustvlm.service.inputs.encode import reading
 from trustvlm.service.inputs.outputs import is_external
 from trustvlm.service.inputs.space_encoders import encodes_texts
 from trustvlm.service.registration.attributes import check_stored
@@ -70,47 +69,20 @@ def labels_of_call(home: Home, inputs: Iterable[LabelInput]) -> list[LabelInput]
 
 
 def register(
-    home: Home,
-    space_name: str,
-    inputs: Iterable[LabelInput],
-    on_commit: Callable[[list[str]], None] | None = None,
-    progress: Callable[[int], None] | None = None,
-    *,
-    must_exist: bool = False,
-    keep_originals: bool = False,
-    bring_back: bool = False,
-    image_range: tuple[float, float] | None = None,
-    accept_truncated: bool = False,
-    pictures: Mapping[bytes, tuple[str | None, bytes | None]] | None = None,
-    proposed: bool = False,
-    replace: bool = False,
+    home: Home, space_name: str, inputs: Iterable[LabelInput], options: RegisterOptions
 ) -> RegisterResult:
-    """See :meth:`TrustService.register`; with `must_exist`, unknown labels are NotFound instead of
-    new. `pictures`, `proposed`: see :class:`RegisterOptions`; the latter of images that come as
-    vectors."""
+    """See :meth:`TrustService.register`."""
     inputs = labels_of_call(home, inputs)
     with home.catalog.read() as connection:
         space = spaces.find(connection, space_name)
-        limits = reading(home, space, image_range, accept_truncated)
         planned = plan(space, inputs, home.calls)
         existing = labels.find_many(connection, space.id, list(planned))
-        if not replace:
+        if not options.replace:
             check_stored(connection, _given(planned.values(), existing))
-        new_edges(connection, space.id, _parents(planned.values()), replace=replace)
-        if must_exist and len(existing) < len(planned):
+        new_edges(connection, space.id, _parents(planned.values()), replace=options.replace)
+        if options.must_exist and len(existing) < len(planned):
             missing = unknown(connection, space.id, planned)
             raise NotFound(not_found_text(missing, space.name, "register it first"))
-    options = RegisterOptions(
-        on_commit,
-        progress,
-        must_exist,
-        keep_originals,
-        bring_back,
-        limits,
-        pictures or {},
-        proposed,
-        replace,
-    )
     for label in planned.values():
         _check_against(space, label, existing.get(label.name), options)
         if label.name not in existing:

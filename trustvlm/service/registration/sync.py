@@ -20,9 +20,8 @@ from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.encoders import ImageLimits, UnreadableImage, hash_image, source_name
 from trustvlm.errors import InvalidInput
 from trustvlm.service.home.home import Home
-from trustvlm.service.inputs.encode import reading
 from trustvlm.service.registration.edit_labels import remove_label, remove_support
-from trustvlm.service.registration.encode_chunk import stored_images
+from trustvlm.service.registration.encode_chunk import RegisterOptions, stored_images
 from trustvlm.service.registration.plan import PlannedLabel, plan
 from trustvlm.service.registration.register import labels_of_call, register
 from trustvlm.types import LabelInput
@@ -71,26 +70,23 @@ def register_with(
     home: Home,
     space_name: str,
     inputs: Iterable[LabelInput],
+    options: RegisterOptions,
     *,
-    bring_back: bool,
     sync: bool,
     dry_run: bool,
-    **options: Any,
 ) -> RegisterResult:
-    """See :meth:`TrustService.register`; `options` are those of
-    :func:`trustvlm.service.registration.register.register`."""
+    """See :meth:`TrustService.register`."""
     if not sync and not dry_run:
-        return register(home, space_name, inputs, bring_back=bring_back, **options)
-    if dry_run and options.get("replace"):
+        return register(home, space_name, inputs, options)
+    if dry_run and options.replace:
         raise InvalidInput("replace: dry_run shows support images only; leave one of the two out")
     inputs = labels_of_call(home, inputs)
     with home.catalog.read() as connection:
         space = spaces.find(connection, space_name)
-    truncated = options.get("accept_truncated", False)
-    limits = reading(home, space, options.get("image_range"), truncated)
     planned = plan(space, inputs, home.calls)
-    call, failures = _contents(limits, planned.values())
+    call, failures = _contents(options.limits, planned.values())
     if dry_run:
+        bring_back = options.bring_back
         result = preview(home, space, call, bring_back=bring_back, sync=sync)
         images = sum(len(label.hashes) + len(label.images) for label in planned.values())
         stay_out = 0 if bring_back or sync else len(result.taken_out)
@@ -98,7 +94,7 @@ def register_with(
         return replace(result, skipped_duplicates=skipped, failures=tuple(failures))
     with home.catalog.read() as connection:
         surplus(connection, space, call)  # refused before anything is written
-    result = register(home, space_name, inputs, bring_back=True, **options)
+    result = register(home, space_name, inputs, replace(options, bring_back=True))
     unreadable = {source for source, _ in result.failures}
     unread = {
         label.name

@@ -14,9 +14,11 @@ from trustvlm.reading.given import given_labels
 from trustvlm.reading.hold_out import HoldOut
 from trustvlm.service.home.open_home import OpenHome
 from trustvlm.service.home.originals import require_place
+from trustvlm.service.inputs.encode import image_limits
 from trustvlm.service.registration import edit_labels, spaces, synonyms
 from trustvlm.service.registration import taxonomy as tree
 from trustvlm.service.registration.attributes import update_support
+from trustvlm.service.registration.encode_chunk import RegisterOptions
 from trustvlm.service.registration.filtered import (
     chosen_labels,
     count_labels,
@@ -154,20 +156,16 @@ class RegistrationVerbs(OpenHome):
         require_place(home, keep_originals)
         given = given_labels(inputs, home.calls.images)
         split = HoldOut.of(hold_out, seed)
-        result = register_with(
-            home,
-            space,
-            given if split is None else split.support(given),
+        inputs = given if split is None else split.support(given)
+        options = RegisterOptions(
+            image_limits(home, image_range, accept_truncated),
+            on_commit,
+            progress,
+            keep_originals=keep_originals,
             bring_back=bring_back,
             replace=replace,
-            sync=sync,
-            dry_run=dry_run,
-            on_commit=on_commit,
-            progress=progress,
-            keep_originals=keep_originals,
-            image_range=image_range,
-            accept_truncated=accept_truncated,
         )
+        result = register_with(home, space, inputs, options, sync=sync, dry_run=dry_run)
         return result if dry_run else synonyms.reported(home, space, result)
 
     def add_support(
@@ -195,16 +193,11 @@ class RegistrationVerbs(OpenHome):
             classifier_image_vectors=classifier_image_vectors,
             image_attributes=image_attributes,
         )
-        return register(
-            home,
-            space,
-            [addition],
-            must_exist=True,
-            bring_back=True,
-            keep_originals=keep_originals,
-            image_range=image_range,
-            accept_truncated=accept_truncated,
+        limits = image_limits(home, image_range, accept_truncated)
+        options = RegisterOptions(
+            limits, must_exist=True, bring_back=True, keep_originals=keep_originals
         )
+        return register(home, space, [addition], options)
 
     def update_label(
         self,

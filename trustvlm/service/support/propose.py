@@ -28,6 +28,7 @@ from trustvlm.service.query.context import Context, context_of
 from trustvlm.service.query.decide import UNKNOWN_RATE, is_unknown
 from trustvlm.service.query.judge import judge_all
 from trustvlm.service.registration.edit_labels import remove_support
+from trustvlm.service.registration.encode_chunk import RegisterOptions
 from trustvlm.service.registration.register import register
 from trustvlm.types import LabelInput, Queries
 from trustvlm.types.arrays import Bools, Float32s, Float64s, Int64s, optional_texts
@@ -312,7 +313,8 @@ def _accepted(home: Home, space: SpaceRecord, images: _Images, choice: _Choice) 
         content[row]: (images.pictures[row].source, images.pictures[row].thumbnail)
         for row in choice.rows.tolist()
     }
-    result = register(home, space.name, inputs, must_exist=True, pictures=pictures, proposed=True)
+    options = RegisterOptions(home.limits, must_exist=True, pictures=pictures, proposed=True)
+    result = register(home, space.name, inputs, options)
     with home.catalog.read() as connection:
         ids = supports.ids_of_hashes(connection, space.id, list(pictures))
     rows = tuple(

@@ -19,6 +19,7 @@ from trustvlm.service.home.home import Home
 from trustvlm.service.measuring.feedback import Judged, judged_images, require_unchanged
 from trustvlm.service.measuring.taught import watched
 from trustvlm.service.registration.edit_labels import remove_support
+from trustvlm.service.registration.encode_chunk import RegisterOptions
 from trustvlm.service.registration.register import register
 from trustvlm.types import LabelInput, Queries
 from trustvlm.types.arrays import Float32s
@@ -111,9 +112,14 @@ def _promote(home: Home, space: SpaceRecord, item: ReviewItem, image: StoredImag
         image_vectors=[vector],
         classifier_image_vectors=None if image.verifier is None else [image.classifier],
     )
-    picture = {content: (item.source, image.thumbnail)}
-    register(home, space.name, [given], must_exist=True, bring_back=True, pictures=picture,
-             proposed=item.tray == PROPOSAL)  # fmt: skip
+    options = RegisterOptions(
+        home.limits,
+        must_exist=True,
+        bring_back=True,
+        pictures={content: (item.source, image.thumbnail)},
+        proposed=item.tray == PROPOSAL,
+    )
+    register(home, space.name, [given], options)
     with home.catalog.write("promote") as connection:
         require_unchanged(connection, space)
         ids = supports.ids_of_hashes(connection, space.id, [content])
