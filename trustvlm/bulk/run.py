@@ -39,7 +39,7 @@ class Shard:
         return list(units[self.number - 1 :: self.count])
 
 
-def shard_of(text: str | None) -> Shard:
+def _shard_of(text: str | None) -> Shard:
     """The part that "i/n" names; None: all. Raises InvalidInput."""
     if text is None:
         return Shard()
@@ -83,7 +83,7 @@ def run(
         InvalidInput, NotFound, Conflict, Unavailable: see :func:`trustvlm.bulk.score`.
     """
     begun = time.monotonic()
-    shard, out = shard_of(given.shard), given.out.absolute()
+    shard, out = _shard_of(given.shard), given.out.absolute()
     rows = None if given.rows is None else whole("rows", given.rows)
     flags(keep_embeddings=given.keep_embeddings, redo=given.redo)
     runner = runner_of(given.on, given.actors, given.num_gpus)

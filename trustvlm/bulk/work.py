@@ -193,7 +193,7 @@ class Worker:
         key = stored_key(path) or {}
         if difference(key, dict(self._job.kept_settings)) is not None:
             return None
-        same = same_input(key, unit, {}, self._parquet)
+        same = _same_input(key, unit, {}, self._parquet)
         return str(key["input"]["digest"]) if same else None
 
     def _embedded(self, unit: Unit) -> tuple[pyarrow.Table, str]:
@@ -285,7 +285,7 @@ def is_done(job: Job, unit: Unit, parquet: ParquetFiles) -> bool:
     if (key := stored_key(path)) is None:
         return False
     reason = difference(key, dict(job.settings))
-    if reason is None and not same_input(key, unit, job.dims, parquet):
+    if reason is None and not _same_input(key, unit, job.dims, parquet):
         reason = f"its input, {unit.path}, has changed, or is divided otherwise"
     if reason is None and not _same_claims(key, unit, job, parquet):
         reason = f"the claims of its rows, of {unit.path}, have changed"
@@ -296,7 +296,7 @@ def is_done(job: Job, unit: Unit, parquet: ParquetFiles) -> bool:
     raise Conflict(f"{path}: {reason}; {REDO}")
 
 
-def same_input(
+def _same_input(
     key: Mapping[str, Any], unit: Unit, dims: Mapping[str, int], parquet: ParquetFiles
 ) -> bool:
     """Whether a file was made from the content that a unit has now: nothing has touched it since,

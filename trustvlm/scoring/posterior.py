@@ -74,7 +74,7 @@ def posterior(
         weight: λ ≥ 0; at 0 the posterior is the text softmax.
     """
     if not has_bare(log_p, evidence, verified):
-        joint = log_p + weight * evidence_or_zero(evidence)
+        joint = log_p + weight * _evidence_or_zero(evidence)
         with np.errstate(divide="ignore"):
             outside = np.log(rest) + weight * general
         top = np.maximum(joint.max(axis=1), outside)
@@ -128,7 +128,7 @@ def groups_of(
     with np.errstate(divide="ignore", invalid="ignore"):  # −inf − −inf, where a group is empty
         outside, outside_bare = np.log(rest) + np.log(verified), np.log(rest) + np.log1p(-verified)
         bare_p = np.where(bare, log_p, -np.inf)
-        joint = np.where(bare, -np.inf, log_p + weight * evidence_or_zero(evidence))
+        joint = np.where(bare, -np.inf, log_p + weight * _evidence_or_zero(evidence))
         mass = log_sum(np.where(bare, -np.inf, log_p), outside)
         bare_mass = log_sum(bare_p, outside_bare)
         fused = log_sum(joint, outside + weight * general)
@@ -142,7 +142,7 @@ def within_groups(
 ) -> Float64s:
     """(n, m) probability of each candidate, given the (n,) log odds of "has a prototype"."""
     bare = np.isnan(evidence)
-    joint = log_p + weight * evidence_or_zero(evidence)
+    joint = log_p + weight * _evidence_or_zero(evidence)
     odds = np.where(np.isneginf(groups.mass), -np.inf, odds)
     odds = np.where(np.isneginf(groups.bare_mass), np.inf, odds)[:, np.newaxis]
     with np.errstate(invalid="ignore"):
@@ -152,7 +152,7 @@ def within_groups(
     return np.where(np.isneginf(log_p), 0.0, q)
 
 
-def evidence_or_zero(evidence: Float64s) -> Float64s:
+def _evidence_or_zero(evidence: Float64s) -> Float64s:
     """The evidence, 0 where there is none."""
     bare = np.isnan(evidence)
     return np.where(bare, 0.0, evidence) if bare.any() else evidence

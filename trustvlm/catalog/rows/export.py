@@ -112,7 +112,7 @@ def begin(connection: Connection, values: dict[str, Any]) -> SpaceRecord:
     Raises:
         Conflict: the name is taken.
     """
-    require_free(connection, values["name"])
+    _require_free(connection, values["name"])
     unseen = {
         "name": values["name"] + IMPORTING, "search": None, "revision": 0, "log_start": 0,
         "created_at": datetime.now(UTC),
@@ -141,11 +141,11 @@ def reveal(connection: Connection, space_id: int, name: str) -> None:
     Raises:
         Conflict: the name was taken meanwhile.
     """
-    require_free(connection, name)
+    _require_free(connection, name)
     connection.execute(update(Space).where(Space.id == space_id).values(name=name, removed_at=None))
 
 
-def require_free(connection: Connection, name: str) -> None:
+def _require_free(connection: Connection, name: str) -> None:
     """Raises Conflict when a live space has this name."""
     if spaces.is_taken(connection, name):
         raise Conflict(f"space {name!r} exists already; choose another name")

@@ -51,7 +51,7 @@ def run(material: Material) -> Mapping[str, Float64s]:
     }
 
 
-def trust_score(material: Material) -> Float64s:
+def _trust_score(material: Material) -> Float64s:
     """(n,) distance to the nearest support image of another label, divided by that to the nearest
     one of the label (Jiang et al. 2018)."""
     same_label = _nearest(material, same=True)
@@ -70,7 +70,7 @@ def _nearest(material: Material, *, same: bool) -> Float64s:
     return distance
 
 
-def neighbour_votes(material: Material) -> Float64s:
+def _neighbour_votes(material: Material) -> Float64s:
     """(n,) share of the ten nearest support images that have the label, plus its softmax (after
     Papernot and McDaniel 2018)."""
     count = min(_NEIGHBOURS, len(material.owner))
@@ -99,7 +99,7 @@ def gaussians(material: Material) -> Float64s:
     return trust
 
 
-def cache_model(material: Material) -> Float64s:
+def _cache_model(material: Material) -> Float64s:
     """(n,) softmax of the label, from the logits plus a cache of support images: α·Σ exp(−β·(1 −
     cosine)) over those of a label, with α = 1 and β = 5.5 (Zhang et al. 2022); the label stays."""
     weights = np.exp(-5.5 * (1 - material.similarity))
@@ -122,12 +122,12 @@ def retrieved(material: Material) -> Float64s:
 
 PEERS: dict[str, Peer] = {
     "trust-score": Peer(
-        trust_score,
+        _trust_score,
         "Jiang et al. 2018, arXiv 1805.11783",
         "the verifier's embeddings; no support image is filtered out",
     ),
     "knn-votes": Peer(
-        neighbour_votes,
+        _neighbour_votes,
         "Papernot and McDaniel 2018, arXiv 1803.04765",
         "one layer, ten neighbours, added to the softmax",
     ),
@@ -137,7 +137,7 @@ PEERS: dict[str, Peer] = {
         "one variance for all labels, tempered to the sets at hand, added to the softmax",
     ),
     "tip-adapter": Peer(
-        cache_model,
+        _cache_model,
         "Zhang et al. 2022, arXiv 2207.09519",
         "training-free form; the verifier's embeddings are the keys; the label is not corrected",
     ),

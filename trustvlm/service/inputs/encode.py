@@ -146,7 +146,7 @@ def embed(
     limits: ImageLimits | None = None,
 ) -> Embedded:
     """Encode images as queries, without the unreadable ones, which are reported."""
-    images = encode_queries(home, space, sources, progress, limits, thumbnails=True)
+    images = _encode_queries(home, space, sources, progress, limits, thumbnails=True)
     return Embedded(
         images.queries,
         images.names,
@@ -157,7 +157,7 @@ def embed(
     )
 
 
-def encode_queries(
+def _encode_queries(
     home: Home,
     space: SpaceRecord,
     sources: Iterable[ImageSource],
@@ -362,4 +362,4 @@ def _encoded_images(
     given = queries.images
     images = given if isinstance(given, ImageStream) else image_list(given, "queries.images")
     limits = image_limits(home, queries.image_range, queries.accept_truncated)
-    return encode_queries(home, space, images, limits=limits, thumbnails=thumbnails)
+    return _encode_queries(home, space, images, limits=limits, thumbnails=thumbnails)

@@ -78,7 +78,7 @@ def usable_images(
         usable = claimed >= 0
     support, first = support & usable, np.zeros(len(observed), np.bool_)
     rows: Int64s = np.flatnonzero(usable)
-    first[rows[first_of_each(observed[rows])]] = True
+    first[rows[_first_of_each(observed[rows])]] = True
     gone = (truth >= 0) & (context.view.text.slots(np.maximum(truth, 0)) < 0)
     places = np.flatnonzero(~support & first & ~gone)
     return UsableImages(
@@ -121,7 +121,7 @@ def right_rows(columns: Columns, truth: Int64s) -> Bools:
     return np.equal(cast(Int64s, columns["label_id"]), truth)
 
 
-def first_of_each(observed: Observed) -> Bools:
+def _first_of_each(observed: Observed) -> Bools:
     """(n,) which images are no copies of earlier ones.
 
     Copies are equal files (or pixels, or vectors, as the hash has it), and images whose embeddings

@@ -76,7 +76,7 @@ def collect(
     return added
 
 
-def is_drawn(seed: bytes, content_hash: bytes, share: float) -> bool:
+def _is_drawn(seed: bytes, content_hash: bytes, share: float) -> bool:
     """Whether an image belongs to the random sample: `share` of all contents do.
 
     A keyed hash of the content decides. Nobody without the key can tell which images are drawn, the
@@ -100,7 +100,7 @@ def _chosen(
     """(place, tray, picture) of the images to queue."""
     for place, decision in enumerate(decisions):
         image = home.pictures.of(embeddings[place])
-        if is_drawn(seed, image.content_hash, home.review.share):
+        if _is_drawn(seed, image.content_hash, home.review.share):
             yield place, "sample", image
         elif decision != "accept":
             yield place, "review", image

@@ -93,7 +93,7 @@ def register_with(
         skipped = images - len(failures) - result.added_supports - stay_out
         return replace(result, skipped_duplicates=skipped, failures=tuple(failures))
     with home.catalog.read() as connection:
-        surplus(connection, space, call)  # refused before anything is written
+        _surplus(connection, space, call)  # refused before anything is written
     result = register(home, space_name, inputs, replace(options, bring_back=True))
     unreadable = {source for source, _ in result.failures}
     unread = {
@@ -136,7 +136,7 @@ def _contents(
     return Contents(images, silent, unread), failures
 
 
-def surplus(connection: Connection, space: SpaceRecord, call: Contents) -> Surplus:
+def _surplus(connection: Connection, space: SpaceRecord, call: Contents) -> Surplus:
     """What the space has and the call does not have.
 
     Raises:
@@ -210,10 +210,10 @@ def _image_of(row: LabelledContent, names: Mapping[bytes, str]) -> KnownImage:
 
 def sync_contents(home: Home, space_name: str, call: Contents) -> RegisterResult:
     """Remove what the space has and the call does not have, so that it can be restored. What the
-    space lacks is registered before. See :func:`surplus`."""
+    space lacks is registered before. See :func:`_surplus`."""
     with home.catalog.read() as connection:
         space = spaces.find(connection, space_name)
-        extra = surplus(connection, space, call)
+        extra = _surplus(connection, space, call)
     revision = space.revision
     for start in range(0, len(extra.ids), _CHUNK):
         revision = remove_support(home, space.name, extra.ids[start : start + _CHUNK])
@@ -230,7 +230,7 @@ def preview(
     names = [*call.images, *call.silent]
     with home.catalog.read() as connection:
         stored = stored_images(connection, space, names)
-        extra = surplus(connection, space, call) if sync else Surplus()
+        extra = _surplus(connection, space, call) if sync else Surplus()
         twins = contents.elsewhere(connection, space.id, call.images)
     fresh: Counter[str] = Counter()
     taken_out: list[KnownImage] = []

@@ -19,7 +19,7 @@ from trustvlm.scoring.discriminant.suspicion import FLAG, noise_share, wrong_pro
 from trustvlm.service.home.home import Home
 from trustvlm.service.inputs.labelled import Observed, observe, truth_ids
 from trustvlm.service.memory.reading import Reading
-from trustvlm.service.support.pool import GivenImages, Pool
+from trustvlm.service.support.pool import Block, Pool
 from trustvlm.service.support.suspects import Judged, judged
 from trustvlm.types import Queries
 from trustvlm.types.arrays import Bools, Int64s, optional_texts
@@ -88,7 +88,7 @@ def _page(limit: int | None, cursor: int | None) -> tuple[int, int | None]:
     return start, None if limit is None else start + whole("limit", limit)
 
 
-def _given(reading: Reading, observed: Observed) -> GivenImages:
+def _given(reading: Reading, observed: Observed) -> Block:
     """The images of a call that are of a label, each content once a label."""
     ids = reading.view.aliases.of(truth_ids(reading.connection, reading.view.space, observed.truth))
     keys = zip(ids.tolist(), observed.hashes, strict=True)
@@ -96,16 +96,17 @@ def _given(reading: Reading, observed: Observed) -> GivenImages:
     rows = np.array(sorted(first.values()), dtype=np.int64)
     assert observed.verifier is not None or not len(rows)
     verifier = observed.classifier if observed.verifier is None else observed.verifier
-    return GivenImages(
+    return Block(
         owners=ids[rows],
         hashes=[observed.hashes[row] for row in rows.tolist()],
         verifier=verifier[rows],
         classifier=observed.classifier[rows],
+        ids=np.full(len(rows), -1),
         places=rows,
     )
 
 
-def _judged(home: Home, reading: Reading, given: GivenImages | None) -> Judged:
+def _judged(home: Home, reading: Reading, given: Block | None) -> Judged:
     """What is said of all images at the reading's revision."""
     connection, view = reading.connection, reading.view
     space, prototypes = view.space, view.prototypes

@@ -18,27 +18,12 @@ _LABELS_AT_A_TIME = 64
 
 
 @dataclass(frozen=True, eq=False)
-class GivenImages:
-    """n images of a call with their labels.
-
-    Attributes:
-        owners: (n,) ids of the labels. hashes: of the contents. verifier, classifier: (n, d) raw
-            embeddings. places: (n,) in the call.
-    """
-
-    owners: Int64s
-    hashes: list[bytes]
-    verifier: Float64s
-    classifier: Float64s
-    places: Int64s
-
-
-@dataclass(frozen=True, eq=False)
 class Block:
-    """All n images of some labels.
+    """n labelled images.
 
     Attributes:
-        owners, hashes, verifier, classifier: as of :class:`LabelImages`.
+        owners: (n,) ids of the labels. hashes: of the contents.
+        verifier, classifier: (n, d) raw embeddings; rows of NaN where none is stored.
         ids: (n,) of support images, −1 of others. places: (n,) in the call, −1 of images that are
             registered only.
     """
@@ -50,6 +35,17 @@ class Block:
     ids: Int64s
     places: Int64s
 
+    def take(self, rows: Int64s) -> Block:
+        """The images of these rows."""
+        return Block(
+            self.owners[rows],
+            [self.hashes[row] for row in rows.tolist()],
+            self.verifier[rows],
+            self.classifier[rows],
+            self.ids[rows],
+            self.places[rows],
+        )
+
 
 class Pool:
     """All labelled images, label by label.
@@ -60,11 +56,7 @@ class Pool:
     """
 
     def __init__(
-        self,
-        connection: Connection,
-        space: SpaceRecord,
-        prototyped: Int64s,
-        given: GivenImages | None,
+        self, connection: Connection, space: SpaceRecord, prototyped: Int64s, given: Block | None
     ) -> None:
         self._connection, self._space, self._given = connection, space, given
         owners = np.empty(0, np.int64) if given is None else given.owners
@@ -86,15 +78,15 @@ class Pool:
             yield _with(stored, self._given, some)
 
 
-def _with(stored: LabelImages, given: GivenImages | None, some: Int64s) -> Block:
+def _with(stored: LabelImages, given: Block | None, some: Int64s) -> Block:
     """The stored images of some labels with those of the call, each content once a label."""
     places = np.full(len(stored.ids), -1)
-    plain = Block(
+    block = Block(
         stored.owners, stored.hashes, stored.verifier, stored.classifier, stored.ids, places
     )
     rows = np.empty(0, np.int64) if given is None else np.flatnonzero(np.isin(given.owners, some))
     if given is None or not len(rows):
-        return plain
+        return block
     keys = zip(stored.owners.tolist(), stored.hashes, strict=True)
     row_of = {key: row for row, key in enumerate(keys)}
     new = []
@@ -104,14 +96,13 @@ def _with(stored: LabelImages, given: GivenImages | None, some: Int64s) -> Block
             new.append(row)
         else:
             places[at] = given.places[row]
-    owners = np.concatenate([stored.owners, given.owners[new]])
-    order = np.argsort(owners, kind="stable")
-    hashes = stored.hashes + [given.hashes[row] for row in new]
-    return Block(
-        owners[order],
-        [hashes[at] for at in order.tolist()],
-        np.concatenate([stored.verifier, given.verifier[new]])[order],
-        np.concatenate([stored.classifier, given.classifier[new]])[order],
-        np.concatenate([stored.ids, np.full(len(new), -1)])[order],
-        np.concatenate([places, given.places[new]])[order],
+    added = given.take(np.array(new, np.int64))
+    joined = Block(
+        np.concatenate([block.owners, added.owners]),
+        block.hashes + added.hashes,
+        np.concatenate([block.verifier, added.verifier]),
+        np.concatenate([block.classifier, added.classifier]),
+        np.concatenate([block.ids, added.ids]),
+        np.concatenate([block.places, added.places]),
     )
+    return joined.take(np.argsort(joined.owners, kind="stable"))

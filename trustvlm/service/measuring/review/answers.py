@@ -85,7 +85,7 @@ def _answered(
         use_as_support=use_as_support and bool(ids), observation_id=ids[0] if ids else None,
         earlier=earlier,
     )  # fmt: skip
-    return item_of(connection, judged.space, item.id)
+    return _item_of(connection, judged.space, item.id)
 
 
 def _require_same(space: str, item: ReviewItem, truth: str | None) -> None:
@@ -126,7 +126,7 @@ def _promote(home: Home, space: SpaceRecord, item: ReviewItem, image: StoredImag
         if content in ids:
             items.set_support(connection, item.id, ids[content])
             items.mark_promoted_as(connection, observation_id, ids[content])
-        return item_of(connection, space, item.id)
+        return _item_of(connection, space, item.id)
 
 
 def skip(home: Home, space_name: str, item_id: int) -> ReviewItem:
@@ -134,14 +134,14 @@ def skip(home: Home, space_name: str, item_id: int) -> ReviewItem:
     number = identifier("item", item_id)
     with home.catalog.write("review") as connection:
         space = spaces.find(connection, space_name)
-        item = item_of(connection, space, number)
+        item = _item_of(connection, space, number)
         if item.state == "answered":
             raise Conflict(
                 f"review item {number} is answered; {suggested('review undo', space.name, number)} "
                 f"takes the answer back"
             )
         items.close(connection, number, "skipped")
-        return item_of(connection, space, number)
+        return _item_of(connection, space, number)
 
 
 def undo(home: Home, space_name: str, item_id: int) -> ReviewItem:
@@ -158,7 +158,7 @@ def undo(home: Home, space_name: str, item_id: int) -> ReviewItem:
 def _undo(home: Home, space_name: str, item_id: int) -> ReviewItem:
     with home.catalog.write("review") as connection:
         space = spaces.find(connection, space_name)
-        item = item_of(connection, space, item_id)
+        item = _item_of(connection, space, item_id)
         if item.state == "open":
             return item
         truth_id, observation_id, earlier = items.answered(connection, item_id)
@@ -168,7 +168,7 @@ def _undo(home: Home, space_name: str, item_id: int) -> ReviewItem:
         made = [] if item.support_id is None else [item.support_id]
         if supports.find_alive(connection, space.id, made):
             remove_support(home, space_name, made)
-        return item_of(connection, space, item_id)
+        return _item_of(connection, space, item_id)
 
 
 def image_of(
@@ -178,7 +178,7 @@ def image_of(
     number = identifier("item", item_id)
     with home.catalog.read() as connection:
         space = spaces.find(connection, space_name)
-        item = item_of(connection, space, number)
+        item = _item_of(connection, space, number)
         dims = (space.classifier_dim, space.verifier_dim)
         return space, item, items.image(connection, number, dims)
 
@@ -193,7 +193,7 @@ def queries_of(space: SpaceRecord, image: StoredImage) -> Queries:
     return Queries(classifier=row(image.classifier), verifier=verifier)
 
 
-def item_of(connection: Connection, space: SpaceRecord, item_id: int) -> ReviewItem:
+def _item_of(connection: Connection, space: SpaceRecord, item_id: int) -> ReviewItem:
     """The item with this id. Raises NotFound."""
     item = items.find(connection, space.id, item_id)
     if item is None:

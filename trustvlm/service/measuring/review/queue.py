@@ -98,12 +98,12 @@ class ReviewQueue(QueueFiles):
         with home.catalog.read() as connection:
             space_id = spaces.find_id(connection, self.space)
             item = items.next_open(connection, space_id, tray, _after(after))
-        return None if item is None else question_of(home, self.space, item.id)
+        return None if item is None else _question_of(home, self.space, item.id)
 
     def question(self, item: int) -> ReviewQuestion:
         """An item with what helps to answer it: likely labels and their nearest support images, as
         the space is now."""
-        return question_of(self._ready(), self.space, item)
+        return _question_of(self._ready(), self.space, item)
 
     def picture(self, item: int) -> bytes | None:
         """The small JPEG of an item; None: it came as an embedding, or there is no such item."""
@@ -163,7 +163,7 @@ CHOICES = 5
 NEAREST = 3
 
 
-def question_of(home: Home, space_name: str, item_id: int) -> ReviewQuestion:
+def _question_of(home: Home, space_name: str, item_id: int) -> ReviewQuestion:
     """See :meth:`ReviewQueue.question`."""
     space, item, image = image_of(home, space_name, item_id)
     verdict = score(home, space_name, queries_of(space, image), None, CHOICES, None, None)[0]
