@@ -99,7 +99,7 @@ class CacheRegistry:
         derived = (*self._supports.paths(space_id), self._discriminants.path(space_id))
         derived = (*derived, self.attributes.path(space_id))
         paths = [self.path(space_id), *derived]
-        self._shared.discard(space_id, paths)
+        self._shared.discard(paths)
         for path in paths:
             try:
                 path.unlink(missing_ok=True)

@@ -47,7 +47,7 @@ def answer(
     use_as_support = use_as_support or (item.tray == PROPOSAL and truth is not None)
     watch = watched(home, space, [image], item.id) if use_as_support else None
     if item.state != "answered":
-        queries = queries_of(space, image)
+        queries = queries_of(image)
         sampling = SAMPLING.get(item.tray, "chosen")
         judged = judged_images(home, space_name, queries, [truth], sampling, [item.source])
         picture = image.thumbnail if home.observation_thumbnails else None
@@ -183,7 +183,7 @@ def image_of(
         return space, item, items.image(connection, number, dims)
 
 
-def queries_of(space: SpaceRecord, image: StoredImage) -> Queries:
+def queries_of(image: StoredImage) -> Queries:
     """The image of an item as a query."""
 
     def row(vector: Float32s) -> Float32s:

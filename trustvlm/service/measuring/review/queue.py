@@ -166,7 +166,7 @@ NEAREST = 3
 def _question_of(home: Home, space_name: str, item_id: int) -> ReviewQuestion:
     """See :meth:`ReviewQueue.question`."""
     space, item, image = image_of(home, space_name, item_id)
-    verdict = score(home, space_name, queries_of(space, image), None, CHOICES, None, None)[0]
+    verdict = score(home, space_name, queries_of(image), None, CHOICES, None, None)[0]
     with home.catalog.read() as connection:
         exists = labels.find_many(connection, space.id, [item.predicted])
     likely = _likely(verdict, [item.predicted] if item.predicted in exists else [])

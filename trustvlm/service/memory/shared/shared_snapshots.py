@@ -54,7 +54,7 @@ class SharedSnapshots:
                 )
                 self._thread.start()
 
-    def discard(self, space_id: int, paths: list[Path]) -> None:
+    def discard(self, paths: list[Path]) -> None:
         """Delete the shared copies of a space's snapshots: they may hold what was purged.
 
         Raises:
