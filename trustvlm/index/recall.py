@@ -74,14 +74,24 @@ class Nearest:
     def show(self, ids: Int64s, rows: Float32s, query_ids: Int64s | None = None) -> None:
         """Compare with (n, dim) rows under (n,) ids; a row under the query's own id does not
         count."""
+        if not len(ids):
+            return
         similarity = self._queries @ rows.T
         if query_ids is not None:
             similarity[query_ids[:, np.newaxis] == ids] = -np.inf
-        all_ids = np.concatenate([self.ids, np.broadcast_to(ids, similarity.shape)], axis=1)
         everything = np.concatenate([self._best, similarity], axis=1)
-        order = np.lexsort((all_ids, -everything), axis=-1)[:, : self.ids.shape[1]]
-        self.ids = np.take_along_axis(all_ids, order, axis=1)
-        self._best = np.take_along_axis(everything, order, axis=1)
+        count, k = self.ids.shape
+        kth = np.partition(everything, -k, axis=1)[:, -k, np.newaxis]
+        query, column = np.nonzero(everything >= kth)  # k of each query, and ties of its last one
+        new = column >= k
+        all_ids = np.where(
+            new, ids[np.where(new, column - k, 0)], self.ids[query, np.where(new, 0, column)]
+        )
+        values = everything[query, column]
+        order = np.lexsort((all_ids, -values, query))
+        first = np.searchsorted(query, np.arange(count))
+        chosen = order[first[:, np.newaxis] + np.arange(k)]
+        self.ids, self._best = all_ids[chosen], values[chosen]
 
 
 def shares_found(answers: Sequence[Int64s] | Int64s, truth: Int64s) -> Float64s:
