@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -270,6 +270,14 @@ def _three(value: Any) -> tuple[Any, Any, Any]:
     return tuple(value) if isinstance(value, (tuple, list)) else (value, value, value)
 
 
+@lru_cache(maxsize=8)
+def _plain_tokenizer(length: int) -> Any:
+    """The tokenizer of OpenAI's CLIP for prompts of a length; all models of a process share it."""
+    from open_clip.tokenizer import SimpleTokenizer
+
+    return SimpleTokenizer(context_length=length)
+
+
 def _tokenizer(source: _Source, spec: str, allow_download: bool) -> Callable[[], Any]:
     """Makes what open_clip.get_tokenizer gives, which would ask the hub again for the config that
     is here already. A tokenizer that needs files of its own is made now, open_clip's own when it is
@@ -279,6 +287,8 @@ def _tokenizer(source: _Source, spec: str, allow_download: bool) -> Callable[[],
     config = source.model_cfg["text_cfg"]
     name, options = config.get("hf_tokenizer_name"), dict(config.get("tokenizer_kwargs") or {})
     length = config.get("context_length", DEFAULT_CONTEXT_LENGTH)
+    if not name and not options:
+        return partial(_plain_tokenizer, length)
     if not name:
         return partial(SimpleTokenizer, context_length=length, **options)
     if source.folder is not None or not allow_download or not hub_answers():
