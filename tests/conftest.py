@@ -36,7 +36,7 @@ if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 << 30:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 # An example's time is the machine's business: on a busy one 0.2 s go by in any of them.
-hypothesis.settings.register_profile("trustvlm", max_examples=50, deadline=None)
+hypothesis.settings.register_profile("trustvlm", max_examples=25, deadline=None)
 hypothesis.settings.load_profile("trustvlm")
 
 _NO_PARAMETERS = SimpleNamespace(params={})
@@ -47,12 +47,18 @@ LONGEST = ("test_pages.py", "test_demo.py", "test_reproduction.py")
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name not in LONGEST)
+    over_postgresql: set[str] = set()
     for item in items:
-        # A client sends what the library would do: over PostgreSQL that is shown once, without it.
+        # A client sends what the library would do, and the cases of a grid differ in what stands
+        # above the catalog: over PostgreSQL each test runs once, without a client.
         values = getattr(item, "callspec", _NO_PARAMETERS).params.values()
         words = {value for value in values if isinstance(value, str)}
-        if "postgresql" in words and words & {"client", "http"}:
-            item.add_marker(pytest.mark.slow)
+        if "postgresql" in words and item.get_closest_marker("slow") is None:
+            test = item.nodeid.partition("[")[0]
+            if test in over_postgresql or words & {"client", "http"}:
+                item.add_marker(pytest.mark.slow)
+            else:
+                over_postgresql.add(test)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -24,7 +24,7 @@ def given(tmp_path: Path) -> Path:
     return folder_of_vectors(tmp_path / "in")
 
 
-@pytest.mark.both_back_ends
+@pytest.mark.both_back_ends(slow=True)
 @pytest.mark.parametrize("on", ["here", "processes:2"])
 def test_equals_score_to_the_bit(home: Path, given: Path, tmp_path: Path, on: str) -> None:
     out = tmp_path / "out"

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import children
 import numpy as np
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -370,13 +371,9 @@ def test_a_disk_that_fills_up_during_an_upgrade(old: Callable[[str], Path], limi
     later it works."""
     home = old("0001")
     before = digest(home / CATALOG)
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, __file__, "upgrade_without_room", str(home), str(limit)]
-    done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=60, check=True
-    )
-    assert done.stdout.startswith("Unavailable: ")
-    assert str(home) in done.stdout
+    (said,) = children.run(upgrade_without_room, home, limit)
+    assert said.startswith("Unavailable: ")
+    assert str(home) in said
     assert digest(home / CATALOG) == before
     Cli(home)("db", "upgrade")
     require_no_drift(home)

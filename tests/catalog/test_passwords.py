@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import shlex
-import subprocess
 import traceback
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +15,7 @@ import postgres
 import pytest
 from cli_runner import COMMAND, Cli
 from click.testing import CliRunner
+from forked import Child
 from numbered import create
 from server_process import ready, server
 
@@ -200,14 +201,9 @@ def test_the_hint_of_serve_names_the_database(
     """The suggested command makes a key where the service looks for it."""
     url = postgres_server.create("hint", "head")
     where = ["--home", str(tmp_path / "home"), "--database-url", url]
-    serving = subprocess.Popen(
-        [*COMMAND, *where, "serve", "--port", "0", "--require-key"],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
-    try:
-        assert serving.stdout is not None
+    command = [*COMMAND[1:], *where, "serve", "--port", "0", "--require-key"]
+    with Child(command, os.environ, stderr=None) as serving:
         greeting = serving.stdout.readline()
-    finally:
         serving.terminate()
         serving.communicate(timeout=60)
     found = re.search(r"'trustvlm (.+)' makes one", greeting)

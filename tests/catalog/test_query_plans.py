@@ -109,7 +109,7 @@ def work(service: TrustService, other: TrustService, world: World) -> None:
     ask()
 
 
-@pytest.mark.parametrize("labels", [40, 600])  # fitted by the write, and in the background
+@pytest.mark.parametrize("labels", [40, 520])  # fitted by the write, and in the background
 def test_no_statement_reads_or_sorts_all_labels(tmp_path: Path, labels: int) -> None:
     home = tmp_path / "home"
     with trustvlm.open(home, create=True) as service, trustvlm.open(home) as other:

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import socket
 import ssl
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 import trustme
+from forked import run_code
 from proxies import Proxy, recording
 from served_client import application, listening
 from test_client_retries import scripted
@@ -214,10 +213,7 @@ def test_a_socks_proxy_without_its_package() -> None:
         "try: trustvlm.Client('http://elsewhere', proxy='socks5://127.0.0.1:1')\n"
         "except trustvlm.InvalidInput as error: print(error)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
-    )
-    assert "pip install 'httpx[socks]'" in done.stdout
+    assert "pip install 'httpx[socks]'" in run_code(code).stdout
 
 
 def test_a_proxy_that_is_down_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

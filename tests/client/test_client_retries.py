@@ -288,22 +288,22 @@ def test_many_labels_go_on_with_the_request_that_broke(
 ) -> None:
     """Labels that were committed are not sent again, and none is lost."""
     relay, service = relayed
-    given = labels(2_500)
+    given = labels(1_250)
     committed: list[str] = []
     with Client(relay.url) as client:
-        relay.break_after = [500_000, None]
+        relay.break_after = [250_000, None]
         result = client.register(
             "s", list(given) if kind == "list" else given, on_commit=committed.extend
         )
-    assert (result.added_labels, result.added_supports) == (2_500, 2_500)
+    assert (result.added_labels, result.added_supports) == (1_250, 1_250)
     assert (result.failures, result.revision) == ((), service.get_space("s").revision)
-    assert len(result.ids) == len(result.label_ids) == 2_500
-    assert committed == [f"label {i:05d}" for i in range(2_500)]
-    assert service.get_space("s").label_count == 2_500
+    assert len(result.ids) == len(result.label_ids) == 1_250
+    assert committed == [f"label {i:05d}" for i in range(1_250)]
+    assert service.get_space("s").label_count == 1_250
     assert relay.broken == 1
     assert (
-        sum(relay.sent) < 1_500_000
-    )  # all of them have 960,000 bytes, of which 500,000 were sent before the break
+        sum(relay.sent) < 750_000
+    )  # all of them have 480,000 bytes, of which 250,000 were sent before the break
 
 
 def test_many_labels_whose_answer_is_lost(relayed: tuple[Relay, trustvlm.TrustService]) -> None:

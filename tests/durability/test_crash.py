@@ -42,7 +42,7 @@ from crash_state import (
     require_whole,
     states_after,
 )
-from forked import Child
+from forked import Child, run_code
 
 import trustvlm
 from trustvlm.service.backup.restore import check_backup
@@ -377,13 +377,7 @@ def test_a_space_whose_purge_was_interrupted_is_not_restored_in_part(
     )
     # After the support images and labels that were removed alone (there are none), the first rows
     # of the space.
-    environment = os.environ | {"TRUSTVLM_FAULT": "purge.committed:3:kill"}
-    assert (
-        subprocess.run(
-            [sys.executable, "-c", code, str(home)], env=environment, check=False
-        ).returncode
-        == -9
-    )
+    assert run_code(code, home, TRUSTVLM_FAULT="purge.committed:3:kill").returncode == -9
     left = read_state(home)["main"]
     assert len(left.labels) == 14
     assert not any(label.supports for label in left.labels.values())

@@ -497,7 +497,7 @@ def test_purges_at_once_do_not_disturb_each_other(home: Path) -> None:
     failures: list[Exception] = []
 
     def work(service: TrustService, part: int) -> None:
-        for number in range(100 + 20 * part, 120 + 20 * part):
+        for number in range(100 + 8 * part, 108 + 8 * part):
             service.register("space", [label(number)])
             try:
                 service.remove_label("space", f"label {number:04d}", purge=True)

@@ -274,7 +274,7 @@ def test_a_read_only_service_follows_too(home: Path, other: Other) -> None:
 
 # Four at once
 
-EACH, BULK = 8, range(100, 140)
+EACH, BULK = 4, range(100, 120)
 
 
 def register_alone(home: str, worker: str) -> None:

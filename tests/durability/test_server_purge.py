@@ -18,7 +18,7 @@ import trustvlm
 
 pytestmark = pytest.mark.skipif(postgres.missing() is not None, reason=str(postgres.missing()))
 
-LABELS = 300
+LABELS = 90
 AT_ONCE = timedelta(0)
 
 

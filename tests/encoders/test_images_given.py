@@ -94,9 +94,17 @@ GIVEN: dict[str, Any] = {
 }
 
 
+@pytest.fixture(scope="module")
+def expected(service: Any, folder: Path) -> trustvlm.Verdicts:
+    """Verdicts on the paths of the pictures."""
+    verdicts: trustvlm.Verdicts = service.score("colours", Queries(images=paths(folder)))
+    return verdicts
+
+
 @pytest.mark.parametrize("given", GIVEN)
-def test_images_are_queries(service: Any, folder: Path, files: list[Any], given: str) -> None:
-    expected = service.score("colours", Queries(images=paths(folder)))
+def test_images_are_queries(
+    service: Any, folder: Path, expected: trustvlm.Verdicts, files: list[Any], given: str
+) -> None:
     images = GIVEN[given](folder)
     files += images if given == "files" else []
     verdicts = service.score("colours", images)
@@ -249,12 +257,12 @@ def test_of_a_stream_few_images_are_in_memory(service: Any) -> None:
 
     def stream() -> Iterator[Image.Image]:
         nonlocal most
-        for i in range(150):
+        for i in range(120):
             image = Image.new("RGB", (32, 32), (i, 80, 255 - i))
             alive.append(weakref.ref(image))
             most = max(most, sum(one() is not None for one in alive))
             yield image
 
     for verb in (service.score, service.search):
-        assert len(verb("colours", stream())) == 150
+        assert len(verb("colours", stream())) == 120
         assert most < 100

@@ -139,7 +139,7 @@ def test_the_documented_program_follows(named: trustvlm.TrustService) -> None:
     check()
 
 
-@pytest.mark.parametrize("limit", [1, 3, 1_000])
+@pytest.mark.parametrize("limit", [1, pytest.param(3, marks=pytest.mark.slow), 1_000])
 def test_a_copy_that_follows_has_what_the_space_has(
     named: trustvlm.TrustService, limit: int
 ) -> None:
@@ -171,7 +171,7 @@ def test_a_copy_that_follows_has_what_the_space_has(
         named.purge(older_than=timedelta(0))
         removed.clear()
 
-    for step in range(24):
+    for step in range(15):
         draw.choice([register, register, remove_label, restore_label, remove_support, purge])()
         if step % 3 == 0:
             copy.follow()

@@ -3,8 +3,7 @@ bounds, and what is deleted stays deleted."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from cli_runner import Cli
+from forked import Child
 from raw_sql import run_sql
 from test_verdict_reasons import images_of
 from worlds import World, make_space
@@ -262,12 +262,14 @@ def test_a_program_that_ends_without_closing_its_home_loses_nothing(
     service: TrustService, tmp_path: Path
 ) -> None:
     service.verdict_log("s").switch(True)
-    code = (
+    program = tmp_path / "program.py"
+    program.write_text(
         "import numpy, trustvlm\n"
         f"service = trustvlm.open({str(tmp_path / 'home')!r})\n"
         "service.score('s', trustvlm.Queries(numpy.eye(16)[:3]), rule='msp')\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    with Child([str(program)], os.environ) as child:
+        assert child.wait(120) == 0
     assert [row.rule for row in logged(service)] == ["msp"] * 3
 
 

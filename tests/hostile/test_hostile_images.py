@@ -422,7 +422,7 @@ def test_a_file_that_grows_is_read_as_far_as_it_was(tmp_path: Path) -> None:
 
     def grow() -> None:
         with path.open("ab") as file:
-            while not stop.is_set() and file.tell() < 200_000_000:
+            while not stop.is_set() and file.tell() < 50_000_000:
                 file.write(bytes(1 << 20))
 
     writer = threading.Thread(target=grow)

@@ -48,7 +48,7 @@ def labelled(count: int) -> dict[str, Any]:
     }
 
 
-LONG = labelled(100_000) | {"draws": 100}
+LONG = labelled(30_000) | {"draws": 100}
 """Minutes of work."""
 
 
@@ -66,7 +66,7 @@ def running(ask: Any, job: dict[str, Any]) -> None:
     while time.monotonic() < deadline:
         found = ask("GET", f"/v1/jobs/{job['id']}")
         if found["state"] == "running" and found["phase"] not in ("begun", "waiting"):
-            time.sleep(0.5)
+            time.sleep(0.1)
             return
         assert found["state"] in ("queued", "running"), found
         time.sleep(0.02)
@@ -74,7 +74,7 @@ def running(ask: Any, job: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(("path", "body"), [
-    ("evaluate", LONG), ("evaluate", LONG | {"draws": 0}), ("calibrate", labelled(100_000)),
+    ("evaluate", LONG), ("evaluate", LONG | {"draws": 0}), ("calibrate", labelled(30_000)),
 ], ids=["curve", "intervals", "calibrate"])  # fmt: skip
 def test_a_job_stops_soon_after_it_is_cancelled(
     http: Http, path: str, body: dict[str, Any]

@@ -11,6 +11,7 @@ import torch
 from benchmarks import gpu
 
 
+@pytest.mark.slow
 def test_all_of_it_runs_on_a_stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "gpu.json"
     monkeypatch.setattr("sys.argv", ["gpu", "--small", "--json", str(path)])

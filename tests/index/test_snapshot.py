@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from forked import run_code
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -251,7 +252,8 @@ except Unavailable as error:
 else:
     raise SystemExit("written")
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    done = run_code(code)
+    assert done.returncode == 0, done.stderr
     assert read_snapshot(path, KEY).key == KEY
     assert list(path.parent.iterdir()) == [path]
 
@@ -268,7 +270,7 @@ def kill():
 threading.Thread(target=kill, daemon=True).start()
 write_snapshot(path, SnapshotKey("e", 1, 1, "flat", "c", "v"), {{"big": np.zeros(1 << 25)}})
 """
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+    assert run_code(code).returncode == -9
     assert read_snapshot(path, KEY).key == KEY
     left = [file for file in path.parent.iterdir() if file != path]
     assert len(left) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shutil
 import threading
 import time
 from dataclasses import replace
@@ -226,21 +227,33 @@ def supports(count: int = SUPPORTS) -> np.ndarray:
     return (np.repeat(centres, 40, axis=0) + rng.normal(size=(count, VERIFIER))).astype(np.float32)
 
 
+def inputs(first: int, end: int) -> list[trustvlm.LabelInput]:
+    vectors = supports()
+    return [
+        replace(label(i), image_vectors=vectors[40 * i : 40 * i + 40]) for i in range(first, end)
+    ]
+
+
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("trained") / "home"
+def untrained_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """19,600 support images: too few to train an index with."""
+    folder = tmp_path_factory.mktemp("trained") / "untrained"
     with trustvlm.open(folder, create=True) as service:
         service.create_space(
-            "space", classifier=f"precomputed:{CLASSIFIER}", verifier=f"precomputed:{VERIFIER}"
-        )
-        vectors = supports()
-        service.register(
             "space",
-            [
-                replace(label(i), image_vectors=vectors[40 * i : 40 * i + 40])
-                for i in range(len(vectors) // 40)
-            ],
+            classifier=f"precomputed:{CLASSIFIER}",
+            verifier=f"precomputed:{VERIFIER}",
+            recipe="ivf-flat",
         )
+        service.register("space", inputs(0, 490))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def home(untrained_home: Path) -> Path:
+    folder = shutil.copytree(untrained_home, untrained_home.with_name("home"))
+    with trustvlm.open(folder) as service:
+        service.register("space", inputs(490, SUPPORTS // 40))
     return folder
 
 
@@ -293,31 +306,18 @@ def test_a_space_changes_to_the_recipe_and_is_tuned(home: Path, recipe: str) -> 
 
 
 def test_an_index_that_grows_is_trained_behind_the_queries(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    untrained_home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    vectors = supports(24_000)
-    with (
-        trustvlm.open(tmp_path, create=True) as service,
-        caplog.at_level(logging.WARNING, "trustvlm"),
-    ):
-        space = {
-            "classifier": f"precomputed:{CLASSIFIER}",
-            "verifier": f"precomputed:{VERIFIER}",
-            "recipe": "ivf-flat",
-        }
-        service.create_space("space", **space)
-        inputs = [
-            replace(label(i), image_vectors=vectors[40 * i : 40 * i + 40]) for i in range(600)
-        ]
-        service.register("space", inputs[:490])
-        asked = trustvlm.Queries(verifier=vectors[:8])
+    home = shutil.copytree(untrained_home, tmp_path / "home")
+    with trustvlm.open(home) as service, caplog.at_level(logging.WARNING, "trustvlm"):
+        asked = trustvlm.Queries(verifier=supports()[:8])
         small_hits = service.search("space", asked, kind="support", k=5)  # 19,600 rows: exact
-        service.register("space", inputs[490:])
+        service.register("space", inputs(490, 505))
         hits = service.search(
             "space", asked, kind="support", k=5
-        )  # 24,000: still the exact one, and training begins
+        )  # 20,200: still the exact one, and training begins
         assert hits.ids[:, 0].tolist() == small_hits.ids[:, 0].tolist()
-        snapshot = tmp_path / "snapshots" / "1.verifier-supports.snapshot"
+        snapshot = home / "snapshots" / "1.verifier-supports.snapshot"
         deadline = time.monotonic() + 60
         while not snapshot.exists() and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -329,7 +329,7 @@ def test_an_index_that_grows_is_trained_behind_the_queries(
         (tuned,) = [row for row in service.tune_index("space") if row.kind == "support"]
         assert tuned.parameter == "nprobe"
     assert not caplog.records
-    with trustvlm.open(tmp_path) as service:  # another process would start from the file
+    with trustvlm.open(home) as service:  # another process would start from the file
         assert (
             service.search("space", asked, kind="support", k=1).ids.ravel().tolist()
             == small_hits.ids[:, 0].tolist()

@@ -235,7 +235,14 @@ def build(
 @pytest.mark.parametrize("rule", OF_ORACLE)
 @pytest.mark.parametrize(
     ("count", "bare", "shots"),
-    [(1, 0.0, 2), (2, 0.0, 3), (20, 0.5, 3), (64, 0.3, 1), (65, 0.0, 2), (500, 0.5, 3)],
+    [
+        (1, 0.0, 2),
+        pytest.param(2, 0.0, 3, marks=pytest.mark.slow),
+        (20, 0.5, 3),
+        pytest.param(64, 0.3, 1, marks=pytest.mark.slow),
+        (65, 0.0, 2),
+        pytest.param(500, 0.5, 3, marks=pytest.mark.slow),
+    ],
 )
 def test_verdicts_equal_the_dense_formulas(
     service: trustvlm.TrustService, rule: str, count: int, bare: float, shots: int
@@ -343,7 +350,9 @@ def test_ties_go_to_the_smaller_name(service: trustvlm.TrustService) -> None:
         assert verdict.text_confidence[0] == pytest.approx(1 / 3)
 
 
-@pytest.mark.parametrize("count", [64, 65, 200, pytest.param(1_200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "count", [65, *(pytest.param(n, marks=pytest.mark.slow) for n in (64, 200, 1_200))]
+)
 def test_more_ties_than_candidates_still_go_to_the_smallest_name(
     service: trustvlm.TrustService, count: int
 ) -> None:

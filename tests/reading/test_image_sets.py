@@ -34,6 +34,8 @@ KINDS = (
     "data.csv", "semicolons.tsv", "paths.parquet", "structs.parquet", "numbers.parquet", "one.tar",
     "part-{00..02}.tar", "shards", "pandas", "polars", "pyarrow", "named", "folder",
 )  # fmt: skip
+ALIKE = ("semicolons.tsv", "part-{00..02}.tar", "one.tar", "polars", "pandas", "named")
+"""Sets of which another of their kind is read by default."""
 # The client reads all with the same code.
 REMOTE = ("data.csv", "shards", "pandas", "folder")
 
@@ -139,7 +141,10 @@ def expected(service: Any, folder: Path) -> tuple[list[str], int]:
     return verdicts.label.tolist(), int((verdicts.label == np.array(truth)).sum())
 
 
-EACH = [*(("library", kind) for kind in KINDS), *(("client", kind) for kind in REMOTE)]
+EACH = [
+    *(pytest.param("library", kind, marks=[pytest.mark.slow] * (kind in ALIKE)) for kind in KINDS),
+    *(pytest.param("client", kind, marks=[pytest.mark.slow] * (kind in ALIKE)) for kind in REMOTE),
+]
 
 
 @pytest.mark.parametrize(("service", "kind"), EACH, indirect=["service"])

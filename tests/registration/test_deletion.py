@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +13,7 @@ import numpy as np
 import pytest
 from checkpoints import make_clip, make_timm
 from damage import flip_in_column
+from forked import run_code
 from numbered import AT_ONCE, CLASSIFIER, VERIFIER, create, label, queries, require_equal, vectors
 from PIL import Image
 from raw_sql import run_sql
@@ -314,7 +313,7 @@ with SnapshotWriter.writing(Path({str(path)!r}), SnapshotKey("e", 1, 1, "flat", 
     writer._file.flush()
     os.kill(os.getpid(), signal.SIGKILL)
 """
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+    assert run_code(code).returncode == -signal.SIGKILL
     (left,) = path.parent.iterdir()
     assert traces(home, {"image": secret})["image"] >= {left.name}
     with trustvlm.open(home) as service:

@@ -146,7 +146,7 @@ def test_every_way_finds_leaders_and_total(
 
 
 @pytest.mark.parametrize("kind", ["all", "half", "tail"])
-@pytest.mark.parametrize("batch", [1, 5, 64])
+@pytest.mark.parametrize("batch", [1, pytest.param(5, marks=pytest.mark.slow), 64])
 def test_the_dense_engine_finds_the_same(
     rows: np.ndarray, queries: np.ndarray, batch: int, kind: str
 ) -> None:

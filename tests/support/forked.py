@@ -39,6 +39,19 @@ def _zygote(_: int) -> socket.socket:
     return here
 
 
+def run_code(
+    code: str, *arguments: object, timeout: float = 120, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run Python code to its end, in a child that has imported the package already."""
+    with tempfile.NamedTemporaryFile("w", suffix=".py") as file:
+        file.write(code)
+        file.flush()
+        command = [file.name, *map(str, arguments)]
+        with Child(command, os.environ | environment, stderr=None) as child:
+            output, errors = child.communicate(timeout=timeout)
+    return subprocess.CompletedProcess(command, child.wait(), output, errors)
+
+
 class Child:
     """A running child; `command`: a file of Python, or "-m" and a module, and its arguments.
     `stderr`: a descriptor; None: it is kept, for :meth:`communicate`. `stdout`: a descriptor in

@@ -16,8 +16,14 @@ import socket
 import sys
 from pathlib import Path
 
-import numpy as np  # noqa: F401
+import alembic.command  # noqa: F401
+import faiss  # noqa: F401
+import numpy.random  # noqa: F401
 import pytest  # noqa: F401
+import rich.cells
+import rich.table  # noqa: F401
+import uvicorn.lifespan.on
+import uvicorn.loops.auto  # noqa: F401
 
 import trustvlm.cli.root
 import trustvlm.http.app

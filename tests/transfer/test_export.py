@@ -13,7 +13,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import children
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -289,12 +289,8 @@ def test_a_killed_import_leaves_no_space(exported: Path, tmp_path: Path) -> None
     """Ten labels are in, and durable, but no space is there; the import can be begun anew, and the
     rest is purged in time."""
     home = tmp_path / "home"
-    command = [sys.executable, __file__, "import_slowly", str(home), str(exported)]
-    child = subprocess.Popen(
-        command, stdout=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )
-    assert child.stdout is not None
-    assert child.stdout.readline() == b"ten\n"
+    child = children.start(import_slowly, home, exported)
+    assert child.stdout.readline() == "ten\n"
     child.send_signal(signal.SIGKILL)
     child.communicate()
     assert len(run_sql(home, "SELECT id FROM labels")) == 10
