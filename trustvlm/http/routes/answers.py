@@ -1,22 +1,33 @@
-"""Answers of routes: JSON, and writes that a client may repeat with an Idempotency-Key."""
+"""Declarations and answers of routes: JSON, pictures, and writes that a client may repeat with an
+Idempotency-Key."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import is_dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar, get_args
 
 from fastapi import Request, Response
 from pydantic_core import PydanticSerializationError, to_json
 
 from trustvlm.errors import InvalidInput
-from trustvlm.http.wire.bodies import JSON
+from trustvlm.http.guard.addressed import SLASH
+from trustvlm.http.routes.openapi import JPEG, route
+from trustvlm.http.wire.bodies import JSON, Received, read_body
 from trustvlm.http.wire.matching import at_expected
 from trustvlm.http.wire.problems import plain
 from trustvlm.http.work.process import Serving, serving_of
 from trustvlm.types.json_form import to_plain
+
+F = TypeVar("F", bound=Callable[..., Any])
+Method = Callable[..., Callable[[Callable[..., Any]], Any]]
+"""A router's get, post, put, patch or delete."""
+ByBody = bool | Callable[[Any], bool]
 
 IDEMPOTENCY_KEY = "idempotency-key"
 REPLAYED = "idempotent-replayed"
@@ -43,22 +54,115 @@ def _tag(revision: Any) -> dict[str, str]:
     return {"etag": f'"{revision}"'} if isinstance(revision, int) else {}
 
 
-def jpeg(picture: bytes) -> Response:
+def has_images(received: Received[Any]) -> bool:
+    """Whether a request brings image files."""
+    return received.images is not None
+
+
+def _jpeg(picture: bytes) -> Response:
     """A thumbnail."""
     headers = {"cache-control": "private, max-age=3600"}
     return Response(picture, media_type="image/jpeg", headers=headers)
 
 
-async def read(request: Request, work: Callable[[Serving], Any]) -> Response:
-    """The answer to a read: the result of `work`, done by a thread for reading."""
-    serving = serving_of(request)
-    return answer(await serving.reading.run(lambda: work(serving)))
+def name_of(label: str) -> str:
+    """A label's name as it stood in the path, slashes included."""
+    return label.replace(SLASH, "/")
+
+
+def reads(
+    method: Method, path: str, *kinds: str, scope: str = "read", **declared: Any
+) -> Callable[[F], F]:
+    """Declare a route that reads; its function is called by a thread for reading.
+
+    The annotations of the function are those of the route: of the answer (bytes: a JPEG), of the
+    values of path and query, and of `body`, or `received`, where the request has one. The function
+    gets the process as `serving` and, if it takes it, the request as `request`.
+
+    Args:
+        kinds: content types of the body; without any, JSON. declared: further arguments of FastAPI.
+    """
+
+    async def respond(request: Request, work: Callable[[Serving], Any], _: Any) -> Response:
+        serving = serving_of(request)
+        result = await serving.reading.run(lambda: work(serving))
+        return _jpeg(result) if isinstance(result, bytes) else answer(result)
+
+    return partial(_declare, partial(method, path, **declared), path, scope, 200, kinds, respond)
+
+
+def writes(
+    method: Method,
+    path: str,
+    *kinds: str,
+    scope: str = "write",
+    status: int = 200,
+    encoders: ByBody = False,
+    repeatable: ByBody = False,
+    **declared: Any,
+) -> Callable[[F], F]:
+    """Declare a route that writes: as :func:`reads`; `encoders`, `repeatable`: as for
+    :func:`written`, or a function that decides by what the request brings."""
+
+    async def respond(
+        request: Request, work: Callable[[Serving], Any], received: Received[Any] | None
+    ) -> Response:
+        digest = b"" if received is None else received.digest
+        flags = (one(received) if callable(one) else one for one in (encoders, repeatable))
+        return await written(request, work, digest, status, *flags)
+
+    return partial(_declare, partial(method, path, **declared), path, scope, status, kinds, respond)
+
+
+def _declare(
+    add: Method,
+    path: str,
+    scope: str,
+    status: int,
+    kinds: tuple[str, ...],
+    respond: Callable[[Request, Callable[[Serving], Any], Any], Awaitable[Response]],
+    work: F,
+) -> F:
+    """Add the route of the function `work` by :func:`reads` or :func:`writes`."""
+    signature = inspect.signature(work, eval_str=True)
+    parameters = signature.parameters
+    body = _body_of(parameters)
+    takes = () if body is None else (body, *(kinds or (JSON,)))
+
+    async def endpoint(request: Request, **values: Any) -> Response:
+        received = None if body is None else await read_body(request, *takes)
+        if "{label}" in path:
+            values["label"] = name_of(values["label"])
+        beside = {"request": request, "received": received, "body": received and received.body}
+        values |= {name: value for name, value in beside.items() if name in parameters}
+        return await respond(request, lambda serving: work(serving, **values), received)
+
+    functools.update_wrapper(endpoint, work)
+    del endpoint.__wrapped__  # type: ignore[attr-defined]
+    in_address = [one for name, one in parameters.items() if name not in _BESIDE]
+    first = inspect.Parameter(
+        "request", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Request
+    )
+    vars(endpoint)["__signature__"] = inspect.Signature([first, *in_address])
+    answers = signature.return_annotation
+    declared = JPEG if answers is bytes else route(scope, answers, *takes, status=status)
+    add(**declared)(endpoint)
+    return work
+
+
+_BESIDE = ("serving", "request", "received", "body")
+
+
+def _body_of(parameters: Mapping[str, inspect.Parameter]) -> Any:
+    """The dataclass that a route's function takes as its body; None: it takes none."""
+    if "received" in parameters:
+        return get_args(parameters["received"].annotation)[0]
+    return parameters["body"].annotation if "body" in parameters else None
 
 
 async def written(
     request: Request,
     work: Callable[[Serving], Any],
-    *,
     digest: bytes = b"",
     status: int = 200,
     encoders: bool = False,

@@ -7,10 +7,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from trustvlm.http.routes.answers import read, written
+from trustvlm.http.routes.answers import reads, writes
 from trustvlm.http.routes.measuring import begun, labelled, labelled_body
 from trustvlm.http.routes.openapi import route
-from trustvlm.http.wire.bodies import FORM, JSON, NPZ, read_body
+from trustvlm.http.wire.bodies import FORM, JSON, NPZ
 from trustvlm.http.wire.support_bodies import AuditBody, KeepBody, MoveBody
 from trustvlm.http.work.job_queue import Progress
 from trustvlm.http.work.process import Serving, serving_of
@@ -23,20 +23,16 @@ router = APIRouter(tags=["support images"])
 After = Annotated[int | None, Query(ge=0, le=2**63 - 1)]
 
 
-@router.get(f"{SPACE}/audit", **route("read", Audit))
-async def audit_supports(
-    request: Request,
+@reads(router.get, f"{SPACE}/audit")
+def audit_supports(
+    serving: Serving,
     space: str,
     limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
     cursor: After = None,
-) -> Response:
+) -> Audit:
     """A page of support images, those first that are most probably wrong; `cursor`: the next_cursor
     of the page before. The first page of a revision judges all of them."""
-
-    def work(serving: Serving) -> Audit:
-        return serving.service.audit(space, limit=limit, cursor=cursor)
-
-    return await read(request, work)
+    return serving.service.audit(space, limit=limit, cursor=cursor)
 
 
 @router.post(f"{SPACE}/audit", **route("read", Job, AuditBody, JSON, NPZ, FORM, status=202))
@@ -53,25 +49,13 @@ async def audit_images(request: Request, space: str) -> Response:
     return await begun(request, "audit", space, work, received.digest)
 
 
-@router.post(f"{SPACE}/move-supports", **route("write", MovedSupports, MoveBody, JSON))
-async def move_supports(request: Request, space: str) -> Response:
+@writes(router.post, f"{SPACE}/move-supports")
+def move_supports(serving: Serving, space: str, body: MoveBody) -> MovedSupports:
     """Give support images to another label, all of them or none."""
-    received = await read_body(request, MoveBody, JSON)
-    body = received.body
-
-    def work(serving: Serving) -> MovedSupports:
-        return serving.service.move_support(space, body.ids, body.label)
-
-    return await written(request, work, digest=received.digest)
+    return serving.service.move_support(space, body.ids, body.label)
 
 
-@router.post(f"{SPACE}/keep-supports", **route("write", Revision, KeepBody, JSON))
-async def keep_supports(request: Request, space: str) -> Response:
+@writes(router.post, f"{SPACE}/keep-supports")
+def keep_supports(serving: Serving, space: str, body: KeepBody) -> Revision:
     """Say that support images are right: an audit flags them no more."""
-    received = await read_body(request, KeepBody, JSON)
-    body = received.body
-
-    def work(serving: Serving) -> Revision:
-        return Revision(serving.service.keep_support(space, body.ids, keep=body.keep))
-
-    return await written(request, work, digest=received.digest)
+    return Revision(serving.service.keep_support(space, body.ids, keep=body.keep))

@@ -5,13 +5,11 @@ from __future__ import annotations
 
 from datetime import datetime
 from itertools import islice
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query
 
-from trustvlm.http.routes.answers import read, written
-from trustvlm.http.routes.openapi import route
-from trustvlm.http.wire.bodies import JSON, read_body
+from trustvlm.http.routes.answers import reads, writes
 from trustvlm.http.wire.review_bodies import LogBody
 from trustvlm.http.work.process import Serving
 from trustvlm.types.options import Within
@@ -28,61 +26,45 @@ Text = Annotated[str | None, Query(max_length=2_000)]
 LOG_CURSOR = r"^[0-9]{1,16}-[0-9]{1,18}$"
 
 
-@router.get(f"{SPACE}/history", **route("read", HistoryPage))
-async def history(request: Request, space: str, since: Since = 0, limit: Limit = 1_000) -> Response:
+@reads(router.get, f"{SPACE}/history")
+def history(serving: Serving, space: str, since: Since = 0, limit: Limit = 1_000) -> HistoryPage:
     """The revisions of a space after `since`, oldest first: when, by whom (the id of a key) and by
     which kind of change each was made."""
-
-    def work(serving: Serving) -> HistoryPage:
-        rows = tuple(islice(serving.service.history(space, since), limit + 1))
-        following = rows[limit - 1].revision if len(rows) > limit else None
-        return HistoryPage(rows[:limit], following)
-
-    return await read(request, work)
+    rows = tuple(islice(serving.service.history(space, since), limit + 1))
+    return HistoryPage(rows[:limit], rows[limit - 1].revision if len(rows) > limit else None)
 
 
-@router.get(f"{SPACE}/changes", **route("read", ChangePage))
-async def changes(
-    request: Request,
+@reads(router.get, f"{SPACE}/changes")
+def changes(
+    serving: Serving,
     space: str,
     since: Since = 0,
     limit: Limit = 1_000,
     cursor: Annotated[str | None, Query(json_schema_extra={"pattern": CURSOR})] = None,
-) -> Response:
+) -> ChangePage:
     """The labels and support images that changed after revision `since`, each once, as it is now.
 
     To follow a space, read page after page until `next_cursor` is null, apply them, and begin the
     next time with `since` set to the `revision` of the first page.
     """
-
-    def work(serving: Serving) -> ChangePage:
-        return serving.service.changes(space, since, limit=limit, cursor=cursor)
-
-    return await read(request, work)
+    return serving.service.changes(space, since, limit=limit, cursor=cursor)
 
 
-@router.get(f"{SPACE}/verdict-log", **route("read", VerdictLogStatus))
-async def verdict_log_status(request: Request, space: str) -> Response:
+@reads(router.get, f"{SPACE}/verdict-log")
+def verdict_log_status(serving: Serving, space: str) -> VerdictLogStatus:
     """Whether the space logs its answers, how many it keeps, and what is there."""
-    return await read(request, lambda serving: serving.service.verdict_log(space).status())
+    return serving.service.verdict_log(space).status()
 
 
-@router.post(f"{SPACE}/verdict-log", **route("write", VerdictLogStatus, LogBody, JSON))
-async def switch_verdict_log(request: Request, space: str) -> Response:
+@writes(router.post, f"{SPACE}/verdict-log", repeatable=True)
+def switch_verdict_log(serving: Serving, space: str, body: LogBody) -> VerdictLogStatus:
     """Switch the log of answers on or off, and say how many it keeps."""
-    received = await read_body(request, LogBody, JSON)
-    body = received.body
-
-    def work(serving: Serving) -> VerdictLogStatus:
-        options: dict[str, Any] = {"days": body.days, "rows": body.rows, "discard": body.discard}
-        return serving.service.verdict_log(space).switch(body.logging, **options)
-
-    return await written(request, work, digest=received.digest, repeatable=True)
+    return serving.service.verdict_log(space).switch(**vars(body))
 
 
-@router.get(f"{SPACE}/verdicts", **route("read", LoggedPage))
-async def logged_verdicts(
-    request: Request,
+@reads(router.get, f"{SPACE}/verdicts")
+def logged_verdicts(
+    serving: Serving,
     space: str,
     since: Time = None,
     until: Time = None,
@@ -93,11 +75,10 @@ async def logged_verdicts(
     cursor: Annotated[str | None, Query(json_schema_extra={"pattern": LOG_CURSOR})] = None,
     sample: Annotated[int | None, Query(), Within("log_page")] = None,
     seed: Annotated[int, Query(), Within("seed")] = 0,
-) -> Response:
+) -> LoggedPage:
     """Logged answers, newest first; `cursor`: the next_cursor of the page before. With `sample`,
     that many drawn at random, in place of a page."""
-    wanted: dict[str, Any] = {
-        "since": since, "until": until, "decision": decision, "label": label,
-        "request_id": request_id, "limit": limit, "cursor": cursor, "sample": sample, "seed": seed,
-    }  # fmt: skip
-    return await read(request, lambda serving: serving.service.verdict_log(space).page(**wanted))
+    return serving.service.verdict_log(space).page(
+        since=since, until=until, decision=decision, label=label, request_id=request_id,
+        limit=limit, cursor=cursor, sample=sample, seed=seed,
+    )  # fmt: skip

@@ -11,8 +11,7 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from trustvlm.errors import InvalidInput
-from trustvlm.http.guard.addressed import SLASH
-from trustvlm.http.routes.answers import answer, read, written
+from trustvlm.http.routes.answers import has_images, name_of, reads, writes, written
 from trustvlm.http.routes.label_page import CURSOR, PageRequest, label_page
 from trustvlm.http.routes.openapi import route
 from trustvlm.http.wire.attribute_bodies import CountBody, FilterBody
@@ -28,7 +27,7 @@ from trustvlm.http.wire.files.label_bodies import (
 from trustvlm.http.wire.parameters import content_type
 from trustvlm.http.wire.schemas import AliasBody, NamesBody, PatchBody
 from trustvlm.http.wire.sync_bodies import LabelContents, SyncBody
-from trustvlm.http.work.process import Serving, refuse_unknown, serving_of
+from trustvlm.http.work.process import Serving, require_labels
 from trustvlm.service.registration.sync import Contents
 from trustvlm.types import LabelInput, RegisterResult
 from trustvlm.types.answers import CheckedLabels, LabelCount, LabelDetails, LabelPage, Revision
@@ -42,11 +41,6 @@ LABEL = LABELS + "/{label}"
 TAXONOMY = f"{SPACE}/taxonomy"
 _REGISTER = ("keep_originals", "bring_back", "replace")
 router = APIRouter(tags=["labels"])
-
-
-def name_of(label: str) -> str:
-    """A label's name as it stood in the path, slashes included."""
-    return label.replace(SLASH, "/")
 
 
 def checked_result(result: RegisterResult, unreadable: str = "refuse") -> RegisterResult:
@@ -102,33 +96,27 @@ def _form_inputs(form: Received[NewLabelForm]) -> list[LabelInput]:
     ]
 
 
-@router.post(f"{SPACE}/check-labels", **route("read", CheckedLabels, NamesBody, JSON))
-async def check_labels(request: Request, space: str) -> Response:
+@reads(router.post, f"{SPACE}/check-labels")
+def check_labels(serving: Serving, space: str, body: NamesBody) -> CheckedLabels:
     """Check names before many images are sent; 404 names one that is no label,
     and what was meant."""
-    serving, received = serving_of(request), await read_body(request, NamesBody, JSON)
-    await refuse_unknown(serving, space, "names", received.body.names)
-    return answer(CheckedLabels(len(set(received.body.names))))
+    require_labels(serving, space, "names", body.names)
+    return CheckedLabels(len(set(body.names)))
 
 
-@router.post(f"{SPACE}/sync", **route("write", RegisterResult, SyncBody, JSON))
-async def sync(request: Request, space: str) -> Response:
+@writes(router.post, f"{SPACE}/sync", repeatable=True)
+def sync(serving: Serving, space: str, body: SyncBody) -> RegisterResult:
     """Make a space equal to a folder: remove what these labels do not have. What the space lacks is
     registered before.
 
     It can be restored until it is purged. Refused where space and folder have nothing in common.
     """
-    received = await read_body(request, SyncBody, JSON)
-    body, contents = received.body, _contents(received.body.labels)
+    contents = _contents(body.labels)
     if not body.remove and not body.dry_run:
         raise InvalidInput("remove: false is allowed with dry_run only; POST …/labels registers")
-
-    def work(serving: Serving) -> RegisterResult:
-        return serving.home.sync_contents(
-            space, contents, dry_run=body.dry_run, sync=body.remove, bring_back=body.bring_back
-        )
-
-    return await written(request, work, digest=received.digest, repeatable=True)
+    return serving.home.sync_contents(
+        space, contents, dry_run=body.dry_run, sync=body.remove, bring_back=body.bring_back
+    )
 
 
 def _contents(labels: Sequence[LabelContents]) -> Contents:
@@ -152,9 +140,9 @@ def _contents(labels: Sequence[LabelContents]) -> Contents:
     return Contents(images, silent - images.keys(), unread)
 
 
-@router.get(LABELS, **route("read", LabelPage))
-async def list_labels(
-    request: Request,
+@reads(router.get, LABELS)
+def list_labels(
+    serving: Serving,
     space: str,
     cursor: Annotated[str | None, Query(json_schema_extra={"pattern": CURSOR})] = None,
     limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
@@ -166,7 +154,7 @@ async def list_labels(
     predictions: bool = False,
     filter: Annotated[str | None, Query(min_length=1, max_length=20_000)] = None,
     vectors: bool = False,
-) -> Response:
+) -> LabelPage:
     """A page of labels, by name; `q`: whose name contains it (ASCII letters in any case) or, with
     `match=prefix`, begins with it (as it is).
 
@@ -181,7 +169,7 @@ async def list_labels(
     """
     shown = (thumbnails, predictions)
     wanted = PageRequest(cursor, limit, q, match, unverified, order, *shown, filter, vectors)
-    return await read(request, lambda serving: label_page(serving.home, space, wanted))
+    return label_page(serving.home, space, wanted)
 
 
 @router.post(LABELS, **route("write", RegisterResult, RegisterBody, JSON, FORM, form=NewLabelForm))
@@ -214,81 +202,58 @@ async def register(request: Request, space: str) -> Response:
     return await written(request, work, digest=digest, encoders=encoders, repeatable=True)
 
 
-@router.post(f"{SPACE}/count-labels", **route("read", LabelCount, CountBody, JSON))
-async def count_labels(request: Request, space: str) -> Response:
+@reads(router.post, f"{SPACE}/count-labels")
+def count_labels(serving: Serving, space: str, body: CountBody) -> LabelCount:
     """How many labels the space has, or a filter keeps."""
-    body = (await read_body(request, CountBody, JSON)).body
-
-    def work(serving: Serving) -> LabelCount:
-        return LabelCount(serving.service.count_labels(space, filter=body.filter))
-
-    return await read(request, work)
+    return LabelCount(serving.service.count_labels(space, filter=body.filter))
 
 
-@router.post(f"{SPACE}/remove-labels", **route("write", RemovedLabels, FilterBody, JSON))
-async def remove_labels(request: Request, space: str) -> Response:
+@writes(router.post, f"{SPACE}/remove-labels", repeatable=True)
+def remove_labels(serving: Serving, space: str, body: FilterBody) -> RemovedLabels:
     """Remove labels by name, or those that a filter keeps, with their support images; each can be
     restored. Repeating it with a filter completes it."""
-    received = await read_body(request, FilterBody, JSON)
-    body = received.body
-
-    def work(serving: Serving) -> RemovedLabels:
-        return serving.service.remove_labels(space, body.labels, filter=body.filter)
-
-    return await written(request, work, digest=received.digest, repeatable=True)
+    return serving.service.remove_labels(space, body.labels, filter=body.filter)
 
 
-@router.get(LABEL, **route("read", LabelDetails))
-async def show_label(request: Request, space: str, label: str, vectors: bool = False) -> Response:
+@reads(router.get, LABEL)
+def show_label(serving: Serving, space: str, label: str, vectors: bool = False) -> LabelDetails:
     """One label, with its further names; `vectors`: with its prototypes."""
-
-    def work(serving: Serving) -> LabelDetails:
-        return serving.home.get_label(space, name_of(label), vectors=vectors)
-
-    return await read(request, work)
+    return serving.home.get_label(space, label, vectors=vectors)
 
 
-@router.get(f"{LABEL}/errors", **route("read", LabelErrors))
-async def list_label_errors(
-    request: Request, space: str, label: str, limit: Annotated[int, Query(ge=1, le=1_000)] = 100
-) -> Response:
+@reads(router.get, f"{LABEL}/errors")
+def list_label_errors(
+    serving: Serving, space: str, label: str, limit: Annotated[int, Query(ge=1, le=1_000)] = 100
+) -> LabelErrors:
     """Stored images of known label (of the newest, at most 2,000) that get this label and are of
     another one, and those of this label that get another one; up to `limit` of each."""
-
-    def work(serving: Serving) -> LabelErrors:
-        return serving.home.label_records.errors(space, name_of(label), limit)
-
-    return await read(request, work)
+    return serving.home.label_records.errors(space, label, limit)
 
 
-@router.put(LABEL, **route("write", RegisterResult, PutLabelBody, JSON))
-async def put_label(request: Request, space: str, label: str) -> Response:
+def _puts_images_or_text(received: Received[PutLabelBody]) -> bool:
+    return has_images(received) or received.body.text_vector is None
+
+
+@writes(router.put, LABEL, encoders=_puts_images_or_text, repeatable=True)
+def put_label(
+    serving: Serving, space: str, label: str, received: Received[PutLabelBody]
+) -> RegisterResult:
     """Create a label, or give it this text vector, prompt, attributes and parent in place of those
     that it has; what is left out stays. Support images that it has already are skipped, others
     added. Repeating it changes nothing."""
-    received = await read_body(request, PutLabelBody, JSON)
+    given = LabelInput(label, **vars(received.body) | {"images": received.images})
+    return checked_result(serving.service.register(space, [given], replace=True))
+
+
+def _changes_text(received: Received[PatchBody]) -> bool:
     body = received.body
-    given = LabelInput(name_of(label), **vars(body) | {"images": received.images})
-
-    def work(serving: Serving) -> RegisterResult:
-        return checked_result(serving.service.register(space, [given], replace=True))
-
-    encoders = received.images is not None or body.text_vector is None
-    return await written(request, work, digest=received.digest, encoders=encoders, repeatable=True)
+    return body.text_vector is None and (body.new_name is not None or body.prompt is not None)
 
 
-@router.patch(LABEL, **route("write", Revision, PatchBody, JSON))
-async def update_label(request: Request, space: str, label: str) -> Response:
+@writes(router.patch, LABEL, encoders=_changes_text)
+def update_label(serving: Serving, space: str, label: str, body: PatchBody) -> Revision:
     """Change a label's name, prompt, text vector or attributes."""
-    received = await read_body(request, PatchBody, JSON)
-
-    def work(serving: Serving) -> Revision:
-        changes = vars(received.body)
-        return Revision(serving.service.update_label(space, name_of(label), **changes))
-
-    renamed = received.body.new_name is not None or received.body.prompt is not None
-    encoders = received.body.text_vector is None and renamed
-    return await written(request, work, digest=received.digest, encoders=encoders)
+    return Revision(serving.service.update_label(space, label, **vars(body)))
 
 
 @router.delete(LABEL, **route("write", Revision))
@@ -303,50 +268,36 @@ async def remove_label(request: Request, space: str, label: str, purge: bool = F
     def work(serving: Serving) -> Revision:
         return Revision(serving.service.remove_label(space, name_of(label), purge=purge))
 
-    return await written(request, work, digest=b"%d" % purge, repeatable=purge)
+    return await written(request, work, b"%d" % purge, repeatable=purge)
 
 
-@router.post(f"{LABEL}/restore", **route("write", Revision))
-async def restore_label(request: Request, space: str, label: str) -> Response:
+@writes(router.post, f"{LABEL}/restore")
+def restore_label(serving: Serving, space: str, label: str) -> Revision:
     """Bring back the label of that name that was removed last, with the support images it had."""
-    name = name_of(label)
-    return await written(
-        request, lambda serving: Revision(serving.service.restore_label(space, name))
-    )
+    return Revision(serving.service.restore_label(space, label))
 
 
-@router.post(f"{LABEL}/alias", **route("write", Revision, AliasBody, JSON))
-async def alias(request: Request, space: str, label: str) -> Response:
+@writes(router.post, f"{LABEL}/alias")
+def alias(serving: Serving, space: str, label: str, body: AliasBody) -> Revision:
     """Make a label a further name of another one: from then on they are one label, and the other
     one is the answer."""
-    received = await read_body(request, AliasBody, JSON)
-
-    def work(serving: Serving) -> Revision:
-        return Revision(serving.service.alias(space, name_of(label), received.body.of))
-
-    return await written(request, work, digest=received.digest)
+    return Revision(serving.service.alias(space, label, body.of))
 
 
-@router.delete(f"{LABEL}/alias", **route("write", Revision))
-async def unalias(request: Request, space: str, label: str) -> Response:
+@writes(router.delete, f"{LABEL}/alias")
+def unalias(serving: Serving, space: str, label: str) -> Revision:
     """Make an alias a separate label again."""
-    name = name_of(label)
-    return await written(request, lambda serving: Revision(serving.service.unalias(space, name)))
+    return Revision(serving.service.unalias(space, label))
 
 
-@router.get(TAXONOMY, **route("read", Taxonomy))
-async def show_taxonomy(request: Request, space: str) -> Response:
+@reads(router.get, TAXONOMY)
+def show_taxonomy(serving: Serving, space: str) -> Taxonomy:
     """Every label that has a parent and every node above one, by name."""
-    return await read(request, lambda serving: serving.service.taxonomy(space))
+    return serving.service.taxonomy(space)
 
 
-@router.put(TAXONOMY, **route("write", Revision, ParentOptions, JSON))
-async def set_parents(request: Request, space: str) -> Response:
+@writes(router.put, TAXONOMY)
+def set_parents(serving: Serving, space: str, body: ParentOptions) -> Revision:
     """Put labels or nodes under nodes (null: under none), all or none of them; the others stay
     where they are."""
-    received = await read_body(request, ParentOptions, JSON)
-
-    def work(serving: Serving) -> Revision:
-        return Revision(serving.service.set_parents(space, received.body.parents))
-
-    return await written(request, work, digest=received.digest)
+    return Revision(serving.service.set_parents(space, body.parents))

@@ -10,8 +10,8 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from trustvlm.errors import Forbidden, InvalidInput, NotFound
-from trustvlm.http.routes.answers import answer, jpeg, read, written
-from trustvlm.http.routes.openapi import JPEG, route
+from trustvlm.http.routes.answers import answer, has_images, reads, writes, written
+from trustvlm.http.routes.openapi import route
 from trustvlm.http.wire.bodies import FORM, JSON, NPZ, Received, read_body
 from trustvlm.http.wire.matching import at_expected
 from trustvlm.http.wire.schemas import (
@@ -51,6 +51,7 @@ from trustvlm.types.options import Within
 
 SPACE = "/v1/spaces/{space}"
 router = APIRouter(tags=["measuring"])
+Id = Annotated[int, Path(ge=1, le=2**63 - 1)]
 _STEP = 32
 Labelled = TypeVar("Labelled", bound=LabelledBody)
 
@@ -112,8 +113,20 @@ async def labelled_body(request: Request, space: str, model: type[Labelled]) -> 
             queries, or images in a space whose encoders take none.
     """
     serving, received = serving_of(request), await read_body(request, model, JSON, NPZ, FORM)
-    truth = received.body.truth
-    await refuse_unknown(serving, space, "truth", truth)
+    await refuse_unknown(serving, space, "truth", received.body.truth)
+    by_claims = getattr(received.body, "claimed", None) and not received.body.truth  # an audit
+    names = ("sources", "claimed") if by_claims else ("truth", "sources", "claimed")
+    await check_queries(serving, space, received, *names)
+    return received
+
+
+async def check_queries(serving: Serving, space: str, received: Received[Any], *names: str) -> None:
+    """Check the queries of a job, and the fields `names` that hold a name for each query.
+
+    Raises:
+        InvalidInput: no queries, another number of names than of queries, or images in a space
+            whose encoders take none.
+    """
     if received.images is not None:
         await serving.encode(lambda: serving.service.embed(space, []))
         rows = len(received.images)
@@ -122,16 +135,12 @@ async def labelled_body(request: Request, space: str, model: type[Labelled]) -> 
         _, dimensions, rows = shaped(await with_vectors(serving, space, received.queries()))
         if dimensions == (None, None):
             raise InvalidInput("classifier, verifier: expected embeddings, got none")
-    claimed = getattr(received.body, "claimed", None)  # in an audit, in place of truth
-    for name in (
-        ("sources", "claimed") if claimed and not truth else ("truth", "sources", "claimed")
-    ):
-        names = getattr(received.body, name, None)
-        if names is not None and rows != len(names):
+    for name in names:
+        listed = getattr(received.body, name, None)
+        if listed is not None and rows != len(listed):
             raise InvalidInput(
-                f"{name}: expected {rows} names, one for each query, got {len(names)}"
+                f"{name}: expected {rows} names, one for each query, got {len(listed)}"
             )
-    return received
 
 
 async def begun(
@@ -152,109 +161,91 @@ async def begun(
 def labelled(
     serving: Serving, space: str, received: Received[Any], progress: Progress
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Queries, truth and sources of a job, and notes on its images, which are embedded in parts."""
-    body: LabelledBody = received.body
+    """Queries, truth and sources of a job, and notes on its images."""
+    queries, sources, places, notes = embedded(serving, space, received, progress)
+    truth = received.body.truth
+    if truth and places is not None:
+        truth = [truth[place] for place in places]
+    return {"queries": queries, "truth": truth or None, "sources": sources}, notes
+
+
+def embedded(
+    serving: Serving, space: str, received: Received[Any], progress: Progress
+) -> tuple[Queries, list[str | None] | None, list[int] | None, tuple[str, ...]]:
+    """The queries of a job as embeddings, their names, which of the images they are of (None: the
+    request has none), and notes on these, which are embedded in parts."""
+    names: list[str | None] | None = received.body.sources
     if received.images is None:
-        queries, truth = received.queries(), body.truth or None
-        return {"queries": queries, "truth": truth, "sources": body.sources}, ()
-    parts, truth, sources, notes = [], [], list[str | None](), list[str]()
+        return received.queries(), names, None, ()
     given = received.queries()
-    claimed, read_places = given.claimed, list[int]()
+    claimed = given.claimed
+    parts, sources, places, notes = list[Queries](), list[str](), list[int](), list[str]()
     for start in range(0, len(received.images), _STEP):
         progress.tell("embedding", start, len(received.images))
-        embed = partial(
-            serving.service.embed, space, received.images[start : start + _STEP], **received.reading
-        )
-        embedded = serving.encode_now(embed)
-        notes += embedded.notes
-        places = [start + place for place in embedded.places]
-        read_places += places
-        of_part = None if claimed is None else [claimed[place] for place in places]
-        parts.append(replace(embedded.queries, claimed=of_part))
-        truth += [body.truth[place] for place in places if body.truth]
-        names = body.sources
-        sources += embedded.sources if names is None else [names[place] for place in places]
-    queries = beside_images(given, joined(parts), len(received.images), read_places)
-    return {"queries": queries, "truth": truth or None, "sources": sources}, merged_notes(notes)
+        images: Any = received.images[start : start + _STEP]
+        part = serving.encode_now(partial(serving.service.embed, space, images, **received.reading))
+        here = [start + place for place in part.places]
+        of_part = None if claimed is None else [claimed[place] for place in here]
+        parts.append(replace(part.queries, claimed=of_part))
+        sources, places, notes = [*sources, *part.sources], [*places, *here], [*notes, *part.notes]
+    named: list[str | None] = [*sources]
+    if names is not None:
+        named = [names[place] for place in places]
+    queries = beside_images(given, joined(parts), len(received.images), places)
+    return queries, named, places, merged_notes(notes)
 
 
-@router.post(f"{SPACE}/feedback", **route("write", FeedbackResult, FeedbackBody, JSON, NPZ, FORM))
-async def feedback(request: Request, space: str) -> Response:
+@writes(router.post, f"{SPACE}/feedback", JSON, NPZ, FORM, encoders=has_images, repeatable=True)
+def feedback(serving: Serving, space: str, received: Received[FeedbackBody]) -> FeedbackResult:
     """Tell the true labels of queries; stored with the verdicts they get now."""
-    received = await read_body(request, FeedbackBody, JSON, NPZ, FORM)
-    body, queries = received.body, received.queries()
+    body = received.body
     filenames = [image.filename or None for image in received.images or ()]
-    sources = body.sources or filenames or None
-
-    def work(serving: Serving) -> FeedbackResult:
-        return serving.service.feedback(
-            space,
-            queries,
-            body.truth,
-            sampling=body.sampling,
-            promote=body.promote,
-            sources=sources,
-        )
-
-    encoders = received.images is not None
-    return await written(request, work, digest=received.digest, encoders=encoders, repeatable=True)
+    return serving.service.feedback(
+        space, received.queries(), body.truth, sampling=body.sampling, promote=body.promote,
+        sources=body.sources or filenames or None,
+    )  # fmt: skip
 
 
-@router.get(f"{SPACE}/calibrations", **route("read", CalibrationList))
-async def list_calibrations(request: Request, space: str) -> Response:
+@reads(router.get, f"{SPACE}/calibrations")
+def list_calibrations(serving: Serving, space: str) -> CalibrationList:
     """The calibrations of a space, newest first: the first one that did not fail is in force."""
-
-    def work(serving: Serving) -> CalibrationList:
-        calibrations = serving.service.list_calibrations(space)
-        revision = serving.home.get_label_space(space).revision
-        current = {one.id for claims in (False, True) if (one := decides(calibrations, claims))}
-        rows = (StoredCalibration(**vars(one), in_force=one.id in current) for one in calibrations)
-        return CalibrationList(revision, tuple(rows))
-
-    return await read(request, work)
+    calibrations = serving.service.list_calibrations(space)
+    revision = serving.home.get_label_space(space).revision
+    current = {one.id for claims in (False, True) if (one := decides(calibrations, claims))}
+    rows = (StoredCalibration(**vars(one), in_force=one.id in current) for one in calibrations)
+    return CalibrationList(revision, tuple(rows))
 
 
-@router.delete(SPACE + "/calibrations/{calibration}", **route("write", RemovedCalibration))
-async def remove_calibration(
-    request: Request, space: str, calibration: Annotated[int, Path(ge=1, le=2**63 - 1)]
-) -> Response:
+@writes(router.delete, SPACE + "/calibrations/{calibration}")
+def remove_calibration(serving: Serving, space: str, calibration: Id) -> RemovedCalibration:
     """Take a calibration back; the one before it that did not fail is in force again."""
-
-    def work(serving: Serving) -> RemovedCalibration:
-        serving.service.remove_calibration(space, calibration)
-        return RemovedCalibration(calibration)
-
-    return await written(request, work)
+    serving.service.remove_calibration(space, calibration)
+    return RemovedCalibration(calibration)
 
 
-@router.get(f"{SPACE}/monitor", **route("read", MonitorReport))
-async def monitor(
-    request: Request, space: str, alpha: Annotated[float, Query(), Within("alpha")] = 0.05
-) -> Response:
+@reads(router.get, f"{SPACE}/monitor")
+def monitor(
+    serving: Serving, space: str, alpha: Annotated[float, Query(), Within("alpha")] = 0.05
+) -> MonitorReport:
     """Randomly drawn feedback against the promise of the calibration in force; `alpha`: the rate of
     false alarms."""
-    return await read(request, lambda serving: serving.service.monitor(space, alpha=alpha))
+    return serving.service.monitor(space, alpha=alpha)
 
 
-@router.get(f"{SPACE}/observations", **route("read", ObservationCounts))
-async def count_observations(request: Request, space: str) -> Response:
+@reads(router.get, f"{SPACE}/observations")
+def count_observations(serving: Serving, space: str) -> ObservationCounts:
     """How many images with known labels are stored, and how many of them can be evaluated and
     calibrated on."""
-    return await read(request, lambda serving: serving.service.count_observations(space))
+    return serving.service.count_observations(space)
 
 
-@router.get(SPACE + "/observations/{observation}/thumbnail", **JPEG)
-async def observation_thumbnail(
-    request: Request, space: str, observation: Annotated[int, Path(ge=1, le=2**63 - 1)]
-) -> Response:
+@reads(router.get, SPACE + "/observations/{observation}/thumbnail")
+def observation_thumbnail(serving: Serving, space: str, observation: Id) -> bytes:
     """A stored image as a small JPEG."""
-    serving = serving_of(request)
-    picture = await serving.reading.run(
-        lambda: serving.service.observation_thumbnail(space, observation)
-    )
+    picture = serving.service.observation_thumbnail(space, observation)
     if picture is None:
         raise NotFound(f"no thumbnail of observation {observation} in space {space!r}")
-    return jpeg(picture)
+    return picture
 
 
 @router.post(
@@ -289,37 +280,34 @@ async def calibrate_stored(request: Request, space: str) -> Response:
     return await begun(request, "calibrate", space, work, received.digest)
 
 
-@router.get("/v1/jobs", tags=["jobs"], **route("read", JobList))
-async def list_jobs(
-    request: Request, limit: Annotated[int, Query(ge=1, le=1_000)] = 50
-) -> Response:
+@reads(router.get, "/v1/jobs", tags=["jobs"])
+def list_jobs(
+    serving: Serving, request: Request, limit: Annotated[int, Query(ge=1, le=1_000)] = 50
+) -> JobList:
     """The newest jobs that the key may see."""
-    serving, key_space = serving_of(request), request.state.caller.space
-    records = await serving.reading.run(lambda: serving.home.list_jobs(key_space, limit))
-    return answer(JobList(tuple(replace(job_row(record), result=None) for record in records)))
+    records = serving.home.list_jobs(request.state.caller.space, limit)
+    return JobList(tuple(replace(job_row(record), result=None) for record in records))
 
 
-@router.get("/v1/jobs/{job}", tags=["jobs"], **route("read", Job))
-async def show_job(request: Request, job: str) -> Response:
+@reads(router.get, "/v1/jobs/{job}", tags=["jobs"])
+def show_job(serving: Serving, request: Request, job: str) -> Job:
     """A job: how far it is and, at its end, its result."""
-    return answer(await _job(request, job))
+    return _job(serving, request, job)
 
 
 @router.post("/v1/jobs/{job}/cancel", tags=["jobs"], **route("write", Job))
 async def cancel_job(request: Request, job: str) -> Response:
     """Ask a job to stop; what it committed stays."""
     serving = serving_of(request)
-    await _job(request, job)
+    look_up = partial(_job, serving, request, job)
+    await serving.reading.run(look_up)
     await serving.writing.run(lambda: serving.home.cancel_job(job))
-    return answer(await _job(request, job))
+    return answer(await serving.reading.run(look_up))
 
 
-async def _job(request: Request, job: str) -> Job:
+def _job(serving: Serving, request: Request, job: str) -> Job:
     """A job. Raises Forbidden: the key is for another space."""
-    serving, caller = serving_of(request), request.state.caller
-    record = await serving.reading.run(lambda: serving.home.get_job(job))
-    if caller.space not in (None, record.space):
-        raise Forbidden(
-            f"this key opens the space {caller.space!r} only; job {job!r} is of another"
-        )
+    key_space, record = request.state.caller.space, serving.home.get_job(job)
+    if key_space not in (None, record.space):
+        raise Forbidden(f"this key opens the space {key_space!r} only; job {job!r} is of another")
     return job_row(record)

@@ -11,7 +11,7 @@ import numpy as np
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from trustvlm.errors import Conflict, Forbidden, InvalidInput
-from trustvlm.http.routes.answers import answer, read
+from trustvlm.http.routes.answers import answer, reads
 from trustvlm.http.routes.openapi import route
 from trustvlm.http.wire.bodies import FORM, JSON, MOST_VALUES, NPZ, Received, read_body
 from trustvlm.http.wire.matching import expected_revision
@@ -124,21 +124,18 @@ def _unread_files(embedded: Embedded) -> tuple[UnreadFile, ...]:
     return tuple(UnreadFile(place, source, reason) for place, (source, reason) in failed)
 
 
-@router.get(f"{SPACE}/observations/pictured", **route("read", ObservationList))
-async def pictured_observations(
-    request: Request, space: str, limit: Annotated[int, Query(ge=1, le=100)] = 8
-) -> Response:
+@reads(router.get, f"{SPACE}/observations/pictured")
+def pictured_observations(
+    serving: Serving, space: str, limit: Annotated[int, Query(ge=1, le=100)] = 8
+) -> ObservationList:
     """Some of the stored images of known label that have a thumbnail, to look at."""
-    some = await serving_of(request).reading.run(
-        partial(serving_of(request).home.pictured_observations, space, limit)
-    )
-    return answer(ObservationList(tuple(some)))
+    return ObservationList(tuple(serving.home.pictured_observations(space, limit)))
 
 
-@router.get(OBSERVATION, **route("read", ObservationRow))
-async def get_observation(request: Request, space: str, observation: Id) -> Response:
+@reads(router.get, OBSERVATION)
+def get_observation(serving: Serving, space: str, observation: Id) -> ObservationRow:
     """A stored image of known label."""
-    return await read(request, lambda serving: serving.home.get_observation(space, observation))
+    return serving.home.get_observation(space, observation)
 
 
 @router.get(f"{OBSERVATION}/verdict", **route("read", Scored))
@@ -165,24 +162,22 @@ async def score_observation(
     return answer(scored)
 
 
-@router.post(f"{SPACE}/evidence", **route("read", EvidenceList, EvidenceBody, JSON))
-async def evidence(request: Request, space: str) -> Response:
+@reads(router.post, f"{SPACE}/evidence")
+def evidence(serving: Serving, space: str, received: Received[EvidenceBody]) -> EvidenceList:
     """The nearest support images of label and rival of verdicts, as of their revision, even if
     the space has changed since.
 
     The body repeats the queries and what the answer with the verdicts said of them.
     """
-    serving, received = serving_of(request), await read_body(request, EvidenceBody, JSON)
-    body = received.body
-    ids = body.label_ids, body.rival_ids
-    options: dict[str, Any] = {"state": body.state, "revision": body.revision, "k": body.k}
-    options["claimed_ids"] = body.claimed_ids
-    read = partial(serving.home.evidence_of, space, received.queries(), *ids, **options)
+    body, queries = received.body, received.queries()
     try:
-        images = await serving.reading.run(read)
+        images = serving.home.evidence_of(
+            space, queries, body.label_ids, body.rival_ids, state=body.state,
+            revision=body.revision, k=body.k, claimed_ids=body.claimed_ids,
+        )  # fmt: skip
     except EvidenceGone as error:  # the verdicts are too old: no fault of the service
         raise Conflict(str(error)) from error
-    return answer(EvidenceList(tuple(images)))
+    return EvidenceList(tuple(images))
 
 
 @router.post(f"{SPACE}/embed", **route("read", Embeddings, EmbedBody, JSON, FORM))
@@ -239,12 +234,12 @@ async def search(request: Request, space: str) -> Response:
     return answer(HitList(hits.revision, hits.kind, rows, notes, supports=supports, **quality))
 
 
-@router.get(f"{SPACE}/projection", **route("read", Projection))
-async def project(
-    request: Request, space: str, limit: Annotated[int, Query(ge=1, le=10_000)] = 2_000
-) -> Response:
+@reads(router.get, f"{SPACE}/projection")
+def project(
+    serving: Serving, space: str, limit: Annotated[int, Query(ge=1, le=10_000)] = 2_000
+) -> Projection:
     """Support images and stored images of known label in two dimensions, for a map."""
-    return await read(request, lambda serving: serving.service.project(space, limit=limit))
+    return serving.service.project(space, limit=limit)
 
 
 def _hit_rows(part: Part) -> list[Any]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from trustvlm.errors import NotFound
-from trustvlm.http.routes.answers import read, written
+from trustvlm.http.routes.answers import reads, writes
 from trustvlm.http.routes.measuring import begun
-from trustvlm.http.routes.openapi import JPEG, route
+from trustvlm.http.routes.openapi import route
 from trustvlm.http.wire.bodies import JSON, read_body
 from trustvlm.http.wire.review_bodies import AnswerBody, AnswersBody, CollectBody
 from trustvlm.http.work.job_queue import Progress
@@ -36,69 +36,54 @@ Tray = Literal["review", "sample", "proposal"]
 State = Literal["open", "answered", "skipped", "any"]
 
 
-@router.get(REVIEW, **route("read", ReviewStatus))
-async def review_status(request: Request, space: str) -> Response:
+@reads(router.get, REVIEW)
+def review_status(serving: Serving, space: str) -> ReviewStatus:
     """Whether the space collects images for review, and how many wait."""
-    return await read(request, lambda serving: serving.service.review(space).status())
+    return serving.service.review(space).status()
 
 
-@router.post(REVIEW, **route("write", ReviewStatus, CollectBody, JSON))
-async def collect(request: Request, space: str) -> Response:
+@writes(router.post, REVIEW, repeatable=True)
+def collect(serving: Serving, space: str, body: CollectBody) -> ReviewStatus:
     """Switch collecting on or off: images that are scored without a rule, parameters or a choice of
     labels are then stored if they are not accepted, or drawn at random."""
-    received = await read_body(request, CollectBody, JSON)
-    body = received.body
-
-    def work(serving: Serving) -> ReviewStatus:
-        return serving.service.review(space).collect(body.collecting, discard=body.discard)
-
-    return await written(request, work, digest=received.digest, repeatable=True)
+    return serving.service.review(space).collect(body.collecting, discard=body.discard)
 
 
-@router.get(f"{REVIEW}/items", **route("read", ReviewPage))
-async def list_review_items(
-    request: Request,
+@reads(router.get, f"{REVIEW}/items")
+def list_review_items(
+    serving: Serving,
     space: str,
     tray: Tray | None = None,
     state: State = "open",
     limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
     cursor: After = None,
-) -> Response:
+) -> ReviewPage:
     """A page of items, oldest first; `cursor`: the next_cursor of the page before."""
-    wanted: Any = {"tray": tray, "state": None if state == "any" else state}
-    wanted |= {"limit": limit, "cursor": cursor}
-    return await read(request, lambda serving: serving.service.review(space).items(**wanted))
+    queue, wanted = serving.service.review(space), None if state == "any" else state
+    return queue.items(tray=tray, state=wanted, limit=limit, cursor=cursor)
 
 
-@router.get(f"{REVIEW}/next", **route("read", ReviewNext))
-async def next_review_item(
-    request: Request, space: str, tray: Tray | None = None, after: After = None
-) -> Response:
+@reads(router.get, f"{REVIEW}/next")
+def next_review_item(
+    serving: Serving, space: str, tray: Tray | None = None, after: After = None
+) -> ReviewNext:
     """The oldest item that waits behind the item `after`, or else of all, with likely labels and
     their nearest support images."""
-
-    def work(serving: Serving) -> ReviewNext:
-        return ReviewNext(serving.service.review(space).next(tray=tray, after=after))
-
-    return await read(request, work)
+    return ReviewNext(serving.service.review(space).next(tray=tray, after=after))
 
 
-@router.get(f"{REVIEW}/export", **route("read", ReviewExport))
-async def export_review_items(
-    request: Request,
+@reads(router.get, f"{REVIEW}/export")
+def export_review_items(
+    serving: Serving,
     space: str,
     format: Literal["csv", "label-studio"] = "csv",
     tray: Tray | None = None,
     state: State = "open",
-) -> Response:
+) -> ReviewExport:
     """Items as the text of a file, to answer them elsewhere: CSV with a column `truth` to fill in,
     or tasks for Label Studio with predictions and pictures."""
-    which = None if state == "any" else state
-
-    def work(serving: Serving) -> ReviewExport:
-        return items_text(serving.service.review(space), format, tray, which)
-
-    return await read(request, work)
+    wanted = None if state == "any" else state
+    return items_text(serving.service.review(space), format, tray, wanted)
 
 
 @router.post(f"{REVIEW}/import", **route("write", Job, AnswersBody, JSON, status=202))
@@ -115,44 +100,35 @@ async def import_review_answers(request: Request, space: str) -> Response:
     return await begun(request, "import", space, work, received.digest)
 
 
-@router.get(ITEM, **route("read", ReviewQuestion))
-async def show_review_item(request: Request, space: str, item: Id) -> Response:
+@reads(router.get, ITEM)
+def show_review_item(serving: Serving, space: str, item: Id) -> ReviewQuestion:
     """An item with likely labels and their nearest support images, as the space is now."""
-    return await read(request, lambda serving: serving.service.review(space).question(item))
+    return serving.service.review(space).question(item)
 
 
-@router.get(f"{ITEM}/picture", **JPEG)
-async def review_picture(request: Request, space: str, item: Id) -> Response:
+@reads(router.get, f"{ITEM}/picture")
+def review_picture(serving: Serving, space: str, item: Id) -> bytes:
     """The image of an item as a small JPEG."""
-    work = serving_of(request)
-    picture = await work.reading.run(lambda: work.service.review(space).picture(item))
+    picture = serving.service.review(space).picture(item)
     if picture is None:
         raise NotFound(f"no picture of review item {item} in space {space!r}")
-    headers = {"cache-control": "private, max-age=3600"}
-    return Response(picture, media_type="image/jpeg", headers=headers)
+    return picture
 
 
-@router.post(f"{ITEM}/answer", **route("write", ReviewItem, AnswerBody, JSON))
-async def answer_review_item(request: Request, space: str, item: Id) -> Response:
+@writes(router.post, f"{ITEM}/answer", repeatable=True)
+def answer_review_item(serving: Serving, space: str, item: Id, body: AnswerBody) -> ReviewItem:
     """Say the right label of an item; it is stored as feedback. The same answer again changes
     nothing."""
-    received = await read_body(request, AnswerBody, JSON)
-    body = received.body
-
-    def work(serving: Serving) -> ReviewItem:
-        review = serving.service.review(space)
-        return review.answer(item, body.truth, use_as_support=body.use_as_support)
-
-    return await written(request, work, digest=received.digest, repeatable=True)
+    return serving.service.review(space).answer(item, **vars(body))
 
 
-@router.post(f"{ITEM}/skip", **route("write", ReviewItem))
-async def skip_review_item(request: Request, space: str, item: Id) -> Response:
+@writes(router.post, f"{ITEM}/skip")
+def skip_review_item(serving: Serving, space: str, item: Id) -> ReviewItem:
     """Put an item aside; it can be answered later."""
-    return await written(request, lambda serving: serving.service.review(space).skip(item))
+    return serving.service.review(space).skip(item)
 
 
-@router.post(f"{ITEM}/undo", **route("write", ReviewItem))
-async def undo_review_item(request: Request, space: str, item: Id) -> Response:
+@writes(router.post, f"{ITEM}/undo")
+def undo_review_item(serving: Serving, space: str, item: Id) -> ReviewItem:
     """Take an answer back, with its feedback and support image, or bring back a skipped item."""
-    return await written(request, lambda serving: serving.service.review(space).undo(item))
+    return serving.service.review(space).undo(item)

@@ -10,12 +10,10 @@ from trustvlm.encoders.specs.presets import PRESETS
 from trustvlm.errors import Forbidden, InvalidInput
 from trustvlm.http.guard.keyring import Scope
 from trustvlm.http.options import ServeOptions
-from trustvlm.http.routes.answers import answer, read, written
-from trustvlm.http.routes.openapi import route
-from trustvlm.http.wire.bodies import JSON, read_body
+from trustvlm.http.routes.answers import reads, writes, written
 from trustvlm.http.wire.parameters import check_request
 from trustvlm.http.wire.schemas import SpaceBody
-from trustvlm.http.work.process import Serving, serving_of
+from trustvlm.http.work.process import Serving
 from trustvlm.types import SpaceRow
 from trustvlm.types.answers import (
     EmptiedTrash,
@@ -30,31 +28,21 @@ from trustvlm.types.answers import (
 router = APIRouter(tags=["spaces"])
 
 
-@router.get("/v1/spaces", **route("read", SpaceList))
-async def list_spaces(request: Request) -> Response:
+@reads(router.get, "/v1/spaces")
+def list_spaces(serving: Serving, request: Request) -> SpaceList:
     """The spaces that the key opens, by name."""
-    key_space = request.state.caller.space
-
-    def work(serving: Serving) -> SpaceList:
-        rows = serving.service.list_spaces()
-        return SpaceList(tuple(row for row in rows if key_space in (None, row.name)))
-
-    return await read(request, work)
+    key_space, rows = request.state.caller.space, serving.service.list_spaces()
+    return SpaceList(tuple(row for row in rows if key_space in (None, row.name)))
 
 
-@router.post("/v1/spaces", **route("admin", SpaceRow, SpaceBody, JSON, status=201))
-async def create_space(request: Request) -> Response:
+@writes(router.post, "/v1/spaces", scope="admin", status=201, encoders=True)
+def create_space(serving: Serving, request: Request, body: SpaceBody) -> SpaceRow:
     """Create a space, of precomputed embeddings or with encoders that the operator allows."""
-    received = await read_body(request, SpaceBody, JSON)
     key_space = request.state.caller.space
-    if key_space is not None and key_space != received.body.name:
+    if key_space is not None and key_space != body.name:
         raise Forbidden(f"this key opens the space {key_space!r} only")
-    check_encoders(received.body, serving_of(request).options)
-
-    def work(serving: Serving) -> SpaceRow:
-        return serving.service.create_space(**vars(received.body))
-
-    return await written(request, work, digest=received.digest, status=201, encoders=True)
+    check_encoders(body, serving.options)
+    return serving.service.create_space(**vars(body))
 
 
 def check_encoders(body: SpaceBody, options: ServeOptions) -> None:
@@ -78,10 +66,10 @@ def check_encoders(body: SpaceBody, options: ServeOptions) -> None:
             )
 
 
-@router.get("/v1/encoders", **route("admin", EncoderList))
-async def list_encoders(request: Request) -> Response:
+@reads(router.get, "/v1/encoders", scope="admin")
+def list_encoders(serving: Serving) -> EncoderList:
     """The encoders and presets that spaces can be made with, besides precomputed ones."""
-    options = serving_of(request).options
+    options = serving.options
 
     def offered(name: str) -> OfferedPreset:
         chosen = PRESETS[name]
@@ -93,50 +81,37 @@ async def list_encoders(request: Request) -> Response:
         return OfferedPreset(name, chosen.classifier, chosen.verifier, reason)
 
     encoders = tuple(sorted(parse_spec(spec).text for spec in options.encoders))
-    return answer(EncoderList(encoders, tuple(map(offered, PRESETS))))
+    return EncoderList(encoders, tuple(map(offered, PRESETS)))
 
 
-@router.get("/v1/spaces/{space}/removed", **route("read", RemovedList))
-async def list_removed(request: Request, space: str) -> Response:
+@reads(router.get, "/v1/spaces/{space}/removed")
+def list_removed(serving: Serving, space: str) -> RemovedList:
     """The trash of a space: its removed labels, and support images removed from labels that are
     there; they can be restored."""
-    return await read(request, lambda serving: serving.home.removed_rows(space))
+    return serving.home.removed_rows(space)
 
 
-@router.delete("/v1/spaces/{space}/removed", **route("write", EmptiedTrash))
-async def empty_trash(request: Request, space: str) -> Response:
+@writes(router.delete, "/v1/spaces/{space}/removed", repeatable=True)
+def empty_trash(serving: Serving, space: str) -> EmptiedTrash:
     """Delete for good what was removed from a space: it cannot be restored any more."""
-
-    def work(serving: Serving) -> EmptiedTrash:
-        return EmptiedTrash(serving.home.empty_trash(space))
-
-    return await written(request, work, repeatable=True)
+    return EmptiedTrash(serving.home.empty_trash(space))
 
 
-@router.get("/v1/spaces/{space}", **route("read", SpaceDetails))
-async def show_space(request: Request, space: str) -> Response:
+@reads(router.get, "/v1/spaces/{space}")
+def show_space(serving: Serving, space: str) -> SpaceDetails:
     """A space with its counts, and how many of its labels have no support image."""
-
-    def work(serving: Serving) -> SpaceDetails:
-        row = serving.service.get_space(space)
-        return SpaceDetails(
-            **vars(row),
-            unverified_count=serving.home.unverified_count(space),
-            classifier_supports=serving.home.has_classifier_supports(space),
-        )
-
-    return await read(request, work)
+    return SpaceDetails(
+        **vars(serving.service.get_space(space)),
+        unverified_count=serving.home.unverified_count(space),
+        classifier_supports=serving.home.has_classifier_supports(space),
+    )
 
 
-@router.delete("/v1/spaces/{space}", **route("admin", RemovedSpace))
-async def remove_space(request: Request, space: str) -> Response:
+@writes(router.delete, "/v1/spaces/{space}", scope="admin")
+def remove_space(serving: Serving, space: str) -> RemovedSpace:
     """Remove a space; it can be restored until the undo window has passed."""
-
-    def work(serving: Serving) -> RemovedSpace:
-        serving.service.remove_space(space)
-        return RemovedSpace(space)
-
-    return await written(request, work)
+    serving.service.remove_space(space)
+    return RemovedSpace(space)
 
 
 @router.post(

@@ -10,12 +10,11 @@ from fastapi.responses import FileResponse, PlainTextResponse, RedirectResponse
 
 from trustvlm.errors import Forbidden, NotFound, Unavailable
 from trustvlm.http.guard.keyring import Scope
-from trustvlm.http.routes.answers import answer
-from trustvlm.http.routes.openapi import route
+from trustvlm.http.routes.answers import answer, reads
 from trustvlm.http.wire.bodies import MOST_VALUES
 from trustvlm.http.wire.files.image_files import MOST_FILES
 from trustvlm.http.wire.problems import problem
-from trustvlm.http.work.process import serving_of
+from trustvlm.http.work.process import Serving, serving_of
 from trustvlm.scoring.rules import DEFAULT_RULE, RULES
 from trustvlm.types.answers import Limits, Rule, RuleList, Status
 
@@ -61,20 +60,20 @@ async def metrics(request: Request) -> Response:
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-@router.get("/v1/rules", tags=["about"], **route("read", RuleList))
-async def list_rules() -> Response:
+@reads(router.get, "/v1/rules", tags=["about"])
+def list_rules(serving: Serving) -> RuleList:
     """Every rule: what it looks at, its parameters, and whether its trust is a probability."""
     rules = (
         Rule(name, rule.kind, rule.parameters, rule.probability) for name, rule in RULES.items()
     )
-    return answer(RuleList(DEFAULT_RULE, tuple(rules)))
+    return RuleList(DEFAULT_RULE, tuple(rules))
 
 
-@router.get("/v1/limits", tags=["about"], **route("read", Limits))
-async def limits(request: Request) -> Response:
+@reads(router.get, "/v1/limits", tags=["about"])
+def limits(serving: Serving) -> Limits:
     """How much a request may hold: bytes of its body, values of a JSON body, files of a form; 413
     or 422 beyond it."""
-    return answer(Limits(serving_of(request).options.body_bytes, MOST_VALUES, MOST_FILES))
+    return Limits(serving.options.body_bytes, MOST_VALUES, MOST_FILES)
 
 
 @router.get("/", include_in_schema=False)

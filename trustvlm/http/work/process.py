@@ -244,7 +244,12 @@ async def refuse_unknown(
 ) -> None:
     """Refuse names that are no labels before any image is encoded and before a job is begun. Raises
     NotFound."""
-    if missing := await serving.reading.run(lambda: serving.service.unknown_labels(space, names)):
+    await serving.reading.run(partial(require_labels, serving, space, field, names))
+
+
+def require_labels(serving: Serving, space: str, field: str, names: Sequence[str | None]) -> None:
+    """Raises NotFound: one of the names is no label."""
+    if missing := serving.service.unknown_labels(space, names):
         raise NotFound(f"{field}: {not_found_text(missing, space)}")
 
 
