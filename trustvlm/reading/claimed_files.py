@@ -6,18 +6,15 @@ from collections.abc import Collection, Iterator
 from pathlib import Path, PurePath
 from typing import Any
 
-from trustvlm.errors import InvalidInput, NotFound
-from trustvlm.reading.parquet import ParquetFacts, read_batches
+from trustvlm.errors import InvalidInput
 from trustvlm.reading.sets.columns import set_columns
 from trustvlm.reading.sets.rows import label_name
-from trustvlm.reading.tables import DELIMITERS, cells_of, first_line, table_rows
+from trustvlm.reading.tables import open_table
 from trustvlm.reading.text import read_text
 
 _TABLES = (".csv", ".tsv", ".parquet")
 _CLAIMED = "claimed"
 """The column of labels where a table has it; else one with a usual name of labels."""
-
-Rows = Iterator[tuple[str, Any, Any]]
 
 
 def read_claims(given: str | Path) -> dict[str, str | None] | list[str | None] | None:
@@ -64,8 +61,7 @@ def claims_by_file(path: Path) -> dict[str, str | None]:
             listed with two labels.
     """
     claims: dict[str, str | None] = {}
-    rows = _parquet_rows(path) if path.suffix.lower() == ".parquet" else _rows(path)
-    for place, file, value in rows:
+    for place, file, value in _rows(path):
         if not isinstance(file, str) or not file:
             raise InvalidInput(f"{path}, {place}: expected the path of an image, got {file!r:.60}")
         name, label = PurePath(file).as_posix(), label_name(value, None, f"{path}, {place}")
@@ -78,40 +74,15 @@ def claims_by_file(path: Path) -> dict[str, str | None]:
     return claims
 
 
-def _columns(path: Path, header: list[str]) -> tuple[int, int]:
-    """Places of the columns of files and labels."""
-    label = _CLAIMED if _CLAIMED in header else None
-    columns = set_columns(str(path), header, None, label)
+def _rows(path: Path) -> Iterator[tuple[str, Any, Any]]:
+    """(place, file, label) of each row."""
+    table = open_table(path, "a table with the columns file and label")
+    label = _CLAIMED if _CLAIMED in table.header else None
+    columns = set_columns(str(path), table.header, None, label)
     if columns.label is None:
         raise InvalidInput(
             f"{path}: expected the columns file and claimed (or label); this has the columns "
-            f"{', '.join(header)}"
+            f"{', '.join(table.header)}"
         )
-    return columns.image, columns.label
-
-
-def _rows(path: Path) -> Rows:
-    text = read_text(path, "a table with the columns file and label")
-    number, line = first_line(text)
-    header = max((cells_of(line, one) for one in DELIMITERS), key=len)
-    delimiter = next((one for one in DELIMITERS if cells_of(line, one) == header), ",")
-    file, label = _columns(path, header)
-    for place, cells in table_rows(path, text, number, delimiter, len(header)):
-        yield place, cells[file], cells[label]
-
-
-def _parquet_rows(path: Path) -> Rows:
-    if not path.exists():
-        raise NotFound(f"no file {path}")
-    names: list[str] = []
-
-    def look(facts: ParquetFacts) -> None:
-        header = list(facts.schema.names)
-        names[:] = [header[place] for place in _columns(path, header)]
-
-    row = 0
-    for batch in read_batches(path, look):
-        file, label = (batch.column(name).to_pylist() for name in names)
-        for one, claim in zip(file, label, strict=True):
-            yield f"row {row}", one, claim
-            row += 1
+    for place, (file, value) in table.rows((columns.image, columns.label)):
+        yield place, file, value

@@ -35,12 +35,13 @@ class ParquetFiles:
     """Reads Parquet files, one after the other, in one sandbox; close it. A file that ends the
     sandbox is reported, and the next one has a new one."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float = _SKIP_SECONDS) -> None:
         self._sandbox: Sandbox | None = None
+        self._seconds = seconds
 
     def facts(self, path: Path) -> ParquetFacts:
         """What a file says of itself. Raises InvalidInput: it is no sound Parquet file."""
-        ((facts, _),) = self._messages(path, {"start": 0, "stop": 0})
+        ((facts, _),) = self.messages(path, {"start": 0, "stop": 0})
         return facts
 
     def batches(
@@ -53,7 +54,7 @@ class ParquetFiles:
                 512 MiB or 10 minutes.
         """
         request = {"start": start, "stop": stop, "columns": list(columns)}
-        for facts, batch in self._messages(path, request):
+        for facts, batch in self.messages(path, request):
             if missing := [name for name in columns if name not in facts.schema.names]:
                 raise InvalidInput(f"{path}: it has no column {missing[0]!r} any more")
             if batch is not None:
@@ -65,7 +66,7 @@ class ParquetFiles:
             self._sandbox.close()
             self._sandbox = None
 
-    def _messages(
+    def messages(
         self, path: Path, request: dict[str, Any]
     ) -> Iterator[tuple[ParquetFacts, pyarrow.RecordBatch | None]]:
         """(what the file says, nothing), then (the same, a batch) for each batch."""
@@ -76,7 +77,7 @@ class ParquetFiles:
             self._sandbox = Sandbox(f"{__name__}:answers")
         request["path"] = str(path.absolute())
         try:
-            messages = self._sandbox.ask(request, memory=_MEMORY, seconds=_SKIP_SECONDS)
+            messages = self._sandbox.ask(request, memory=_MEMORY, seconds=self._seconds)
             said, (schema,) = next(messages)
             facts = ParquetFacts(pa.ipc.read_schema(pa.py_buffer(schema)), **said)
             yield facts, None
@@ -95,17 +96,12 @@ def read_batches(
     Raises:
         InvalidInput: it is no sound Parquet file, or a batch needs more than 512 MiB or 30 s.
     """
-    import pyarrow as pa
-
-    with closing(Sandbox(f"{__name__}:answers")) as sandbox:
-        try:
-            messages = sandbox.ask({"path": str(path.absolute())}, memory=_MEMORY, seconds=_SECONDS)
-            facts, (schema,) = next(messages)
-            check(ParquetFacts(pa.ipc.read_schema(pa.py_buffer(schema)), **facts))
-            for _, (batch,) in messages:
-                yield pa.ipc.open_stream(batch).read_next_batch()
-        except Unreadable as error:
-            raise InvalidInput(f"{path}: {error}") from error
+    with closing(ParquetFiles(_SECONDS)) as files:
+        for facts, batch in files.messages(path, {}):
+            if batch is None:
+                check(facts)
+            else:
+                yield batch
 
 
 def answers(request: dict[str, Any], parts: list[bytearray]) -> Iterator[Message]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from trustvlm.errors import InvalidInput
+from trustvlm.errors import InvalidInput, NotFound
+from trustvlm.reading.parquet import read_batches
 from trustvlm.reading.shapes import is_comment
 from trustvlm.reading.text import read_text
 from trustvlm.types.attributes.values import is_column, row_attributes
@@ -32,6 +34,52 @@ _FILES = re.compile(
 )
 DELIMITERS = "\t;,|"
 _PARENT_TABLE = "a table with the columns child and parent"
+
+
+@dataclass(frozen=True)
+class Table:
+    """The header of a file, and what reads (place in words, cells) of each row below it; the cells
+    of the columns at some places."""
+
+    header: list[str]
+    rows: Callable[[Sequence[int]], Iterator[tuple[str, Sequence[Any]]]]
+
+
+def open_table(path: Path, expected: str) -> Table:
+    """A CSV, TSV or Parquet file with a header; `expected`: what it should be, for messages.
+
+    Raises:
+        NotFound, InvalidInput: no such file, or one of another kind.
+    """
+    if path.suffix.lower() == ".parquet":
+        return _parquet_table(path)
+    text = read_text(path, expected)
+    number, line = first_line(text)
+    header = max((cells_of(line, one) for one in DELIMITERS), key=len)
+    delimiter = next((one for one in DELIMITERS if cells_of(line, one) == header), ",")
+
+    def rows(places: Sequence[int]) -> Iterator[tuple[str, Sequence[Any]]]:
+        for place, cells in table_rows(path, text, number, delimiter, len(header)):
+            yield place, [cells[at] for at in places]
+
+    return Table(header, rows)
+
+
+def _parquet_table(path: Path) -> Table:
+    if not path.exists():
+        raise NotFound(f"no file {path}")
+    header: list[str] = []
+    batches = read_batches(path, lambda facts: header.extend(facts.schema.names))
+    first = next(batches, None)
+
+    def rows(places: Sequence[int]) -> Iterator[tuple[str, Sequence[Any]]]:
+        row = 0
+        for batch in chain([] if first is None else [first], batches):
+            for cells in zip(*(batch.column(at).to_pylist() for at in places), strict=True):
+                yield f"row {row}", cells
+                row += 1
+
+    return Table(header, rows)
 
 
 class Listed(NamedTuple):

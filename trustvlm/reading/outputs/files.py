@@ -8,20 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from trustvlm.errors import InvalidInput, NotFound
-from trustvlm.reading.parquet import ParquetFacts, read_batches
+from trustvlm.errors import InvalidInput
 from trustvlm.reading.sets.columns import IMAGE_COLUMNS, folded
-from trustvlm.reading.tables import DELIMITERS, cells_of, first_line, table_rows
-from trustvlm.reading.text import read_text
+from trustvlm.reading.tables import open_table
 
 OUTPUT_TABLES = (".csv", ".tsv", ".parquet")
 _LONG = ("label", "probability")
 _EXPECTED = (
     "expected a column file and a column for each label, or the columns file, label and probability"
 )
-
-Row = tuple[str, Sequence[Any]]
-"""(place in the file, cells)."""
 
 
 def outputs_by_file(path: Path) -> dict[str, dict[str, float]]:
@@ -35,10 +30,10 @@ def outputs_by_file(path: Path) -> dict[str, dict[str, float]]:
     kind = path.suffix.lower()
     if kind not in OUTPUT_TABLES:
         raise InvalidInput(f"{path}: expected a table ({', '.join(OUTPUT_TABLES)}); {_EXPECTED}")
-    header, rows = _parquet(path) if kind == ".parquet" else _text(path)
-    columns = _columns(path, header)
+    table = open_table(path, "a table of probabilities")
+    columns = _columns(path, table.header)
     outputs: dict[str, dict[str, float]] = {}
-    for place, cells in rows:
+    for place, cells in table.rows(range(len(table.header))):
         file = cells[columns.file]
         if not isinstance(file, str) or not file:
             raise InvalidInput(f"{path}, {place}: expected the path of an image, got {file!r:.60}")
@@ -98,34 +93,3 @@ def _number(cell: Any, what: str) -> float:
     if not math.isfinite(value):
         raise InvalidInput(f"{what}: expected a probability, got {cell!r:.60}")
     return value
-
-
-def _text(path: Path) -> tuple[list[str], Iterator[Row]]:
-    text = read_text(path, "a table of probabilities")
-    number, line = first_line(text)
-    header = max((cells_of(line, one) for one in DELIMITERS), key=len)
-    delimiter = next((one for one in DELIMITERS if cells_of(line, one) == header), ",")
-    return header, table_rows(path, text, number, delimiter, len(header))
-
-
-def _parquet(path: Path) -> tuple[list[str], Iterator[Row]]:
-    if not path.exists():
-        raise NotFound(f"no file {path}")
-    names: list[str] = []
-
-    def look(facts: ParquetFacts) -> None:
-        names.extend(facts.schema.names)
-
-    batches = read_batches(path, look)
-    first = next(batches, None)
-
-    def rows() -> Iterator[Row]:
-        row, batch = 0, first
-        while batch is not None:
-            columns = [batch.column(name).to_pylist() for name in names]
-            for cells in zip(*columns, strict=True):
-                yield f"row {row}", cells
-                row += 1
-            batch = next(batches, None)
-
-    return names, rows()

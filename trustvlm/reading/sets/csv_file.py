@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from trustvlm.errors import InvalidInput
@@ -16,8 +16,7 @@ from trustvlm.reading.sets.rows import (
     label_name,
     require_some,
 )
-from trustvlm.reading.tables import DELIMITERS, cells_of, first_line, table_rows
-from trustvlm.reading.text import read_text
+from trustvlm.reading.tables import open_table
 
 
 def csv_images(path: Path, image: str | None, label: str | None, names: Names) -> LabelledImages:
@@ -26,24 +25,19 @@ def csv_images(path: Path, image: str | None, label: str | None, names: Names) -
     Raises:
         NotFound, InvalidInput: no such file, not text, or no column of images.
     """
-    text = read_text(path, "a table of images (CSV with the columns file and label)")
-    number, line = first_line(text)
-    header = max((cells_of(line, one) for one in DELIMITERS), key=len)
-    delimiter = next((one for one in DELIMITERS if cells_of(line, one) == header), ",")
-    columns = set_columns(str(path), header, image, label)
+    table = open_table(path, "a table of images (CSV with the columns file and label)")
+    columns, places = set_columns(str(path), table.header, image, label), range(len(table.header))
 
     def read() -> Iterator[ImageRow]:
-        layout = (number, delimiter, len(header))
-        rows = (
-            _row(path, place, cells, columns, names)
-            for place, cells in table_rows(path, text, *layout)
-        )
+        rows = (_row(path, place, cells, columns, names) for place, cells in table.rows(places))
         return require_some(rows, str(path), path.parent)
 
     return LabelledImages(str(path), read, columns.unlabelled)
 
 
-def _row(path: Path, place: str, cells: list[str], columns: SetColumns, names: Names) -> ImageRow:
+def _row(
+    path: Path, place: str, cells: Sequence[str], columns: SetColumns, names: Names
+) -> ImageRow:
     where = f"{path}, {place}"
     if not cells[columns.image]:
         raise InvalidInput(f"{where}: expected the path of an image, got an empty cell")
