@@ -21,7 +21,7 @@ import trustvlm
 from trustvlm import AsyncClient, Client, Conflict, InvalidInput, NotFound, Queries
 from trustvlm.client.asynchronous.async_client import AsyncReviewQueue, AsyncVerdictLog
 from trustvlm.client.review import ReviewQueue
-from trustvlm.client.verdict_log import VerdictLog
+from trustvlm.reading.verdict_log.files import VerdictLog
 from trustvlm.testing import AsgiTransport
 
 NAMES = ["airport", "beach", "bridge", "desert"]

@@ -3,7 +3,6 @@ call, and the client's log is the library's."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,8 +17,6 @@ from worlds import IMAGE_DIM, TEXT_DIM, World, make_space
 import trustvlm
 from trustvlm import Queries
 from trustvlm.client import Client
-from trustvlm.client.verdict_log import VerdictLog as ClientLog
-from trustvlm.service.registration.history.verdict_log import VerdictLog
 
 pytestmark = pytest.mark.both_back_ends
 
@@ -134,9 +131,3 @@ def test_the_client_reads_what_traffic_looks_like(http: Http, client: Client) ->
     assert ours.traffic is not None
     assert (ours.traffic.at_least, ours.traffic.answers) == (None, rows)
     assert "there are 12" in ours.traffic.message
-
-
-def test_the_methods_of_both_logs_are_equal() -> None:
-    for name in ("status", "switch", "page", "export"):
-        ours = inspect.signature(getattr(ClientLog, name))
-        assert ours == inspect.signature(getattr(VerdictLog, name)), name

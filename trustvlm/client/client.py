@@ -9,16 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from trustvlm.client import queries as query_verbs
-from trustvlm.client.codec import read, reading_fields
+from trustvlm.client.codec import reading_fields
 from trustvlm.client.label_verbs import LabelVerbs
 from trustvlm.client.measuring_verbs import MeasuringVerbs
 from trustvlm.client.searching.search import search
 from trustvlm.client.support_verbs import SupportVerbs
-from trustvlm.client.transport import path_of
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.given import given_queries
 from trustvlm.types import Embedded, Hits, Queries, SpaceRow, Verdicts
-from trustvlm.types.answers import SpaceList
+from trustvlm.types.answers import RemovedSpace, SpaceList
 from trustvlm.types.arrays import names_or_mask, texts
 from trustvlm.types.attributes.filters import Filter, FilterLike, as_filter
 from trustvlm.types.bounds import flags, number, whole
@@ -60,34 +59,30 @@ class Client(LabelVerbs, MeasuringVerbs, SupportVerbs):
             Forbidden: an encoder that the service's operator does not allow (setting
                 serve_encoders). Else as in the library.
         """
-        content: dict[str, Any] = {
-            "name": name,
-            "classifier": classifier,
-            "verifier": verifier,
-            "preset": preset,
-            "recipe": recipe,
-        }
         if templates is not None:
-            content["templates"] = texts(templates, "templates", "a list of texts")
+            templates = texts(templates, "templates", "a list of texts")
         if logit_scale is not None:
-            content["logit_scale"] = number("logit_scale", logit_scale)
-        return read(SpaceRow, self._write("POST", path_of("spaces"), content))
+            logit_scale = number("logit_scale", logit_scale)
+        return self._wire.write(
+            SpaceRow, "POST", "spaces", name=name, classifier=classifier, verifier=verifier,
+            templates=templates, logit_scale=logit_scale, preset=preset, recipe=recipe,
+        )  # fmt: skip
 
     def get_space(self, name: str) -> SpaceRow:
         """The space's row with its counts. Raises NotFound."""
-        return read(SpaceRow, self._wire.ask("GET", path_of("spaces", name)))
+        return self._wire.get(SpaceRow, "spaces", name)
 
     def list_spaces(self) -> Iterator[SpaceRow]:
         """Every space that the key opens, by name."""
-        return iter(read(SpaceList, self._wire.ask("GET", path_of("spaces"))).spaces)
+        return iter(self._wire.get(SpaceList, "spaces").spaces)
 
     def remove_space(self, name: str) -> None:
         """Remove a space; it can be restored until the undo window has passed. Raises NotFound."""
-        self._write("DELETE", path_of("spaces", name))
+        self._wire.write(RemovedSpace, "DELETE", "spaces", name)
 
     def restore_space(self, name: str) -> None:
         """Bring back the space of that name that was removed last. Raises NotFound, Conflict."""
-        self._write("POST", path_of("spaces", name, "restore"))
+        self._wire.write(SpaceRow, "POST", "spaces", name, "restore")
 
     def embed(
         self,
@@ -169,9 +164,8 @@ class Client(LabelVerbs, MeasuringVerbs, SupportVerbs):
     def project(self, space: str, *, limit: int = 2_000) -> Projection:
         """Support images and stored images of known label in two dimensions, for a map; see
         :meth:`TrustService.project`."""
-        options = [("limit", whole("limit", limit, bounds="points"))]
-        answer = self._wire.ask("GET", path_of("spaces", space, "projection"), query=options)
-        return read(Projection, answer)
+        points = whole("limit", limit, bounds="points")
+        return self._wire.get(Projection, "spaces", space, "projection", limit=points)
 
     def _names(self, space: str, labels: Sequence[str] | npt.NDArray[np.bool_]) -> list[str]:
         """The labels by name; a mask costs listing all of them."""

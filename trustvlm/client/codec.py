@@ -4,30 +4,24 @@ forms, options as query parameters or fields."""
 from __future__ import annotations
 
 import io
-import json
 import uuid
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Real
-from typing import Any, TypeVar, cast, get_args, get_type_hints
+from typing import Any, cast, get_args, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
 
 from trustvlm.client.images import File
-from trustvlm.client.transport import Body
-from trustvlm.errors import InvalidInput, NotFound, Unavailable
+from trustvlm.client.transport import Body, Fields, options_query
+from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.types import CALL_COLUMNS, VERDICT_COLUMNS, Hits, Verdicts
 from trustvlm.types.arrays import Bools, Float64s, Int64s, Objects, optional_texts, real_array
 from trustvlm.types.bounds import flags, number, value_range
-from trustvlm.types.json_form import from_plain
 from trustvlm.types.tables.verdict import CLAIM_CALL_COLUMNS, CLAIM_COLUMNS
 
-Fields = Sequence[tuple[str, Any]]
 _QUOTED = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A"})
-T = TypeVar("T")
-
-
 # What is sent
 
 
@@ -80,20 +74,6 @@ def back_off_option(back_off: object) -> list[tuple[str, Any]]:
     if isinstance(back_off, bool | np.bool_):
         return [("back_off", bool(back_off))]
     return [("back_off", number("back_off", back_off))]
-
-
-def options_query(fields: Fields) -> list[tuple[str, Any]]:
-    """Options as query parameters or form fields: None is left out, a list repeated, a mapping
-    JSON."""
-    pairs: list[tuple[str, Any]] = []
-    for name, value in fields:
-        if isinstance(value, Mapping):
-            pairs.append((name, json.dumps(value)))
-        elif isinstance(value, list | tuple):
-            pairs += [(name, "" if one is None else one) for one in value]
-        elif value is not None:
-            pairs.append((name, str(value).lower() if isinstance(value, bool) else value))
-    return pairs
 
 
 def reading_fields(
@@ -170,17 +150,6 @@ def form_body(fields: Fields, files: Sequence[File]) -> Body:
 
 
 # What comes back
-
-
-def read(kind: Callable[..., T], value: Any) -> T:
-    """A dataclass from the service's JSON. Raises Unavailable: what answers is no trustvlm service
-    of this version."""
-    try:
-        return from_plain(cast(type[T], kind), value)
-    except ValueError as error:
-        raise Unavailable(
-            f"expected a {kind.__name__} of a trustvlm service, got something else: {error!s:.200}"
-        ) from error
 
 
 _DTYPES = {Int64s: np.int64, Float64s: np.float64, Bools: np.bool_}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
@@ -12,9 +12,10 @@ from typing import Any, Self
 import httpx
 
 from trustvlm.client.network import network_of
-from trustvlm.client.transport import RequestSizes, Wire, json_body, path_of
+from trustvlm.client.transport import RequestSizes, Wire, path_of
 from trustvlm.errors import InvalidInput
 from trustvlm.system.pickling import Unpicklable
+from trustvlm.types.answers import Revision
 from trustvlm.types.bounds import whole
 
 KEY = "TRUSTVLM_KEY"
@@ -120,14 +121,9 @@ class Connected(Unpicklable):
         with self._wire.expected.of(path, expected):
             yield
 
-    def _write(self, method: str, path: str, content: Mapping[str, Any] | None = None) -> Any:
-        """The JSON of the answer to a write; options that are None are not sent."""
-        given = {name: value for name, value in (content or {}).items() if value is not None}
-        body = None if content is None else json_body(given)
-        return self._wire.ask(method, path, body=body, write=True)
-
-    def _revision(self, method: str, path: str, content: Mapping[str, Any] | None = None) -> int:
-        return int(self._write(method, path, content)["revision"])
+    def _revision(self, method: str, space: str, *parts: str, **content: Any) -> int:
+        """The revision after a write to a space."""
+        return self._wire.write(Revision, method, "spaces", space, *parts, **content).revision
 
 
 def _key_of_environment() -> str | None:

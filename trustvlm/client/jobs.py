@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from trustvlm.client.codec import read
-from trustvlm.client.transport import Body, Wire, error_of, path_of
+from trustvlm.client.transport import Body, Wire, error_of
 from trustvlm.errors import Conflict, Unavailable
 from trustvlm.types.answers import Job
 
@@ -19,7 +18,7 @@ Progress = Callable[[Job], None]
 
 def find_job(wire: Wire, job_id: str) -> Job:
     """See :meth:`Client.get_job`."""
-    return read(Job, wire.ask("GET", path_of("jobs", job_id)))
+    return wire.get(Job, "jobs", job_id)
 
 
 def wait_for(wire: Wire, job_id: str, timeout: float | None, progress: Progress | None) -> Job:
@@ -57,7 +56,7 @@ def finished(
         try:
             job = wait_for(wire, job_id, None, progress)
         except KeyboardInterrupt:  # nobody waits for it any more
-            wire.ask("POST", path_of("jobs", job_id, "cancel"))
+            wire.find(Job, "jobs", job_id, "cancel")
             raise
         if job.state == "done":
             return job.result or {}

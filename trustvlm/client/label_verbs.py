@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy.typing as npt
 
 from trustvlm.client import register as registering
-from trustvlm.client.codec import read, reading_fields, text_rows
+from trustvlm.client.codec import reading_fields, text_rows
 from trustvlm.client.connection import Connected
 from trustvlm.client.queries import unknown
-from trustvlm.client.transport import json_body, path_of
-from trustvlm.client.verdict_log import VerdictLog
-from trustvlm.errors import InvalidInput, NotFound
+from trustvlm.client.transport import path_of
+from trustvlm.client.verdict_log import RemoteVerdictLog
+from trustvlm.errors import InvalidInput
 from trustvlm.reading.given import given_labels
 from trustvlm.reading.hold_out import HoldOut
-from trustvlm.types import LabelInput, LabelRow, RegisterResult
+from trustvlm.reading.verdict_log.files import VerdictLog
+from trustvlm.types import LabelInput, LabelRow, RegisterResult, SpaceRow
 from trustvlm.types.answers import LabelCount, LabelPage, RemovedList
 from trustvlm.types.arrays import id_list, texts
 from trustvlm.types.attributes.filters import FilterLike, as_filter
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from trustvlm.types.inputs import Images, ImagesByLabel, ImageSource
 
 PAGE = 1_000
+P = TypeVar("P", LabelPage, HistoryPage)
 
 
 class LabelVerbs(Connected):
@@ -125,11 +127,10 @@ class LabelVerbs(Connected):
         alone (None takes one away); the space's new revision. Raises NotFound, Conflict,
         InvalidInput."""
         vector = None if text_vector is None else text_rows(text_vector, "text_vector")
-        content = {"text_vector": vector, "prompt": prompt, "new_name": new_name}
-        described = _described(attributes, merge)
         return self._revision(
-            "PATCH", path_of("spaces", space, "labels", label), content | described
-        )
+            "PATCH", space, "labels", label, text_vector=vector, prompt=prompt, new_name=new_name,
+            **_described(attributes, merge),
+        )  # fmt: skip
 
     def update_support(
         self, space: str, support_id: int, *, attributes: Mapping[str, Any], merge: bool = False
@@ -137,8 +138,9 @@ class LabelVerbs(Connected):
         """Give a support image these attributes in place of all that it has, {} for none; with
         `merge` change these keys alone, None takes one away. The space's new revision. Raises
         NotFound, InvalidInput."""
-        path = path_of("spaces", space, "supports", str(_ids([support_id])[0]))
-        return self._revision("PATCH", path, _described(attributes, merge))
+        (number,) = _ids([support_id])
+        described = _described(attributes, merge)
+        return self._revision("PATCH", space, "supports", str(number), **described)
 
     def remove_label(self, space: str, label: str, *, purge: bool = False) -> int:
         """Remove a label with its support images, for good with `purge`; the space's new revision.
@@ -151,18 +153,16 @@ class LabelVerbs(Connected):
     def restore_label(self, space: str, label: str) -> int:
         """Bring back the label of that name that was removed last; the new revision. Raises
         NotFound, Conflict."""
-        return self._revision("POST", path_of("spaces", space, "labels", label, "restore"))
+        return self._revision("POST", space, "labels", label, "restore")
 
     def alias(self, space: str, label: str, of: str) -> int:
         """Make a label a further name of the label `of`; the space's new revision. Raises NotFound,
         Conflict."""
-        return self._revision(
-            "POST", path_of("spaces", space, "labels", label, "alias"), {"of": of}
-        )
+        return self._revision("POST", space, "labels", label, "alias", of=of)
 
     def unalias(self, space: str, label: str) -> int:
         """Make an alias a label of its own again; the new revision. Raises NotFound, Conflict."""
-        return self._revision("DELETE", path_of("spaces", space, "labels", label, "alias"))
+        return self._revision("DELETE", space, "labels", label, "alias")
 
     def set_parents(self, space: str, parents: Mapping[str, str | None]) -> int:
         """Put each label or node under a node of the space's taxonomy (None: under none); the
@@ -176,32 +176,27 @@ class LabelVerbs(Connected):
                 f"parents: expected at most {MOST_PARENTS:,} of them in a request, got "
                 f"{len(parents):,}; change more with the home ('trustvlm label parent --file')"
             )
-        path = path_of("spaces", space, "taxonomy")
-        return self._revision("PUT", path, {"parents": dict(parents)})
+        return self._revision("PUT", space, "taxonomy", parents=dict(parents))
 
     def taxonomy(self, space: str) -> Taxonomy:
         """The space's taxonomy: every label that has a parent and every node above one, by name.
         Raises NotFound."""
-        return read(Taxonomy, self._wire.ask("GET", path_of("spaces", space, "taxonomy")))
+        return self._wire.get(Taxonomy, "spaces", space, "taxonomy")
 
     def remove_support(self, space: str, ids: Sequence[int]) -> int:
         """Remove support images by id; the space's new revision. Raises NotFound (then none was
         removed)."""
-        return self._revision(
-            "POST", path_of("spaces", space, "remove-supports"), {"ids": _ids(ids)}
-        )
+        return self._revision("POST", space, "remove-supports", ids=_ids(ids))
 
     def restore_support(self, space: str, ids: Sequence[int]) -> int:
         """Bring back removed support images; the space's new revision. Raises NotFound, Conflict
         (then none came back)."""
-        return self._revision(
-            "POST", path_of("spaces", space, "restore-supports"), {"ids": _ids(ids)}
-        )
+        return self._revision("POST", space, "restore-supports", ids=_ids(ids))
 
     def removed(self, space: str) -> RemovedList:
         """The trash of a space: removed labels, and support images removed from labels that are
         not removed, as long as they can be restored. Raises NotFound."""
-        return read(RemovedList, self._wire.ask("GET", path_of("spaces", space, "removed")))
+        return self._wire.get(RemovedList, "spaces", space, "removed")
 
     def list_labels(
         self, space: str, *, filter: FilterLike | None = None, vectors: bool = False
@@ -210,24 +205,30 @@ class LabelVerbs(Connected):
         page of 1,000 at a time; with `vectors`, each with its text prototype (d_t,) and its
         prototype (d_v,). Raises NotFound, InvalidInput."""
         flags(vectors=vectors)
-        chosen: list[tuple[str, Any]] = [("vectors", "true")] if vectors else []
-        chosen += [] if filter is None else [("filter", as_filter(filter).text)]
-        page = self._page(space, *chosen)  # unknown spaces are refused now
-        return self._labels(space, page, chosen)
+        query: dict[str, Any] = {"order": "id", "limit": PAGE, "vectors": vectors or None}
+        query["filter"] = None if filter is None else as_filter(filter).text
+        pages = self._pages(LabelPage, (space, "labels"), "cursor", "next_cursor", query)
+        return (row for page in pages for row in page.labels)
 
-    def _labels(
-        self, space: str, page: LabelPage, chosen: list[tuple[str, Any]]
-    ) -> Iterator[LabelRow]:
-        yield from page.labels
-        while page.next_cursor is not None:
-            page = self._page(space, ("cursor", page.next_cursor), *chosen)
-            yield from page.labels
+    def _pages(
+        self, kind: type[P], parts: tuple[str, str], cursor: str, following: str, query: Any
+    ) -> Iterator[P]:
+        """Every page; what the service refuses is refused now. `cursor`: the query parameter that
+        takes what the page before has as `following`."""
+        first = self._wire.get(kind, "spaces", *parts, **query)
+
+        def pages(page: P) -> Iterator[P]:
+            yield page
+            while (place := getattr(page, following)) is not None:
+                page = self._wire.get(kind, "spaces", *parts, **query | {cursor: place})
+                yield page
+
+        return pages(first)
 
     def count_labels(self, space: str, *, filter: FilterLike | None = None) -> int:
         """How many labels the space has, or a filter keeps. Raises NotFound, InvalidInput."""
-        body = {} if filter is None else {"filter": as_filter(filter).to_dict()}
-        path = path_of("spaces", space, "count-labels")
-        return read(LabelCount, self._wire.ask("POST", path, body=json_body(body))).labels
+        chosen = None if filter is None else as_filter(filter).to_dict()
+        return self._wire.find(LabelCount, "spaces", space, "count-labels", filter=chosen).labels
 
     def remove_labels(
         self, space: str, labels: Sequence[str] | None = None, *, filter: FilterLike | None = None
@@ -236,58 +237,36 @@ class LabelVerbs(Connected):
         NotFound, InvalidInput, Conflict."""
         if (labels is None) == (filter is None):
             raise InvalidInput("remove_labels: expected labels or a filter, one of them")
-        content: dict[str, Any]
-        if filter is not None:
-            content = {"filter": as_filter(filter).to_dict()}
-        else:
-            content = {"labels": texts(labels, "labels", "a list of label names")}
-        path = path_of("spaces", space, "remove-labels")
-        answer = self._wire.ask("POST", path, body=json_body(content), write=True)
-        return read(RemovedLabels, answer)
-
-    def _page(self, space: str, *query: tuple[str, Any]) -> LabelPage:
-        options = [("order", "id"), ("limit", PAGE), *query]
-        return read(
-            LabelPage, self._wire.ask("GET", path_of("spaces", space, "labels"), query=options)
+        names = None if labels is None else texts(labels, "labels", "a list of label names")
+        chosen = None if filter is None else as_filter(filter).to_dict()
+        return self._wire.write(
+            RemovedLabels, "POST", "spaces", space, "remove-labels", labels=names, filter=chosen
         )
 
     def history(self, space: str, since: int = 0) -> Iterator[HistoryRow]:
         """The revisions of a space after `since`, oldest first; see
         :meth:`TrustService.history`."""
-        page = self._history(space, whole("since", since))  # unknown spaces are refused now
-        return self._revisions(space, page)
-
-    def _revisions(self, space: str, page: HistoryPage) -> Iterator[HistoryRow]:
-        yield from page.revisions
-        while page.next_since is not None:
-            page = self._history(space, page.next_since)
-            yield from page.revisions
-
-    def _history(self, space: str, since: int) -> HistoryPage:
-        path, options = path_of("spaces", space, "history"), [("since", since), ("limit", PAGE)]
-        return read(HistoryPage, self._wire.ask("GET", path, query=options))
+        query = {"since": whole("since", since), "limit": PAGE}
+        pages = self._pages(HistoryPage, (space, "history"), "since", "next_since", query)
+        return (row for page in pages for row in page.revisions)
 
     def verdict_log(self, space: str) -> VerdictLog:
         """The verdict log of a space: what it answered, once the log is switched on."""
-        return VerdictLog(self._wire, space)
+        return RemoteVerdictLog(self._wire, space)
 
     def changes(
         self, space: str, since: int = 0, *, limit: int = 1_000, cursor: str | None = None
     ) -> ChangePage:
         """The labels and support images that changed after revision `since`, each once, as it is
         now; see :meth:`TrustService.changes`."""
-        options: list[tuple[str, Any]] = [("since", whole("since", since))]
-        options += [("limit", whole("limit", limit, bounds="changes"))]
-        options += [] if cursor is None else [("cursor", cursor)]
-        path = path_of("spaces", space, "changes")
-        return read(ChangePage, self._wire.ask("GET", path, query=options))
+        query = {"since": whole("since", since), "limit": whole("limit", limit, bounds="changes")}
+        return self._wire.get(ChangePage, "spaces", space, "changes", **query, cursor=cursor)
 
     def get_label(self, space: str, label: str, *, vectors: bool = False) -> LabelRow:
         """One label as it is listed; `vectors` as for :meth:`list_labels`. Raises NotFound."""
         flags(vectors=vectors)
-        query = [("vectors", "true")] if vectors else []
-        path = path_of("spaces", space, "labels", label)
-        return read(LabelRow, self._wire.ask("GET", path, query=query))
+        parts = ("spaces", space, "labels", label)
+        return self._wire.get(LabelRow, *parts, vectors=vectors or None)
 
     def unknown_labels(self, space: str, names: Iterable[str | None]) -> dict[str, str | None]:
         """Those of `names` (None aside) that are no labels of the space, each with the label that
@@ -296,16 +275,12 @@ class LabelVerbs(Connected):
         Sends two requests if all n names are labels, and about 2·log₂(n) more for each name that is
         none. Raises NotFound: no such space.
         """
-        self._wire.ask("GET", path_of("spaces", space))
+        self._wire.get(SpaceRow, "spaces", space)
         return unknown(self._wire, space, list(dict.fromkeys(n for n in names if n is not None)))
 
     def thumbnail(self, support_id: int) -> bytes | None:
         """The JPEG thumbnail of a support image; None when it came as a vector or is gone."""
-        path = path_of("supports", str(_ids([support_id])[0]), "thumbnail")
-        try:
-            return self._wire.fetch("GET", path).content
-        except NotFound:
-            return None
+        return self._wire.picture("supports", str(_ids([support_id])[0]), "thumbnail")
 
 
 def _form_fields(

@@ -9,19 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trustvlm.client.codec import (
-    Fields,
-    form_body,
-    npz_body,
-    options_query,
-    read,
-    reading_fields,
-    truth_array,
-)
+from trustvlm.client.codec import form_body, npz_body, reading_fields, truth_array
 from trustvlm.client.images import loaded
 from trustvlm.client.jobs import Progress, finished
 from trustvlm.client.queries import EmbeddedQueries, check_labels, embedded_queries, groups_of_files
-from trustvlm.client.transport import Body, Wire, json_body, path_of
+from trustvlm.client.transport import Body, Fields, Wire, json_body, options_query, path_of, read
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.claims import no_claims
 from trustvlm.reading.given import given_labelled

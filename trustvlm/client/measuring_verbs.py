@@ -8,14 +8,14 @@ from types import EllipsisType
 from typing import TYPE_CHECKING
 
 from trustvlm.client import measure
-from trustvlm.client.codec import read, rule_options
+from trustvlm.client.codec import rule_options
 from trustvlm.client.connection import Connected
 from trustvlm.client.jobs import Progress, find_job, wait_for
 from trustvlm.client.review import ReviewQueue
-from trustvlm.client.transport import path_of
-from trustvlm.errors import InvalidInput, NotFound
+from trustvlm.client.transport import path_of, read
+from trustvlm.errors import InvalidInput
 from trustvlm.types import Queries
-from trustvlm.types.answers import Job, JobList
+from trustvlm.types.answers import JobList, RemovedCalibration
 from trustvlm.types.bounds import identifier
 from trustvlm.types.calibration import Calibration, FeedbackResult, MonitorReport, ObservationCounts
 from trustvlm.types.evaluation import Evaluation
@@ -88,9 +88,7 @@ class MeasuringVerbs(Connected):
 
     def count_observations(self, space: str) -> ObservationCounts:
         """How many images with known labels a space has stored. Raises NotFound."""
-        return read(
-            ObservationCounts, self._wire.ask("GET", path_of("spaces", space, "observations"))
-        )
+        return self._wire.get(ObservationCounts, "spaces", space, "observations")
 
     def calibrate(
         self,
@@ -173,8 +171,8 @@ class MeasuringVerbs(Connected):
     def remove_calibration(self, space: str, calibration_id: int) -> None:
         """Take a calibration back; the one before it that did not fail is in force again. Raises
         NotFound."""
-        number = identifier("calibration_id", calibration_id)
-        self._write("DELETE", path_of("spaces", space, "calibrations", str(number)))
+        number = str(identifier("calibration_id", calibration_id))
+        self._wire.write(RemovedCalibration, "DELETE", "spaces", space, "calibrations", number)
 
     def feedback(
         self,
@@ -198,12 +196,10 @@ class MeasuringVerbs(Connected):
         """The JPEG thumbnail of a stored image; None where it has none, or is not there. Raises
         NotFound: no such space."""
         number = str(identifier("observation", observation_id))
-        try:
-            path = path_of("spaces", space, "observations", number, "thumbnail")
-            return self._wire.fetch("GET", path).content
-        except NotFound:
+        picture = self._wire.picture("spaces", space, "observations", number, "thumbnail")
+        if picture is None:
             self.count_observations(space)  # it says so where the space is not there
-            return None
+        return picture
 
     def review(self, space: str) -> ReviewQueue:
         """The review queue of a space: images that wait for a person's answer."""
@@ -212,15 +208,11 @@ class MeasuringVerbs(Connected):
     def monitor(self, space: str, *, alpha: float = 0.05) -> MonitorReport:
         """Compare randomly drawn feedback with the promise of the calibration in force. Raises
         NotFound, InvalidInput."""
-        return read(
-            MonitorReport,
-            self._wire.ask("GET", path_of("spaces", space, "monitor"), query=[("alpha", alpha)]),
-        )
+        return self._wire.get(MonitorReport, "spaces", space, "monitor", alpha=alpha)
 
     def list_jobs(self, *, limit: int = 50) -> list[Job]:
         """The newest jobs that the key may see, without their results."""
-        answer = self._wire.ask("GET", path_of("jobs"), query=[("limit", limit)])
-        return list(read(JobList, answer).jobs)
+        return list(self._wire.get(JobList, "jobs", limit=limit).jobs)
 
     def get_job(self, job_id: str) -> Job:
         """A job: how far it is and, at its end, its result. Raises NotFound."""
@@ -228,7 +220,7 @@ class MeasuringVerbs(Connected):
 
     def cancel_job(self, job_id: str) -> Job:
         """Ask a job to stop; what it committed stays. Raises NotFound."""
-        return read(Job, self._wire.ask("POST", path_of("jobs", job_id, "cancel")))
+        return self._wire.find(Job, "jobs", job_id, "cancel")
 
     def wait_job(
         self, job_id: str, *, timeout: float | None = None, progress: Progress | None = None

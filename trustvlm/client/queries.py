@@ -13,26 +13,23 @@ import numpy as np
 import numpy.typing as npt
 
 from trustvlm.client.codec import (
-    Fields,
     back_off_option,
     claimed_array,
     form_body,
     matrix,
     merged_verdicts,
     npz_body,
-    options_query,
-    read,
     reading_fields,
     rule_options,
 )
 from trustvlm.client.images import File, loaded
-from trustvlm.client.transport import Body, Wire, json_body, path_of
+from trustvlm.client.transport import Body, Fields, Wire, json_body, options_query, path_of, read
 from trustvlm.errors import Busy, Conflict, InvalidInput, NotFound, Unavailable
 from trustvlm.reading.claims import claimed_names
 from trustvlm.reading.outputs.probabilities import beside_images, outputs_of
 from trustvlm.system.pickling import LocalReader
 from trustvlm.types import Embedded, Evidence, Queries, Verdicts
-from trustvlm.types.answers import Embeddings, EvidenceList
+from trustvlm.types.answers import CheckedLabels, Embeddings, EvidenceList
 from trustvlm.types.arrays import Objects
 from trustvlm.types.attributes.filters import Filter
 from trustvlm.types.bounds import choice, whole
@@ -227,8 +224,7 @@ def check_labels(wire: Wire, space: str, names: Iterable[str | None]) -> None:
     """Refuse a name that is no label before any image is sent; None stands for images of no label.
     Raises NotFound."""
     if given := sorted({name for name in names if name is not None}):
-        body = json_body({"names": given})
-        wire.ask("POST", path_of("spaces", space, "check-labels"), body=body)
+        wire.find(CheckedLabels, "spaces", space, "check-labels", names=given)
 
 
 def unknown(wire: Wire, space: str, names: Sequence[str]) -> dict[str, str | None]:

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trustvlm.client.codec import Fields, finite, form_body, npz_body, read, text_rows
+from trustvlm.client.codec import finite, form_body, npz_body, text_rows
 from trustvlm.client.images import File, known_failures, loaded
 from trustvlm.client.queries import groups_of_files
-from trustvlm.client.transport import Body, RequestSizes, Wire, json_body, path_of
+from trustvlm.client.transport import Body, Fields, RequestSizes, Wire, json_body, path_of, read
 from trustvlm.errors import InvalidInput
 from trustvlm.types import LabelInput, RegisterResult
 from trustvlm.types.arrays import iterates, sources

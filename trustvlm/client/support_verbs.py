@@ -8,11 +8,11 @@ from types import EllipsisType
 from typing import TYPE_CHECKING, Any
 
 from trustvlm.client import measure
-from trustvlm.client.codec import npz_body, options_query, read, truth_array
+from trustvlm.client.codec import npz_body, truth_array
 from trustvlm.client.connection import Connected
 from trustvlm.client.jobs import Progress, finished
 from trustvlm.client.queries import embedded_queries
-from trustvlm.client.transport import json_body, path_of
+from trustvlm.client.transport import options_query, path_of, read
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.claims import are_labelled_by_claims
 from trustvlm.reading.given import given_labelled, given_queries
@@ -57,7 +57,7 @@ class SupportVerbs(Connected):
         if queries is None:
             if truth not in (..., None) or sources is not None:
                 raise InvalidInput("truth, sources: they belong to queries, and none were given")
-            return self._pages(space, start, most)
+            return self._audited(space, start, most)
         if isinstance(queries, Queries) and are_labelled_by_claims(queries, truth):
             part = HeldOut(queries, [], sources)
         else:
@@ -68,13 +68,12 @@ class SupportVerbs(Connected):
         following = stop if start < stop < len(audit) else None
         return replace(audit, rows=audit.rows[start:stop], next_cursor=following)
 
-    def _pages(self, space: str, start: int, most: int | None) -> Audit:
-        path, rows = path_of("spaces", space, "audit"), list[AuditRow]()
+    def _audited(self, space: str, start: int, most: int | None) -> Audit:
+        rows = list[AuditRow]()
         cursor: int | None = start
         while True:
             left = _PAGE if most is None else min(_PAGE, most - len(rows))
-            query = options_query([("limit", left), ("cursor", cursor)])
-            page = read(Audit, self._wire.ask("GET", path, query=query))
+            page = self._wire.get(Audit, "spaces", space, "audit", limit=left, cursor=cursor)
             rows += page.rows
             cursor = page.next_cursor
             if cursor is None or len(rows) == most:
@@ -118,8 +117,10 @@ class SupportVerbs(Connected):
     def remove_proposed(self, space: str, *, label: str | None = None) -> RemovedProposals:
         """Remove the support images that were proposed; see
         :meth:`TrustService.remove_proposed`."""
-        query = options_query([("label", label)])
-        path = path_of("spaces", space, "proposed-supports")
+        query, path = (
+            options_query([("label", label)]),
+            path_of("spaces", space, "proposed-supports"),
+        )
         return read(RemovedProposals, self._wire.ask("DELETE", path, query=query, write=True))
 
     def list_supports(
@@ -138,43 +139,39 @@ class SupportVerbs(Connected):
         flags(vectors=vectors)
         after = whole("after", after, bounds="revision")
         most = None if limit is None else whole("limit", limit)
-        options = [("vectors", "true")] if vectors else []
         if ids is not None:
             if (label, filter, limit, after) != (None, None, None, 0):
                 raise InvalidInput("ids: expected without label, filter, after and limit")
-            return self._by_id(space, id_list(ids, "ids", "a list of support image ids"), options)
-        options += [] if label is None else [("label", label)]
-        options += [] if filter is None else [("filter", as_filter(filter).text)]
+            return self._by_id(space, _ids(ids), vectors)
+        query: dict[str, Any] = {"label": label, "vectors": vectors or None}
+        query["filter"] = None if filter is None else as_filter(filter).text
         rows, cursor = list[SupportRow](), after
         while True:
             some = _PAGE if most is None else min(_PAGE, most - len(rows))
-            page = self._supports(space, [*options, ("cursor", cursor), ("limit", some)])
+            page = self._supports(space, cursor=cursor, limit=some, **query)
             rows += page.supports
             if page.next_cursor is None or len(rows) == most:
                 return rows
             cursor = page.next_cursor
 
-    def _by_id(
-        self, space: str, ids: Sequence[int], options: list[tuple[str, Any]]
-    ) -> list[SupportRow]:
+    def _by_id(self, space: str, ids: Sequence[int], vectors: bool) -> list[SupportRow]:
         distinct = list(dict.fromkeys(ids))
         rows = list[SupportRow]()
         for start in range(0, len(distinct), _IDS):
-            named = ("ids", ",".join(map(str, distinct[start : start + _IDS])))
-            rows += self._supports(space, [*options, named]).supports
+            some = ",".join(map(str, distinct[start : start + _IDS]))
+            rows += self._supports(space, ids=some, vectors=vectors or None).supports
         return rows
 
-    def _supports(self, space: str, options: list[tuple[str, Any]]) -> SupportPage:
-        path = path_of("spaces", space, "supports")
-        return read(SupportPage, self._wire.ask("GET", path, query=options))
+    def _supports(self, space: str, **query: Any) -> SupportPage:
+        return self._wire.get(SupportPage, "spaces", space, "supports", **query)
 
     def count_supports(
         self, space: str, label: str | None = None, *, filter: FilterLike | None = None
     ) -> int:
         """How many support images the space has, or a label, or a filter keeps of them. Raises
         NotFound, InvalidInput."""
-        body, path = _choice(label, filter), path_of("spaces", space, "count-supports")
-        return read(SupportCount, self._wire.ask("POST", path, body=json_body(body))).supports
+        chosen = _choice(label, filter)
+        return self._wire.find(SupportCount, "spaces", space, "count-supports", **chosen).supports
 
     def remove_supports(
         self, space: str, label: str | None = None, *, filter: FilterLike | None = None
@@ -185,24 +182,23 @@ class SupportVerbs(Connected):
             raise InvalidInput(
                 "remove_supports: expected a label or a filter, or both; remove_support takes ids"
             )
-        path = path_of("spaces", space, "remove-supports")
-        answer = self._wire.ask("POST", path, body=json_body(content), write=True)
-        return read(RemovedSupports, answer)
+        parts = ("spaces", space, "remove-supports")
+        return self._wire.write(RemovedSupports, "POST", *parts, **content)
 
     def move_support(self, space: str, ids: Sequence[int], label: str) -> MovedSupports:
         """Give support images to another label; see :meth:`TrustService.move_support`."""
-        return read(MovedSupports, self._of(space, "move-supports", ids, label=label))
+        parts, numbers = ("spaces", space, "move-supports"), _ids(ids)
+        return self._wire.write(MovedSupports, "POST", *parts, ids=numbers, label=label)
 
     def keep_support(self, space: str, ids: Sequence[int], *, keep: bool = True) -> int:
         """Store that support images are right, or take that back; see
         :meth:`TrustService.keep_support`."""
         flags(keep=keep)
-        return int(self._of(space, "keep-supports", ids, keep=bool(keep))["revision"])
+        return self._revision("POST", space, "keep-supports", ids=_ids(ids), keep=bool(keep))
 
-    def _of(self, space: str, verb: str, ids: object, **further: Any) -> Any:
-        content = {"ids": id_list(ids, "ids", "a list of support image ids"), **further}
-        path = path_of("spaces", space, verb)
-        return self._wire.ask("POST", path, body=json_body(content), write=True)
+
+def _ids(ids: object) -> list[int]:
+    return id_list(ids, "ids", "a list of support image ids")
 
 
 def _choice(label: str | None, filter: FilterLike | None) -> dict[str, Any]:

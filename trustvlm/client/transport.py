@@ -15,10 +15,10 @@ import ssl
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar, cast
 from urllib.parse import quote
 
 import httpx
@@ -34,6 +34,7 @@ from trustvlm.errors import (
     TrustVLMError,
     Unavailable,
 )
+from trustvlm.types.json_form import from_plain
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 CONNECT_S = 10.0
@@ -51,6 +52,8 @@ _OF_STATUS = {status: kind for kind, status in STATUSES.items()} | {
     504: Unavailable,
 }  # as proxies say
 
+T = TypeVar("T")
+Fields = Sequence[tuple[str, Any]]
 Body = Mapping[str, Any]
 """The arguments of :meth:`httpx.Client.request` that make the body."""
 
@@ -62,6 +65,10 @@ def json_body(content: Any) -> Body:
     except (TypeError, ValueError) as error:
         raise InvalidInput(f"expected text, numbers and lists of them: {error}") from error
     return {"content": data, "headers": {"content-type": "application/json"}}
+
+
+def _given(content: Mapping[str, Any]) -> Body:
+    return json_body({name: value for name, value in content.items() if value is not None})
 
 
 def path_of(*parts: str) -> str:
@@ -77,6 +84,31 @@ def path_of(*parts: str) -> str:
         for part in parts
     ]
     return "/".join(["/v1", *quoted])
+
+
+def options_query(fields: Iterable[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    """Options as query parameters or form fields: None is left out, a list repeated, a mapping
+    JSON."""
+    pairs: list[tuple[str, Any]] = []
+    for name, value in fields:
+        if isinstance(value, Mapping):
+            pairs.append((name, json.dumps(value)))
+        elif isinstance(value, list | tuple):
+            pairs += [(name, "" if one is None else one) for one in value]
+        elif value is not None:
+            pairs.append((name, str(value).lower() if isinstance(value, bool) else value))
+    return pairs
+
+
+def read(kind: Callable[..., T], value: Any) -> T:
+    """A dataclass from the service's JSON. Raises Unavailable: what answers is no trustvlm service
+    of this version."""
+    try:
+        return from_plain(cast(type[T], kind), value)
+    except ValueError as error:
+        raise Unavailable(
+            f"expected a {kind.__name__} of a trustvlm service, got something else: {error!s:.200}"
+        ) from error
 
 
 class _Transient(Exception):
@@ -183,6 +215,28 @@ class Wire:
         http = self._network.connect(self._headers)
         self._pools.append((os.getpid(), http))
         return http
+
+    def get(self, kind: Callable[..., T], /, *parts: str, **query: Any) -> T:
+        """What the path of these parts answers, with the query parameters that are not None."""
+        fields = options_query(query.items())
+        return read(kind, self.ask("GET", path_of(*parts), query=fields))
+
+    def find(self, kind: Callable[..., T], /, *parts: str, **content: Any) -> T:
+        """What the path of these parts answers to a question: the fields that are not None."""
+        return read(kind, self.ask("POST", path_of(*parts), body=_given(content)))
+
+    def write(self, kind: Callable[..., T], method: str, /, *parts: str, **content: Any) -> T:
+        """The answer to a write, with the fields that are not None; without any field there is no
+        body."""
+        body = _given(content) if content else None
+        return read(kind, self.ask(method, path_of(*parts), body=body, write=True))
+
+    def picture(self, *parts: str) -> bytes | None:
+        """The JPEG at the path of these parts; None: there is none."""
+        try:
+            return self.fetch("GET", path_of(*parts)).content
+        except NotFound:
+            return None
 
     def ask(self, method: str, path: str, **options: Any) -> Any:
         """The JSON of :meth:`fetch`."""

@@ -12,8 +12,8 @@ from typing import Any, Self
 from trustvlm.client.asynchronous.threads import LANE, awaited, in_thread, listed
 from trustvlm.client.client import Client
 from trustvlm.client.review import ReviewQueue
-from trustvlm.client.verdict_log import VerdictLog
 from trustvlm.errors import InvalidInput
+from trustvlm.reading.verdict_log.files import VerdictLog
 
 _MOST_CALLS = 1_000
 
@@ -39,7 +39,7 @@ class AsyncReviewQueue:
 
 
 class AsyncVerdictLog:
-    """The methods of :class:`trustvlm.client.verdict_log.VerdictLog`, to be awaited. Made by
+    """The methods of :class:`trustvlm.reading.verdict_log.files.VerdictLog`, to be awaited. Made by
     :meth:`AsyncClient.verdict_log`."""
 
     def __init__(self, blocking: VerdictLog, threads: Executor) -> None:

@@ -5,67 +5,32 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from trustvlm.client.codec import options_query, read
-from trustvlm.client.transport import Wire, json_body, path_of
-from trustvlm.reading.verdict_log.files import LogFiles
-from trustvlm.types.bounds import flags, whole
+from trustvlm.client.transport import Wire
+from trustvlm.reading.verdict_log.files import VerdictLog
 from trustvlm.types.verdict_log import LogFilter, LoggedPage, LogOptions, VerdictLogStatus
 
-__all__ = ["VerdictLog"]
+__all__ = ["RemoteVerdictLog"]
 
 
-class VerdictLog(LogFiles):
-    """What a space elsewhere answered; see :meth:`trustvlm.TrustService.verdict_log`, whose methods
-    these are. Made by :meth:`Client.verdict_log`."""
+class RemoteVerdictLog(VerdictLog):
+    """What a space elsewhere answered."""
 
     def __init__(self, wire: Wire, space: str) -> None:
         self._wire, self.space = wire, space
-        self._path = path_of("spaces", space, "verdict-log")
 
     def status(self) -> VerdictLogStatus:
-        """Whether the space logs, what it keeps, and what is there."""
-        return read(VerdictLogStatus, self._wire.ask("GET", self._path))
+        return self._wire.get(VerdictLogStatus, "spaces", self.space, "verdict-log")
 
-    def switch(
-        self,
-        logging: bool,
-        *,
-        days: float | None = None,
-        rows: int | None = None,
-        discard: bool = False,
-    ) -> VerdictLogStatus:
-        """Switch the log on or off, and say what it keeps. Raises InvalidInput: a number out of
-        range."""
-        flags(logging=logging, discard=discard)
-        options = LogOptions(logging=bool(logging), days=days, rows=rows, discard=bool(discard))
-        answer = self._wire.ask("POST", self._path, body=json_body(vars(options)), write=True)
-        return read(VerdictLogStatus, answer)
+    def _switch(self, options: LogOptions) -> VerdictLogStatus:
+        parts = ("spaces", self.space, "verdict-log")
+        return self._wire.write(VerdictLogStatus, "POST", *parts, **vars(options))
 
-    def page(
-        self,
-        *,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        decision: str | None = None,
-        label: str | None = None,
-        request_id: str | None = None,
-        limit: int = 100,
-        cursor: str | None = None,
-        sample: int | None = None,
-        seed: int = 0,
+    def _page(
+        self, which: LogFilter, limit: int, cursor: str | None, sample: int | None, seed: int
     ) -> LoggedPage:
-        """Rows of the log, newest first; with `sample`, that many drawn at random. Raises
-        InvalidInput."""
-        which = LogFilter(
-            since=since, until=until, decision=decision, label=label, request_id=request_id
-        ).checked()
         query: dict[str, Any] = {
             name: value.isoformat() if isinstance(value, datetime) else value
             for name, value in vars(which).items()
         }
-        query |= {"limit": whole("limit", limit, bounds="log_page"), "cursor": cursor}
-        if sample is not None:
-            query |= {"sample": whole("sample", sample, bounds="log_page"), "seed": seed}
-        path = path_of("spaces", self.space, "verdicts")
-        answer = self._wire.ask("GET", path, query=options_query(list(query.items())))
-        return read(LoggedPage, answer)
+        query |= {"limit": limit, "cursor": cursor, "sample": sample, "seed": seed}
+        return self._wire.get(LoggedPage, "spaces", self.space, "verdicts", **query)

@@ -1,4 +1,5 @@
-"""Writes a verdict log to a Parquet file, page by page."""
+"""What a verdict log is, of a home and of a service elsewhere alike; and writing it to a Parquet
+file, page by page."""
 
 from __future__ import annotations
 
@@ -11,15 +12,46 @@ from pathlib import Path
 
 from trustvlm.errors import InvalidInput, ReadOnly
 from trustvlm.system.files.durable import sync
-from trustvlm.types.verdict_log import LoggedPage
+from trustvlm.types.bounds import flags, whole
+from trustvlm.types.verdict_log import LogFilter, LoggedPage, LogOptions, VerdictLogStatus
 
 _PAGE = 10_000
 
 
-class LogFiles(ABC):
-    """What a verdict log can do with files, by its pages."""
+class VerdictLog(ABC):
+    """What a space answered, where it logs that: see docs/history.md. Made by
+    :meth:`trustvlm.TrustService.verdict_log` and :meth:`trustvlm.Client.verdict_log`.
+
+    Errors of every method: NotFound for an unknown space.
+    """
 
     @abstractmethod
+    def status(self) -> VerdictLogStatus:
+        """Whether the space logs, what it keeps, and what is there."""
+
+    def switch(
+        self,
+        logging: bool,
+        *,
+        days: float | None = None,
+        rows: int | None = None,
+        discard: bool = False,
+    ) -> VerdictLogStatus:
+        """Switch the log on or off. Every process logs from its next call on.
+
+        Args:
+            days: age at which a row is deleted, 0.001 to 36,500; None: as it is, at first 30. This
+                goes on while the log is off.
+            rows: newest rows that are kept, 1 to 10,000,000; None: as it is, at first 100,000.
+            discard: delete the rows that are there.
+
+        Raises:
+            InvalidInput: a number out of range. ReadOnly: the home cannot be written.
+        """
+        flags(logging=logging, discard=discard)
+        options = LogOptions(logging=bool(logging), days=days, rows=rows, discard=bool(discard))
+        return self._switch(options)
+
     def page(
         self,
         *,
@@ -33,7 +65,38 @@ class LogFiles(ABC):
         sample: int | None = None,
         seed: int = 0,
     ) -> LoggedPage:
-        """Rows of the log, newest first."""
+        """Rows of the log, newest first.
+
+        Args:
+            since, until: answered at or after, and before a time with a time zone.
+            decision: "accept", "review" or "unknown". label: the predicted label, by its name
+                then. request_id: of an HTTP request.
+            limit: most rows of the page, up to 10,000. cursor: the `next_cursor` of the page
+                before, with the same filter.
+            sample: in place of a page, this number of rows drawn at random, each with the same
+                chance; all, where there are fewer. seed: the same draw for the same rows.
+
+        Raises:
+            InvalidInput: a value out of range, or a cursor beside a sample.
+        """
+        which = LogFilter(
+            since=since, until=until, decision=decision, label=label, request_id=request_id
+        ).checked()
+        most = whole("limit", limit, bounds="log_page")
+        drawn = None if sample is None else whole("sample", sample, bounds="log_page")
+        if cursor is not None and drawn is not None:
+            raise InvalidInput("sample: a sample is one page; leave out the cursor")
+        return self._page(which, most, cursor, drawn, whole("seed", seed))
+
+    @abstractmethod
+    def _switch(self, options: LogOptions) -> VerdictLogStatus:
+        """See :meth:`switch`."""
+
+    @abstractmethod
+    def _page(
+        self, which: LogFilter, limit: int, cursor: str | None, sample: int | None, seed: int
+    ) -> LoggedPage:
+        """See :meth:`page`; all values are checked."""
 
     def export(
         self,

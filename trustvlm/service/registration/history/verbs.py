@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from trustvlm.reading.verdict_log.files import VerdictLog
 from trustvlm.service.home.open_home import OpenHome
 from trustvlm.service.registration.history.history import changes, history
-from trustvlm.service.registration.history.verdict_log import VerdictLog
+from trustvlm.service.registration.history.verdict_log import HomeVerdictLog
 from trustvlm.types.rows import ChangePage, HistoryRow
 
 
@@ -15,7 +16,7 @@ class HistoryVerbs(OpenHome):
 
     def verdict_log(self, space: str) -> VerdictLog:
         """The verdict log of a space: what it answered, once the log is switched on."""
-        return VerdictLog(space, self._ready, self._writable)
+        return HomeVerdictLog(space, self._ready, self._writable)
 
     def history(self, space: str, since: int = 0) -> Iterator[HistoryRow]:
         """The revisions of a space after `since`, oldest first: when, by whom and by which kind of
