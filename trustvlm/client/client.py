@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from trustvlm.client import queries as query_verbs
-from trustvlm.client.codec import reading_fields
+from trustvlm.client.codec import back_off_value, reading_fields, rule_options
 from trustvlm.client.label_verbs import LabelVerbs
 from trustvlm.client.measuring_verbs import MeasuringVerbs
-from trustvlm.client.searching.search import search
+from trustvlm.client.searching.search import search, search_options
 from trustvlm.client.support_verbs import SupportVerbs
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.given import given_queries
@@ -131,12 +131,13 @@ class Client(LabelVerbs, MeasuringVerbs, SupportVerbs):
             named = None if labels is None else as_filter(labels, "labels")
         else:
             named = self._names(space, labels)
+        given = given_queries(queries, stream=True)
+        options = [*rule_options(rule, params), ("top_k", whole("top_k", top_k))]
+        options += [("back_off", back_off_value(back_off))]
         if review is not None:
             flags(review=review)
-        given = given_queries(queries, stream=True)
-        args = (self._wire, space, given, rule, top_k, named, params, revision, on_error)
-        stored = None if review is None else bool(review)
-        return query_verbs.score(*args, review=stored, back_off=back_off)
+            options.append(("review", bool(review)))
+        return query_verbs.score(self._wire, space, given, options, named, revision, on_error)
 
     def search(
         self,
@@ -158,8 +159,8 @@ class Client(LabelVerbs, MeasuringVerbs, SupportVerbs):
         """
         given = given_queries(queries, text=True, stream=True)
         chosen = None if filter is None else as_filter(filter)
-        args = (self._wire, space, given, kind, k, chosen, min_similarity, vectors)
-        return search(*args, revision, on_error)
+        options = search_options(kind, k, min_similarity, vectors)
+        return search(self._wire, space, given, options, chosen, revision, on_error)
 
     def project(self, space: str, *, limit: int = 2_000) -> Projection:
         """Support images and stored images of known label in two dimensions, for a map; see

@@ -67,13 +67,11 @@ def rule_options(
     return [("rule", rule), ("params", plain)]
 
 
-def back_off_option(back_off: object) -> list[tuple[str, Any]]:
-    """From which probability on a verdict backs off, as an option. Raises InvalidInput."""
-    if back_off is None:
-        return []
-    if isinstance(back_off, bool | np.bool_):
-        return [("back_off", bool(back_off))]
-    return [("back_off", number("back_off", back_off))]
+def back_off_value(back_off: object) -> bool | float | None:
+    """From which probability on a verdict backs off. Raises InvalidInput."""
+    if back_off is None or isinstance(back_off, bool | np.bool_):
+        return None if back_off is None else bool(back_off)
+    return number("back_off", back_off)
 
 
 def reading_fields(
@@ -216,25 +214,27 @@ def hits_of(
     notes: Sequence[str] = (),
 ) -> Hits:
     """The hits of (answer, its number of queries), padded to k; with `vectors`, with theirs."""
-    total = sum(count for _, count in answers)
-    ids, similarity = np.full((total, k), -1, np.int64), np.full((total, k), -np.inf)
-    labels, sources, described = (np.full((total, k), None, object) for _ in range(3))
-    width = max(
-        (len(hit["vector"]) for one, _ in answers for hit in one["hits"][:1] if vectors), default=0
-    )
-    rows = np.full((total, k, width), np.nan, np.float32) if vectors else None
+    shape = sum(count for _, count in answers), k
+    columns: dict[str, npt.NDArray[Any]] = {
+        "id": np.full(shape, -1, np.int64),
+        "similarity": np.full(shape, -np.inf),
+        **{name: np.full(shape, None, object) for name in ("label", "source", "attributes")},
+    }
+    if vectors:
+        some = (hit for answer, _ in answers for hit in answer["hits"][:1])
+        width = max((len(hit["vector"]) for hit in some), default=0)
+        columns["vector"] = np.full((*shape, width), np.nan, np.float32)
     start = 0
     for answer, count in answers:
         for hit in answer["hits"]:
-            at = start + hit["query"], hit["rank"] - 1
-            ids[at], similarity[at] = hit["id"], hit["similarity"]
-            labels[at], sources[at] = hit["label"], hit["source"]
-            described[at] = hit["attributes"]
-            if rows is not None:
-                rows[at] = hit["vector"]
+            place = start + hit["query"], hit["rank"] - 1
+            for name, column in columns.items():
+                column[place] = hit[name]
         start += count
     first = answers[0][0]
-    quality = {name: first[name] for name in ("approximate", "error_bound", "recall")}
-    quality |= {"attributes": described, "vectors": rows}
-    head, rest = (first["kind"], ids, similarity, labels, sources), (first["revision"],)
-    return Hits(*head, *rest, tuple(notes), **quality)
+    return Hits(
+        first["kind"], columns["id"], columns["similarity"], columns["label"], columns["source"],
+        first["revision"], tuple(notes), attributes=columns["attributes"],
+        vectors=columns.get("vector"),
+        **{name: first[name] for name in ("approximate", "error_bound", "recall")},
+    )  # fmt: skip

@@ -85,11 +85,10 @@ class LabelVerbs(Connected):
                 self._wire, space, contents, sync=sync, bring_back=bring_back
             )
         form = _form_fields(keep_originals, image_range, accept_truncated)
-        args = (self._wire, space, given, on_commit, progress, form)
-        chosen = {"replace": True} if replace else {}
-        if sync:
-            return registering.synchronise(*args, chosen)
-        return registering.register(*args, chosen | ({"bring_back": True} if bring_back else {}))
+        options = {"replace": replace, "bring_back": bring_back}
+        chosen = {name: True for name, is_on in options.items() if is_on}
+        call = registering.Call(self._wire, space, on_commit, progress, form, chosen)
+        return (registering.synchronise if sync else registering.register)(call, given)
 
     def add_support(
         self,

@@ -5,22 +5,21 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from trustvlm.client.codec import (
-    back_off_option,
     claimed_array,
     form_body,
     matrix,
     merged_verdicts,
     npz_body,
     reading_fields,
-    rule_options,
 )
 from trustvlm.client.images import File, loaded
 from trustvlm.client.transport import Body, Fields, Wire, json_body, options_query, path_of, read
@@ -34,7 +33,7 @@ from trustvlm.types.arrays import Objects
 from trustvlm.types.attributes.filters import Filter
 from trustvlm.types.bounds import choice, whole
 from trustvlm.types.messages.remarks import merged_notes
-from trustvlm.types.options import ON_ERROR, BackOff
+from trustvlm.types.options import ON_ERROR
 from trustvlm.types.registration import UnreadImage, unreadable
 
 _ROUNDS = 5
@@ -70,30 +69,39 @@ def embed(
 ) -> Embedded:
     """See :meth:`Client.embed`; files are read as their turn comes. `fields` say how, see
     :func:`reading_fields`."""
-    sides: tuple[list[npt.NDArray[Any]], list[npt.NDArray[Any]]] = ([], [])
-    sources, notes = list[str](), list[str]()
-    failures, places, failed = list[tuple[str, str]](), list[int](), list[int]()
-    start = 0
-    sizes = wire.sizes
+    sizes, counts, parts = wire.sizes, [0], list[Embedded]()
     for group in groups_of_files(loaded(images, what), sizes.embed_files, sizes.file_bytes):
-        body = form_body(fields, group)
-        answer = read(Embeddings, wire.ask("POST", path_of("spaces", space, "embed"), body=body))
-        for side, rows in zip(sides, (answer.classifier, answer.verifier), strict=True):
-            if rows:  # files that cannot be read have none
-                side.append(np.array(rows, np.float32))
-        places += [start + place for place in answer.places]
-        sources += [group[place].source for place in answer.places]
-        notes += answer.notes
-        for failure in answer.failures:
-            file = group[failure.index]
-            failures.append((file.source, file.problem or failure.reason))
-            failed.append(start + failure.index)
-        start += len(group)
+        parts.append(_embedded(wire, space, group, fields))
+        counts.append(len(group))
         if progress is not None:
             progress(len(group))
-    classifier, verifier = (np.concatenate(side) if side else None for side in sides)
-    where = (tuple(places), tuple(failed), merged_notes(notes))
-    return Embedded(Queries(classifier, verifier), sources, failures, *where)
+    starts = list(zip(accumulate(counts), parts, strict=False))
+    given = ([part.queries.classifier for part in parts], [part.queries.verifier for part in parts])
+    sides = ([rows for rows in side if rows is not None] for side in given)
+    return Embedded(
+        Queries(*(np.concatenate(side) if side else None for side in sides)),
+        [source for part in parts for source in part.sources],
+        [failure for part in parts for failure in part.failures],
+        tuple(start + place for start, part in starts for place in part.places),
+        tuple(start + place for start, part in starts for place in part.failed),
+        merged_notes(note for part in parts for note in part.notes),
+    )
+
+
+def _embedded(wire: Wire, space: str, group: Sequence[File], fields: Fields) -> Embedded:
+    """The embeddings of the files of one request."""
+    path, body = path_of("spaces", space, "embed"), form_body(fields, group)
+    answer = read(Embeddings, wire.ask("POST", path, body=body))
+    unread = [(group[one.index], one) for one in answer.failures]
+    sides = (answer.classifier, answer.verifier)  # empty where no file could be read
+    return Embedded(
+        Queries(*(np.array(rows, np.float32) if rows else None for rows in sides)),
+        [group[place].source for place in answer.places],
+        [(file.source, file.problem or one.reason) for file, one in unread],
+        answer.places,
+        tuple(one.index for _, one in unread),
+        answer.notes,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,27 +136,33 @@ def embedded_queries(
     """
     choice("on_error", on_error, ON_ERROR)
     only_one_kind(queries)
-    claimed = queries.claimed
     outputs_of(queries)  # what is wrong with them shows before images are sent
-    if claimed is not None and isinstance(queries.images, list | tuple):
-        claimed_names(claimed, len(queries.images))
-    notes: tuple[str, ...] = ()
-    sources: Objects | None = None
-    places: tuple[int, ...] = ()
-    failures: tuple[UnreadImage, ...] = ()
-    if queries.images is not None:
-        fields = reading_fields(queries.image_range, queries.accept_truncated)
-        embedded = embed(wire, space, queries.images, None, fields, "queries.images")
-        notes, sources = embedded.notes, np.array(embedded.sources, dtype=object)
-        places = embedded.places
-        failures = tuple(UnreadImage(*failure) for failure in embedded.failures)
-        if failures and on_error != "skip":
-            raise unreadable(failures, len(failures) + len(sources))
-        nothing = Queries(np.zeros(0), np.zeros(0))  # of no images: rows of any width
-        read_ones = embedded.queries if embedded.places else nothing
-        queries = beside_images(queries, read_ones, len(places) + len(failures), places)
-    elif queries.text is not None:
+    claimed, images = queries.claimed, queries.images
+    if queries.text is not None:
         raise InvalidInput("queries.text: texts are searched with; this needs embeddings or images")
+    if images is None:
+        arrays, beside = _arrays(queries)
+        names = claimed_names(claimed, len(next(iter(arrays.values()))))
+        return EmbeddedQueries(arrays | _claims(names), None, (), beside=beside)
+    if isinstance(images, list | tuple):
+        claimed_names(claimed, len(images))
+    fields = reading_fields(queries.image_range, queries.accept_truncated)
+    embedded = embed(wire, space, images, None, fields, "queries.images")
+    places, failures = embedded.places, tuple(UnreadImage(*one) for one in embedded.failures)
+    came = len(places) + len(failures)
+    if failures and on_error != "skip":
+        raise unreadable(failures, came)
+    nothing = Queries(np.zeros(0), np.zeros(0))  # of no images: rows of any width
+    of_images = embedded.queries if places else nothing
+    arrays, beside = _arrays(beside_images(queries, of_images, came, places))
+    arrays |= _claims(claimed_names(claimed, came, places))
+    sources = np.array(embedded.sources, dtype=object)
+    return EmbeddedQueries(arrays, sources, embedded.notes, places, failures, beside)
+
+
+def _arrays(queries: Queries) -> tuple[Arrays, Arrays]:
+    """(embeddings and probabilities, the names of the columns of these). Raises InvalidInput: there
+    are none, or different numbers of them."""
     sides = {"classifier": queries.classifier, "verifier": queries.verifier}
     arrays = {
         name: matrix(rows, f"queries.{name}") for name, rows in sides.items() if rows is not None
@@ -164,12 +178,11 @@ def embedded_queries(
     if len({len(rows) for rows in arrays.values()}) > 1:
         counts = " embeddings, but ".join(f"{len(rows)} {name}" for name, rows in arrays.items())
         raise InvalidInput(f"queries: {counts} embeddings")
-    if claimed is not None:
-        came = len(places) + len(failures) if sources is not None else None
-        rows = len(next(iter(arrays.values()))) if came is None else came
-        names = claimed_names(claimed, rows, None if came is None else places)
-        arrays["claimed"] = claimed_array(names or [])
-    return EmbeddedQueries(arrays, sources, notes, places, failures, beside)
+    return arrays, beside
+
+
+def _claims(names: Sequence[str | None] | None) -> Arrays:
+    return {} if names is None else {"claimed": claimed_array(names)}
 
 
 def only_one_kind(queries: Queries) -> None:
@@ -245,36 +258,24 @@ def score(
     wire: Wire,
     space: str,
     queries: Queries,
-    rule: str | None,
-    top_k: int,
+    options: Fields,
     labels: Sequence[str] | Filter | None,
-    params: Mapping[str, float | None] | None,
     revision: int | None,
     on_error: str,
-    *,
-    review: bool | None = None,
-    back_off: BackOff | None = None,
 ) -> Verdicts:
     """See :meth:`Client.score`; `labels` are names, or a filter."""
-    options = [*rule_options(rule, params), ("top_k", whole("top_k", top_k))]
-    options += back_off_option(back_off)
-    options += [] if review is None else [("review", review)]
     expected = None if revision is None else whole("revision", revision)
     if isinstance(labels, Filter):
         labels = [labels.text]
     elif labels is not None and queries.images is not None:
         check_labels(wire, space, labels)
     given = embedded_queries(wire, space, queries, on_error)
-    arrays = given.arrays
-    subset: Arrays = {} if labels is None else {"labels": np.array(labels, dtype=np.str_)}
-    subset |= given.beside
-    answers = [
-        answer
-        for answer, _ in answers_of(
-            wire, path_of("spaces", space, "score"), arrays, expected,
-            lambda part: npz_body(part | subset), options,
-        )
-    ]  # fmt: skip
+    arrays, subset = given.arrays, given.beside
+    if labels is not None:
+        subset = subset | {"labels": np.array(labels, dtype=np.str_)}
+    path = path_of("spaces", space, "score")
+    parts = answers_of(wire, path, arrays, expected, lambda part: npz_body(part | subset), options)
+    answers = [answer for answer, _ in parts]
     side = "classifier" if "verifier" not in arrays and "classifier" in arrays else "verifier"
     reader = _EvidenceReader(wire, space, side, arrays.get(side), answers)
     others = {"notes": given.notes, "source": given.sources, "failures": given.failures}

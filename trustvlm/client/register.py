@@ -77,51 +77,57 @@ def _batches(pieces: Iterable[_Piece], sizes: RequestSizes) -> Iterator[list[_Pi
     yield batch
 
 
-def register(
-    wire: Wire,
-    space: str,
-    inputs: Iterable[LabelInput],
-    on_commit: OnCommit | None,
-    progress: Progress | None,
-    form: Fields,
-    chosen: dict[str, bool],
-) -> RegisterResult:
-    """See :meth:`Client.register`; `form`: fields that say what is done with image files;
-    `chosen`: those of other options that are on."""
+@dataclass(frozen=True)
+class Call:
+    """Where labels are registered, and how.
+
+    Attributes:
+        on_commit, progress: see :meth:`Client.register`.
+        form: fields that say what is done with image files. chosen: other options that are on.
+    """
+
+    wire: Wire
+    space: str
+    on_commit: OnCommit | None
+    progress: Progress | None
+    form: Fields
+    chosen: dict[str, bool]
+
+
+def register(call: Call, inputs: Iterable[LabelInput]) -> RegisterResult:
+    """See :meth:`Client.register`."""
     _check_iterable(inputs)
     if isinstance(inputs, Sequence):  # they can be looked at twice: before anything is sent
         for number, item in enumerate(inputs):
             _content(item, number)
-    sizes, numbered = wire.sizes, enumerate(inputs)
+    sizes, numbered = call.wire.sizes, enumerate(inputs)
     pieces = (piece for place, item in numbered for piece in _pieces(item, place, sizes))
     results: list[RegisterResult] = []
     label_ids: dict[int, int] = {}
     for batch in _batches(pieces, sizes):
-        result = _request(wire, space, batch, form, chosen)
+        result = _request(call, batch)
         results.append(result)
         committed: dict[str, None] = {}
         for piece, label in zip(batch, result.label_ids, strict=True):
             label_ids[piece.place] = max(label_ids.get(piece.place, -1), label)
             if label >= 0:
                 committed[piece.name] = None
-        if batch and on_commit is not None:
-            on_commit(list(committed))
-        if (files := sum(len(piece.files) for piece in batch)) and progress is not None:
-            progress(files)
+        if batch and call.on_commit is not None:
+            call.on_commit(list(committed))
+        if (files := sum(len(piece.files) for piece in batch)) and call.progress is not None:
+            call.progress(files)
     return _combined(results, tuple(label_ids[place] for place in sorted(label_ids)))
 
 
-def _request(
-    wire: Wire, space: str, batch: Sequence[_Piece], form: Fields, chosen: dict[str, bool]
-) -> RegisterResult:
-    path = path_of("spaces", space, "labels")
+def _request(call: Call, batch: Sequence[_Piece]) -> RegisterResult:
+    path, chosen = path_of("spaces", call.space, "labels"), call.chosen
     files = [file for piece in batch for file in piece.files]
     if not files:
         labels = [piece.content for piece in batch]
-        return _sent(wire, path, json_body({"labels": labels} | chosen), files)
+        return _sent(call.wire, path, json_body({"labels": labels} | chosen), files)
     counted = [piece.content | {"images": len(piece.files)} for piece in batch]
-    fields = [("labels", json.dumps(counted)), ("unreadable", "report"), *form, *chosen.items()]
-    return _sent(wire, path, form_body(fields, files), files)
+    fields = [("labels", json.dumps(counted)), ("unreadable", "report")]
+    return _sent(call.wire, path, form_body([*fields, *call.form, *chosen.items()], files), files)
 
 
 def _sent(
@@ -334,28 +340,21 @@ def preview(
     return replace(result, failures=failures)
 
 
-def synchronise(
-    wire: Wire,
-    space: str,
-    inputs: Iterable[LabelInput],
-    on_commit: OnCommit | None,
-    progress: Progress | None,
-    form: Fields,
-    chosen: dict[str, bool],
-) -> RegisterResult:
+def synchronise(call: Call, inputs: Iterable[LabelInput]) -> RegisterResult:
     """Register labels, and remove what they do not have; images that were taken out are brought
     back. A refused call is refused before anything is sent."""
     _check_iterable(inputs)
     given = list(inputs)
     contents = contents_of(given)
-    preview(wire, space, contents, sync=True, bring_back=True)
-    added = register(wire, space, given, on_commit, progress, form, chosen | {"bring_back": True})
+    preview(call.wire, call.space, contents, sync=True, bring_back=True)
+    added = register(replace(call, chosen=call.chosen | {"bring_back": True}), given)
     unreadable = {source for source, _ in added.failures}
     labels = [
         label | {"unread": label["unread"] or not unreadable.isdisjoint(label["sources"])}
         for label in contents[0]
     ]
-    after = _sent(wire, path_of("spaces", space, "sync"), json_body({"labels": labels}), ())
+    path = path_of("spaces", call.space, "sync")
+    after = _sent(call.wire, path, json_body({"labels": labels}), ())
     moved = {image.id for image in after.moved}
     return replace(
         added,

@@ -24,35 +24,30 @@ MOST_VALUES = 2_000_000
 _LIKE = ("like_supports", "like_labels")
 
 
-def search(
-    wire: Wire,
-    space: str,
-    queries: Queries,
-    kind: str,
-    k: int,
-    chosen: Filter | None,
-    min_similarity: float | None,
-    vectors: bool,
-    revision: int | None,
-    on_error: str,
-) -> Hits:
-    """See :meth:`Client.search`."""
-    no_claims(queries.claimed, "search")
-    no_probabilities(queries, "search")
-    path, k = path_of("spaces", space, "search"), whole("k", k)
-    expected = None if revision is None else whole("revision", revision)
-    choice("kind", kind, KINDS)
+def search_options(
+    kind: str, k: int, min_similarity: float | None, vectors: bool
+) -> dict[str, Any]:
+    """What is searched for, as the service takes it. Raises InvalidInput."""
     flags(vectors=vectors)
-    options: dict[str, Any] = {"kind": kind, "k": k}
+    options: dict[str, Any] = {"kind": choice("kind", kind, KINDS), "k": whole("k", k)}
     if min_similarity is not None:
         options["min_similarity"] = number("min_similarity", min_similarity)
-    if vectors:
-        options["vectors"] = True
+    return options | ({"vectors": True} if vectors else {})
+
+
+def search(
+    wire: Wire, space: str, queries: Queries, options: dict[str, Any], chosen: Filter | None,
+    revision: int | None, on_error: str,
+) -> Hits:  # fmt: skip
+    """See :meth:`Client.search`; `options`: of :func:`search_options`."""
+    no_claims(queries.claimed, "search")
+    no_probabilities(queries, "search")
+    path, k, vectors = path_of("spaces", space, "search"), options["k"], "vectors" in options
+    expected = None if revision is None else whole("revision", revision)
     if (named := _named(queries)) is not None:
         some = {} if chosen is None else {"filter": chosen.to_dict()}
-        body = json_body(options | some | named)
-        count = len(next(iter(named.values())))
-        return hits_of([(wire.ask("POST", path, body=body, revision=expected), count)], k, vectors)
+        answer = wire.ask("POST", path, body=json_body(options | some | named), revision=expected)
+        return hits_of([(answer, len(next(iter(named.values()))))], k, vectors)
     embedded = embedded_queries(wire, space, queries, on_error)
     beside: Arrays = {} if chosen is None else {"filter": np.array([chosen.text], dtype=np.str_)}
     most = None
@@ -60,14 +55,9 @@ def search(
         width = max(rows.shape[-1] for rows in embedded.arrays.values() if rows.ndim == 2)
         most = max(1, MOST_VALUES // (k * max(width, 1)))
     answers = answers_of(
-        wire,
-        path,
-        embedded.arrays,
-        expected,
-        lambda part: npz_body(part | beside),
-        list(options.items()),
-        most,
-    )
+        wire, path, embedded.arrays, expected, lambda part: npz_body(part | beside),
+        list(options.items()), most,
+    )  # fmt: skip
     hits = hits_of(answers, k, vectors, embedded.notes)
     return replace(hits, failures=embedded.failures)
 
