@@ -25,7 +25,7 @@ from worlds import IMAGE_DIM, TEXT_DIM, World, make_space
 
 import trustvlm
 from trustvlm import LabelInput, Queries, errors
-from trustvlm.client import Client, RequestSizes, codec
+from trustvlm.client import Client, RequestSizes, transport
 from trustvlm.demo.specs import classifier_spec, verifier_spec
 from trustvlm.service.server.server_home import ServerHome
 from trustvlm.testing import AsgiTransport
@@ -633,4 +633,4 @@ def test_decoding_knows_every_field() -> None:
     """A field that a dataclass has and an answer has not is an error where it has no default, and
     never a guess."""
     with pytest.raises(errors.Unavailable, match="revision"):
-        codec.read(trustvlm.LabelRow, {"id": 1, "name": "a", "prompt": None, "support_count": 0})
+        transport.read(trustvlm.LabelRow, {"id": 1, "name": "a", "prompt": None, "support_count": 0})

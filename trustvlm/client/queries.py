@@ -76,10 +76,10 @@ def embed(
         if progress is not None:
             progress(len(group))
     starts = list(zip(accumulate(counts), parts, strict=False))
-    given = ([part.queries.classifier for part in parts], [part.queries.verifier for part in parts])
-    sides = ([rows for rows in side if rows is not None] for side in given)
+    classifier = _rows(part.queries.classifier for part in parts)
+    verifier = _rows(part.queries.verifier for part in parts)
     return Embedded(
-        Queries(*(np.concatenate(side) if side else None for side in sides)),
+        Queries(classifier, verifier),
         [source for part in parts for source in part.sources],
         [failure for part in parts for failure in part.failures],
         tuple(start + place for start, part in starts for place in part.places),
@@ -88,14 +88,23 @@ def embed(
     )
 
 
+def _rows(parts: Iterable[Any]) -> npt.NDArray[Any] | None:
+    """Embeddings one after the other; None: there are none."""
+    some = [rows for rows in parts if rows is not None]
+    return np.concatenate(some) if some else None
+
+
 def _embedded(wire: Wire, space: str, group: Sequence[File], fields: Fields) -> Embedded:
     """The embeddings of the files of one request."""
     path, body = path_of("spaces", space, "embed"), form_body(fields, group)
     answer = read(Embeddings, wire.ask("POST", path, body=body))
     unread = [(group[one.index], one) for one in answer.failures]
-    sides = (answer.classifier, answer.verifier)  # empty where no file could be read
+    classifier, verifier = (  # empty where no file could be read
+        np.array(rows, np.float32) if rows else None
+        for rows in (answer.classifier, answer.verifier)
+    )
     return Embedded(
-        Queries(*(np.array(rows, np.float32) if rows else None for rows in sides)),
+        Queries(classifier, verifier),
         [group[place].source for place in answer.places],
         [(file.source, file.problem or one.reason) for file, one in unread],
         answer.places,
