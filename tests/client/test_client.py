@@ -633,4 +633,6 @@ def test_decoding_knows_every_field() -> None:
     """A field that a dataclass has and an answer has not is an error where it has no default, and
     never a guess."""
     with pytest.raises(errors.Unavailable, match="revision"):
-        transport.read(trustvlm.LabelRow, {"id": 1, "name": "a", "prompt": None, "support_count": 0})
+        transport.read(
+            trustvlm.LabelRow, {"id": 1, "name": "a", "prompt": None, "support_count": 0}
+        )

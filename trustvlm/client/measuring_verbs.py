@@ -15,7 +15,7 @@ from trustvlm.client.review import ReviewQueue
 from trustvlm.client.transport import path_of, read
 from trustvlm.errors import InvalidInput
 from trustvlm.types import Queries
-from trustvlm.types.answers import JobList, RemovedCalibration
+from trustvlm.types.answers import Job, JobList, RemovedCalibration
 from trustvlm.types.bounds import identifier
 from trustvlm.types.calibration import Calibration, FeedbackResult, MonitorReport, ObservationCounts
 from trustvlm.types.evaluation import Evaluation
