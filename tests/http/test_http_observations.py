@@ -74,6 +74,36 @@ def test_it_is_the_verdict_on_the_same_embeddings(
 
 
 @pytest.mark.both_back_ends(slow=True)
+def test_a_filter_chooses_the_labels_that_take_part(
+    http: Http, space: trustvlm.TrustService, world: World
+) -> None:
+    """A filter as text is counted, answered as the JSON that queries take, and used alike."""
+    dry = {"airport", "desert"}
+    for name in dry:
+        space.update_label("s", name, attributes={"dry": True})
+    queries, truth = images_of(world, 12, 3, noise=0.4)
+    ids = space.feedback("s", queries, truth).ids
+    counted = http("POST", "/v1/spaces/s/count-labels", json={"filter": "dry = true"})
+    assert counted["labels"] == 2
+    assert trustvlm.Filter(counted["filter"]) == trustvlm.Filter({"dry": True})
+    assert http("POST", "/v1/spaces/s/count-labels", json={}) == {"labels": 4, "filter": None}
+    expected = space.score("s", queries, labels=counted["filter"])
+    assert set(expected.label) <= dry
+    assert not set(space.score("s", queries).label) <= dry
+    for text in ("dry = true", '{"dry": true}'):
+        for place, number in enumerate(ids):
+            (row,) = http("GET", f"{AT}/{number}/verdict?filter={text}")["verdicts"]
+            assert row["label"] == expected.label[place]
+            assert row["trust"] == pytest.approx(expected.trust[place], abs=1e-6)
+    for wrong, said in (
+        ("dry =", "expected a value"),
+        ("wet exists", "no label of space 's' fits"),
+    ):
+        error = http("GET", f"{AT}/{ids[0]}/verdict?filter={wrong}", status=422)["error"]
+        assert said in error["message"]
+
+
+@pytest.mark.both_back_ends(slow=True)
 def test_those_with_a_picture_are_spread_over_all(http: Http, tmp_path: Path) -> None:
     service, at = http.service, "/v1/spaces/p/observations/pictured"
     service.create_space("p", classifier=classifier_spec(), verifier=verifier_spec())

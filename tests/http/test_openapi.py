@@ -290,6 +290,7 @@ def _of_vectors(http: Http, world: World) -> None:
     http("GET", stored)
     http("GET", "/v1/spaces/s/observations/pictured?limit=3")
     http("GET", f"{stored}/verdict?rule=posterior&evidence=2&terms=true")
+    http("GET", f"{stored}/verdict?filter=region exists")
     http("GET", "/v1/spaces/s/observations/999999/verdict", status=404)
     http("GET", "/v1/spaces/s/observations")
     http("GET", "/v1/spaces/s/monitor")

@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from browsing import browsing, copied, demo_home
+from browsing import browsing, copied
 from cli_runner import Cli
 
 import trustvlm
 
 pytestmark = pytest.mark.browser
-__all__ = ["demo_home"]
 
 
 def test_a_home_without_spaces_says_how_to_make_one(tmp_path: Path) -> None:

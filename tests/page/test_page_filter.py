@@ -1,18 +1,25 @@
-"""A filter over attributes chooses what Labels lists and Search finds; what is wrong is said."""
+"""A filter over attributes chooses what Labels lists, Search finds and Try answers; what is wrong
+with it is said."""
 
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
-from browsing import browsing
-from page_homes import NAMES, embedding, sideways, vectors
+from browsing import browsing, copied
+from keyboard import Keyboard
+from page_homes import NAMES, copied_text, embedding, picture, sideways, vectors
 from playwright.sync_api import expect
 
 import trustvlm
 
 pytestmark = pytest.mark.browser
+
+ODD = ("one", "three", "five", "seven", "nine")
 
 
 @pytest.mark.parametrize("phone", [False, True])
@@ -57,3 +64,78 @@ def test_a_filter_chooses_labels_and_hits(tmp_path: Path, phone: bool) -> None:
         field.press("Enter")
         expect(page.locator(".hits")).to_contain_text("Expected a value, got the end")
         assert sideways(seen) == 0, "the page must not scroll sideways"
+
+
+@pytest.mark.flow
+@pytest.mark.parametrize(("phone", "dark"), [(False, False), (True, True)])
+def test_a_filter_chooses_the_labels_that_take_part(
+    demo_home: Path, tmp_path: Path, phone: bool, dark: bool
+) -> None:
+    """By keyboard: what fits is counted beside the field, what is wrong is said there, and the
+    verdict, its claim, its command and that of a stored image are about the chosen labels."""
+    home, mode = copied(demo_home, tmp_path / "home"), "phone" if phone else "desk"
+    image = home / "images" / "held-out" / "seven" / "seven_07.png"
+    with trustvlm.open(home) as service:
+        for row in service.list_labels("digits"):
+            service.update_label("digits", row.name, attributes={"odd": row.name in ODD})
+        (expected,) = service.score("digits", [image], labels={"odd": False}).rows()
+    assert expected["label"] not in ODD
+    with browsing(home, phone=phone, dark=dark) as seen:
+        seen.expected.append("422 (Unprocessable")
+        seen.go("digits", "try")
+        page, keys = seen.page, Keyboard(seen)
+        page.locator(".dropzone input").set_input_files(image)
+        label = page.locator(".verdict .side.label a")
+        expect(label).to_have_text("seven")
+        page.locator(".advanced summary").click()
+        field = page.get_by_label("Only labels with", exact=True)
+        said = page.locator(".part-field .said")
+        keys.to(field)
+        keys.type("odd =")
+        keys.press("Enter")
+        expect(said).to_contain_text("Not used: expected")
+        assert field.get_attribute("aria-invalid") == "true"
+        expect(field).to_have_accessible_description(re.compile("Not used: expected"))
+        seen.accessible()
+        picture(seen, f"try-filter-wrong-{mode}")
+        keys.to(field)
+        keys.type("even = true")
+        keys.press("Enter")
+        expect(said).to_have_text("Not used: no label has attributes that fit.")
+        expect(label).to_have_text("seven")
+        keys.type("odd = false")
+        keys.press("Enter")
+        expect(said).to_have_text("5 of 10 labels")
+        expect(label).to_have_text(expected["label"])
+        assert field.get_attribute("aria-invalid") is None
+        expect(page.locator(".verdict .why")).to_contain_text("Calibrations are about all labels")
+        taking = "Only 5 labels take part: those with odd = false"
+        expect(page.locator(".verdict .cautions")).to_contain_text(taking)
+        form = page.locator("form.claim")
+        form.get_by_label("Is this a …?").fill("seven")
+        form.get_by_role("button", name="Check").click()
+        expect(form.locator(".claim-answer")).to_contain_text(f"Fits better: {expected['label']}")
+        assert sideways(seen) == 0, "the page must not scroll sideways"
+        seen.accessible()
+        picture(seen, f"try-filter-{mode}")
+        if phone:
+            return
+        row = answered(copied_text(seen, "Copy as curl"), image.parent)
+        assert (row["label"], row["trust"]) == (expected["label"], expected["trust"])
+        page.goto(f"{seen.address}/#/digits/try/observation/1")
+        page.get_by_text("this image is stored with its true label").wait_for()
+        expect(field).to_have_value("odd = false")
+        shown = label.inner_text()
+        assert shown not in ODD
+        assert answered(copied_text(seen, "Copy as curl"), tmp_path)["label"] == shown
+        field.fill("")
+        field.press("Enter")
+        expect(said).to_have_text("")
+        expect(page.locator(".verdict .why")).not_to_contain_text("Calibrations are about")
+
+
+def answered(command: str, folder: Path) -> dict[str, Any]:
+    """The verdict that a command of the page prints."""
+    run = subprocess.run(["bash", "-c", f"{command} -sS"], cwd=folder, capture_output=True)
+    (row,) = json.loads(run.stdout)["verdicts"]
+    return dict(row)

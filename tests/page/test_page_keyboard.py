@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsing import Browsing, browsing, copied, demo_home
+from browsing import Browsing, browsing, copied
 from keyboard import Keyboard
 
 import trustvlm
 from trustvlm.demo.specs import classifier_spec, verifier_spec
 
 pytestmark = pytest.mark.browser
-__all__ = ["demo_home"]
 
 
 @pytest.fixture

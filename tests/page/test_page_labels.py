@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browsing import Browsing, browsing, copied, demo_home
+from browsing import Browsing, browsing, copied
 
 import trustvlm
 
 pytestmark = pytest.mark.browser
-__all__ = ["demo_home"]
 
 DIM = 4
 MANY = 100_000

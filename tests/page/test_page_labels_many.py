@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browsing import Browsing, browsing, copied, demo_home
+from browsing import Browsing, browsing, copied
 from page_homes import picture, sideways, vectors
 from test_page_labels import labels_of, names, said
 
@@ -15,7 +15,6 @@ import trustvlm
 from trustvlm.demo.specs import classifier_spec, verifier_spec
 
 pytestmark = pytest.mark.browser
-__all__ = ["demo_home"]
 
 PASTED = """kite
 paper boat\ta photo of a boat that is folded from paper

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsing import Browsing, browsing, copied, demo_home
+from browsing import Browsing, browsing, copied
 from page_homes import BARE, picture, sideways, vectors
 
 import trustvlm
 
 pytestmark = pytest.mark.browser
-__all__ = ["demo_home"]
 
 INTO_VIEW = "(c) => scrollTo(0, c.getBoundingClientRect().top + scrollY - 140)"
 

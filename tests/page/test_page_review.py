@@ -7,13 +7,12 @@ import json
 from pathlib import Path
 
 import pytest
-from browsing import Browsing, browsing, copied, demo_home
+from browsing import Browsing, browsing, copied
 from page_homes import picture, sideways
 
 import trustvlm
 
 pytestmark = pytest.mark.browser
-__all__ = ["demo_home"]
 
 IMAGES = 96
 

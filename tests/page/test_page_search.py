@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browsing import Browsing, browsing, copied, demo_home
+from browsing import Browsing, browsing, copied
 from page_homes import DIM, NAMES, copied_text, embedding, give, picture, sideways, vectors
 
 import trustvlm
 
 pytestmark = pytest.mark.browser
-__all__ = ["demo_home"]
 
 
 @pytest.fixture

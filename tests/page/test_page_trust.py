@@ -11,14 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browsing import Browsing, browsing, copied, demo_home
+from browsing import Browsing, browsing, copied
 from page_homes import picture
 
 import trustvlm
 from trustvlm.types.evaluation import Evaluation, RuleOutcome
 
 pytestmark = pytest.mark.browser
-__all__ = ["demo_home"]
 
 EACH = 24
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browsing import Browsing, browsing, copied, demo_home
+from browsing import Browsing, browsing, copied
 from cli_runner import Cli
 from page_homes import BARE, LONG, NAMES, copied_text, embedding, give, picture, sideways, vectors
 from PIL import Image
@@ -20,7 +20,6 @@ from PIL import Image
 import trustvlm
 
 pytestmark = pytest.mark.browser
-__all__ = ["demo_home"]
 
 SHOWN = "seven_07.png"
 """The text says nine, the images say seven: what the page is for."""

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsing import Browsing, browsing, copied, demo_home
+from browsing import Browsing, browsing, copied
 from cli_runner import Cli
 from page_homes import picture
 
 import trustvlm
 
 pytestmark = pytest.mark.browser
-__all__ = ["demo_home"]
 
 GIVEN = ("eight_00", "eight_15", "five_13", "three_08", "zero_01", "eight_34")
 

@@ -7,14 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from browsing import Browsing, browsing, copied, demo_home
+from browsing import Browsing, browsing, copied
 from keyboard import Keyboard
 from page_homes import picture, sideways
 
 import trustvlm
 
 pytestmark = pytest.mark.browser
-__all__ = ["demo_home"]
 
 STOPS = 40
 """Elements of a view that the Tab key is tried on."""

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsing import Browsing, browsing, copied, demo_home
+from browsing import Browsing, browsing, copied
 from page_homes import LOADED
 from PIL import Image
 
 import trustvlm
 
 pytestmark = pytest.mark.pictures
-__all__ = ["demo_home"]
 
 TARGET = Path(__file__).parents[2] / "docs" / "pictures"
 WINDOW = {"width": 1000, "height": 1000}

@@ -14,7 +14,7 @@ from typing_extensions import TypedDict
 
 from trustvlm.types.calibration import Calibration
 from trustvlm.types.evaluation import Evaluation
-from trustvlm.types.json_form import Answer, Time
+from trustvlm.types.json_form import Answer, FilterObject, Time
 from trustvlm.types.review import ReviewImport
 from trustvlm.types.rows import LabelPredictions, LabelRow, RemovedRow, SpaceRow, SupportRow
 from trustvlm.types.support.audit import Audit
@@ -183,9 +183,14 @@ class CheckedLabels(Answer):
 
 @dataclass(frozen=True)
 class LabelCount(Answer):
-    """How many labels there are, or fit."""
+    """How many labels there are, or fit.
+
+    Attributes:
+        filter: the filter as JSON, as `labels` of queries takes it; None: all are counted.
+    """
 
     labels: int
+    filter: FilterObject | None = None
 
 
 @dataclass(frozen=True)

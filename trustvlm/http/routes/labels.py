@@ -31,6 +31,7 @@ from trustvlm.http.work.process import Serving, require_labels
 from trustvlm.service.registration.sync import Contents
 from trustvlm.types import LabelInput, RegisterResult
 from trustvlm.types.answers import CheckedLabels, LabelCount, LabelDetails, LabelPage, Revision
+from trustvlm.types.attributes.filters import Filter
 from trustvlm.types.registration import RemovedLabels
 from trustvlm.types.rows import LabelErrors
 from trustvlm.types.taxonomy import ParentOptions, Taxonomy
@@ -205,7 +206,9 @@ async def register(request: Request, space: str) -> Response:
 @reads(router.post, f"{SPACE}/count-labels")
 def count_labels(serving: Serving, space: str, body: CountBody) -> LabelCount:
     """How many labels the space has, or a filter keeps."""
-    return LabelCount(serving.service.count_labels(space, filter=body.filter))
+    chosen = None if body.filter is None else Filter(body.filter)
+    count = serving.service.count_labels(space, filter=chosen)
+    return LabelCount(count, None if chosen is None else chosen.to_dict())
 
 
 @writes(router.post, f"{SPACE}/remove-labels", repeatable=True)

@@ -147,10 +147,15 @@ async def score_observation(
     top_k: Annotated[int, Query(), Within("top_k")] = 5,
     evidence: Annotated[int, Query(ge=0, le=1_000)] = EVIDENCE,
     terms: bool = False,
+    filter: Annotated[str | None, Query(min_length=1, max_length=20_000)] = None,
 ) -> Response:
-    """The verdict that a stored image gets now, from its stored embeddings: a list of one."""
+    """The verdict that a stored image gets now, from its stored embeddings: a list of one.
+
+    `filter`: only labels whose attributes it keeps take part, as JSON or as text.
+    """
     serving = serving_of(request)
-    score_it = partial(serving.home.score_observation, space, observation, rule=rule)
+    labels = None if filter is None else Filter(filter)
+    score_it = partial(serving.home.score_observation, space, observation, rule=rule, labels=labels)
     verdicts: Verdicts = await serving.reading.run(partial(score_it, top_k=top_k))
     part = Part(verdicts, 0, 1, verdicts.plain_rows(0, 1))
     scored = await _scored(serving, part, evidence, None)

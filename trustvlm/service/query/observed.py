@@ -13,6 +13,7 @@ from trustvlm.service.inputs.encode import unit_queries
 from trustvlm.service.memory.reading import Reading
 from trustvlm.service.query.score import verdicts_of
 from trustvlm.types import Queries, Verdicts
+from trustvlm.types.attributes.filters import Filter
 from trustvlm.types.bounds import identifier, whole
 from trustvlm.types.rows import ObservationRow
 
@@ -33,16 +34,22 @@ def pictured_observations(home: Home, space_name: str, limit: int) -> list[Obser
 
 
 def score_observation(
-    home: Home, space_name: str, observation_id: int, rule: str | None, top_k: int
+    home: Home,
+    space_name: str,
+    observation_id: int,
+    rule: str | None,
+    top_k: int,
+    labels: Filter | None = None,
 ) -> Verdicts:
     """The verdict that a stored image gets now, from its stored embeddings: one row.
 
     Args:
-        rule, top_k: as for :meth:`TrustService.score`.
+        rule, top_k, labels: as for :meth:`TrustService.score`.
 
     Raises:
         NotFound: unknown space, no such image, or its embeddings were deleted.
-        InvalidInput: unknown rule, or one that needs verifier embeddings where none are stored.
+        InvalidInput: unknown rule, or one that needs verifier embeddings where none are stored; a
+            filter that fits no label.
     """
     number, top_k = identifier("observation_id", observation_id), whole("top_k", top_k)
     if rule is not None:
@@ -58,6 +65,8 @@ def score_observation(
             )
         unit = Queries(*unit_queries(home, space, Queries(classifier, verifier)))
         about = {"source": np.array([row.source], dtype=object)}
-        return verdicts_of(home, reading, space, unit, rule, top_k=top_k, about=about)
+        return verdicts_of(
+            home, reading, space, unit, rule, top_k=top_k, labels=labels, about=about
+        )
 
     return home.answer(space_name, verdicts)

@@ -32,6 +32,7 @@ from trustvlm.service.server.own_work import OwnWork
 from trustvlm.service.server.states import SpaceState, space_states
 from trustvlm.types import Evidence, KeyRow, LabelRow, Queries, RegisterResult, Verdicts
 from trustvlm.types.answers import LabelDetails, RemovedList
+from trustvlm.types.attributes.filters import Filter
 from trustvlm.types.rows import ObservationRow
 
 
@@ -265,10 +266,16 @@ class ServerHome(OwnWork):
         return pictured_observations(self._ready(), space, limit)
 
     def score_observation(
-        self, space: str, observation_id: int, *, rule: str | None, top_k: int
+        self,
+        space: str,
+        observation_id: int,
+        *,
+        rule: str | None,
+        top_k: int,
+        labels: Filter | None = None,
     ) -> Verdicts:
         """The verdict that a stored image gets now: one row. Raises NotFound, InvalidInput."""
-        return score_observation(self._ready(), space, observation_id, rule, top_k)
+        return score_observation(self._ready(), space, observation_id, rule, top_k, labels)
 
     def evidence_of(
         self,

@@ -2,7 +2,7 @@
 
 import { path, post } from "../api.js";
 import { freshId, h, put, settled } from "../dom.js";
-import { takesNames } from "../encoders.js";
+import { readsTexts, takesNames } from "../encoders.js";
 import { progressBox } from "../progress.js";
 import { count, counted } from "../words.js";
 
@@ -78,8 +78,8 @@ function pasting(context, added) {
   const root = h("form", { class: "card stack adding bulk", on: { submit: sent } },
     h("h2", {}, "Add several labels"),
     h("div", { class: "field" }, h("label", { for: id }, "Names, one on each line"), area,
-      h("p", { class: "quiet", id: hint }, "A prompt may follow a name after a tab: what the classifier reads instead of “",
-        (space.templates[0] ?? "{}").replace("{}", "name"), "”. Support images can be added later.")),
+      h("p", { class: "quiet", id: hint }, readsTexts(space) && ["A prompt may follow a name after a tab: what the classifier reads instead of “",
+        (space.templates[0] ?? "{}").replace("{}", "name"), "”. "], "Support images can be added later.")),
     preview, h("div", { class: "row" }, submit), done);
   return { root, focus: () => area.focus() };
 }

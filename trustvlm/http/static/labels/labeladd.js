@@ -3,7 +3,7 @@
 import { path, post } from "../api.js";
 import { commandOf } from "../command.js";
 import { freshId, h, put } from "../dom.js";
-import { takesImages, takesNames } from "../encoders.js";
+import { readsTexts, takesImages, takesNames } from "../encoders.js";
 import { doing, dropzone, localImage } from "../parts.js";
 import { progressBox } from "../progress.js";
 import { formOf, groups } from "../uploads.js";
@@ -59,7 +59,7 @@ function byName(context, added) {
     h("div", { class: "split" },
       h("div", { class: "stack" },
         h("div", { class: "field" }, h("label", { for: nameId }, "Name"), name),
-        h("div", { class: "field" }, h("label", { for: promptId }, "Prompt ", h("span", { class: "quiet" }, "(if the name alone says too little)")), prompt)),
+        readsTexts(space) && h("div", { class: "field" }, h("label", { for: promptId }, "Prompt ", h("span", { class: "quiet" }, "(if the name alone says too little)")), prompt)),
       h("div", { class: "stack" }, photos, strip)),
     h("div", { class: "row" }, submit), done);
   return { root, focus: () => name.focus() };

@@ -2,7 +2,7 @@
 
 import { get, patch, path, post, remove } from "../api.js";
 import { freshId, h, put } from "../dom.js";
-import { takesImages, takesNames } from "../encoders.js";
+import { readsTexts, takesImages } from "../encoders.js";
 import { aliasCard } from "./aliases.js";
 import { attributesCard } from "./attributes.js";
 import { errorsCard } from "./errors.js";
@@ -159,7 +159,7 @@ async function edit(context, label) {
   const [nameId, promptId, saidId] = ["name", "prompt", "said"].map(freshId);
   const changed = await dialog("Rename or prompt", (close) => {
     const name = h("input", { id: nameId, value: label.name, required: true, maxlength: 2000, autocomplete: "off" });
-    const prompt = h("input", { id: promptId, value: label.prompt ?? "", maxlength: 2000, autocomplete: "off", placeholder: space.templates[0] ?? "", disabled: !takesNames(space) });
+    const prompt = h("input", { id: promptId, value: label.prompt ?? "", maxlength: 2000, autocomplete: "off", placeholder: space.templates[0] ?? "", disabled: !readsTexts(space) });
     const said = h("p", { id: saidId, class: "wrong-input", role: "alert" });
     const save = h("button", { class: "primary" }, "Save");
     const sent = async (event) => {
@@ -180,7 +180,7 @@ async function edit(context, label) {
     return h("form", { class: "stack", on: { submit: sent } },
       h("div", { class: "field" }, h("label", { for: nameId }, "Name"), name),
       h("div", { class: "field" }, h("label", { for: promptId }, "Prompt"), prompt,
-        h("span", { class: "quiet" }, takesNames(space) ? "What the classifier reads instead of the space's templates; {} is the name." : "Texts cannot be encoded in this space: its text vectors come from elsewhere.")),
+        h("span", { class: "quiet" }, readsTexts(space) ? "What the classifier reads instead of the space's templates; {} is the name." : "The classifier of this space reads no texts.")),
       said, h("div", { class: "actions" }, save, h("button", { type: "button", on: { click: () => close() } }, "Cancel")));
   });
   if (changed === null) return;

@@ -26,7 +26,8 @@ function form(offered, close) {
   const pick = freshId("how");
   let chosen = parts.findIndex((part) => !part.reason);
   const shown = h("div", {});
-  const choose = (i) => { chosen = i; put(shown, parts[i].root); };
+  const prompt = h("div", { class: "field" }, h("label", { for: templateId }, "Prompt for names ", h("span", { class: "quiet" }, "({} is the name; optional)")), template);
+  const choose = (i) => { chosen = i; put(shown, parts[i].root); prompt.hidden = Boolean(parts[i].nameless); };
   const radios = parts.map((part, i) => {
     const id = freshId("how");
     const why = freshId("why");
@@ -41,7 +42,7 @@ function form(offered, close) {
     put(create, "Loading the encoders …");
     try {
       const json = { name: name.value.trim(), ...parts[chosen].values() };
-      if (template.value.trim() && !parts[chosen].nameless) json.templates = [template.value.trim()];
+      if (template.value.trim() && !prompt.hidden) json.templates = [template.value.trim()];
       close(await post("v1/spaces", { json }));
     } catch (error) {
       put(said, error.message);
@@ -55,8 +56,7 @@ function form(offered, close) {
     offered.problem && h("p", { class: "quiet" }, offered.problem),
     h("div", { class: "field" }, h("label", { for: nameId }, "Name"), name),
     h("fieldset", { class: "how" }, h("legend", {}, "Where embeddings come from"), radios), shown,
-    h("div", { class: "field" }, h("label", { for: templateId }, "Prompt for names ", h("span", { class: "quiet" }, "({} is the name; optional)")), template),
-    said, h("div", { class: "actions" }, create, h("button", { type: "button", on: { click: () => close() } }, "Cancel")));
+    prompt, said, h("div", { class: "actions" }, create, h("button", { type: "button", on: { click: () => close() } }, "Cancel")));
 }
 
 const NOT_ALLOWED = "This service lets clients choose no encoder (setting serve_encoders). On its machine, with its folder as HOME: ";

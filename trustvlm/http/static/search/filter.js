@@ -2,13 +2,14 @@
 
 import { freshId, h } from "../dom.js";
 
-/** The field with its label; `changed(text)` is called with the text, null when it is empty. */
-export function filterField(value, changed) {
-  const [id, hint] = ["filter", "hint"].map(freshId);
+/** The field with its `title`; `changed(text)` is called with the text, null when it is empty. `told`: the id of what is said of
+ *  the text, where it is said beside the field. */
+export function filterField(value, changed, { title = "Filter", hint = "only what has attributes that fit", told = "" } = {}) {
+  const [id, about] = ["filter", "hint"].map(freshId);
   const input = h("input", { id, type: "search", value: value ?? null, placeholder: 'region = "EU" and size >= 3', maxlength: 20000, autocomplete: "off",
-    spellcheck: "false", "aria-describedby": hint, on: { change: () => changed(input.value.trim() || null) } });
-  return h("span", { class: "filter field" }, h("label", { for: id, class: "quiet" }, "Filter"), input,
-    h("span", { id: hint, class: "visually-hidden" }, "only what has attributes that fit"));
+    spellcheck: "false", "aria-describedby": `${about} ${told}`.trim(), on: { change: () => changed(input.value.trim() || null) } });
+  return h("span", { class: "filter field" }, h("label", { for: id, class: "quiet" }, title), input,
+    h("span", { id: about, class: "visually-hidden" }, hint));
 }
 
 /** Attributes in one line; null without any. */

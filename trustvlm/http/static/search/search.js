@@ -3,10 +3,11 @@
 import { path, post } from "../api.js";
 import { curlOf } from "../command.js";
 import { freshId, h, put } from "../dom.js";
-import { scoresImages, takesImages, takesNames } from "../encoders.js";
+import { isExternal, readsTexts, searchesImages, takesImages } from "../encoders.js";
 import { copyText, doing, dropzone, empty, problem, supportFigure, thumb, working } from "../parts.js";
 import { attributesLine, filterField } from "./filter.js";
-import { bodyOf, embeddingForm, ofFile, pictureOf, whyNot } from "../try/queries.js";
+import { embeddingForm, sidesOf } from "../try/intake/embeddings.js";
+import { bodyOf, ofFile, pictureOf, whyNot } from "../try/queries.js";
 import { count, counted, fileName, number } from "../words.js";
 
 export const title = "Search";
@@ -29,7 +30,7 @@ export async function show(root, context) {
   put(root,
     h("h1", {}, "Search"),
     h("p", { class: "lead" }, `Find the nearest of ${counted(space.support_count, "support image")} and ${counted(space.label_count, "label")}.`),
-    h("div", { class: "asking" }, scoresImages(space) ? [byImage(view), byText(view)] : [byEmbedding(view), byText(view)]),
+    h("div", { class: "asking" }, searchesImages(space) ? [byImage(view), byText(view)] : [byEmbedding(view), byText(view)]),
     options(view), view.hits);
   allow(view);
   if (kept.query) await look(view);
@@ -64,7 +65,7 @@ function byEmbedding(view) {
   return h("div", { class: "card no-encoder" }, h("p", {}, whyNot(space)),
     h("p", {}, "Paste an embedding instead, or send embeddings to ", h("code", {}, `POST ${path("spaces", space.name, "search")}`),
       ". Support images and prototypes are compared with the verifier’s, names with the classifier’s."),
-    embeddingForm(space, { sides: space.verifier === "same" ? ["classifier"] : ["verifier", "classifier"], verb: "Search", taken }));
+    embeddingForm(space, { sides: isExternal(space) ? ["verifier"] : sidesOf(space).toReversed(), verb: "Search", taken }));
 }
 
 function options(view) {
@@ -89,6 +90,7 @@ function options(view) {
 function whyNotAmong(space, kind, query) {
   if (!space.label_count) return "the space has no labels yet";
   if (kind !== "text" && !space.support_count) return "the space has no support images yet";
+  if (kind === "text" && isExternal(space)) return "another classifier gives the probabilities of this space, so names have no embeddings";
   if (!query) return null;
   const separate = space.verifier !== "same";
   const classifier = Boolean(query.text || query.file || query.classifier), verifier = Boolean(query.file || query.verifier || (query.classifier && !separate));
@@ -101,7 +103,7 @@ function whyNotAmong(space, kind, query) {
 
 /** Why texts cannot be searched for in a space; null: they can. */
 function noText(space) {
-  if (!takesNames(space)) return `The classifier of this space is ${space.classifier}, which reads no texts: search with embeddings.`;
+  if (!readsTexts(space)) return `The classifier of this space is ${space.classifier}, which reads no texts: search with ${searchesImages(space) ? "images" : "embeddings"}.`;
   return space.label_count ? null : "The space has no labels to compare a text with yet.";
 }
 
@@ -209,6 +211,6 @@ function refused(error) {
 
 function hint({ space }) {
   if (!space.label_count) return null;
-  if (!scoresImages(space)) return null;
+  if (!searchesImages(space)) return null;
   return empty("Nothing is looked for yet.", h("p", {}, "Drop an image to see the support images nearest to it, or describe one."));
 }

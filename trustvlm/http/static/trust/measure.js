@@ -3,7 +3,7 @@
 import { get, path } from "../api.js";
 import { commandOf } from "../command.js";
 import { freshId, h, put } from "../dom.js";
-import { scoresImages } from "../encoders.js";
+import { isExternal, scoresImages, takesImages } from "../encoders.js";
 import { chosenFolder, drawn, droppedFolders } from "./folders.js";
 import { doing, notice } from "../parts.js";
 import { progressBox } from "../progress.js";
@@ -119,5 +119,6 @@ function failures({ failures: failed }) {
 
 const noEncoders = (space) => h("div", { class: "stored" },
   h("p", { class: "title" }, "Photographs cannot be measured here"),
-  h("p", { class: "quiet" }, "The embeddings of this space are computed elsewhere. Measure and calibrate with them on the command line:"),
-  h("pre", { tabindex: 0 }, commandOf("calibrate", [space.name], "--vectors FILE.npz")));
+  h("p", { class: "quiet" }, isExternal(space) ? "Another classifier gives the probabilities of this space. Measure and calibrate with them on the command line:"
+    : "The embeddings of this space are computed elsewhere. Measure and calibrate with them on the command line:"),
+  h("pre", { tabindex: 0 }, commandOf("calibrate", [space.name], isExternal(space) && takesImages(space) ? "FOLDER --probabilities FILE" : "--vectors FILE.npz")));

@@ -1,6 +1,7 @@
 // The answer of a verdict as people read it: the decision, then the label, then how likely it is right; and why.
 
 import { h } from "../dom.js";
+import { isExternal } from "../encoders.js";
 import { capital, counted, likely, number, promise } from "../words.js";
 
 /** [class, sign, word] of a verdict's decision. */
@@ -20,8 +21,8 @@ const sourceOf = (verdict) => (verdict.probability === null ? null : verdict.pro
 export const correction = ({ corrected_from: from, decision }) =>
   from !== null && decision !== "unknown" && h("span", { class: "badge plain corrected" }, h("span", {}, "corrected from “", h("bdi", {}, from), "”"));
 
-/** The answer in one line: [what comes first, what follows]. */
-function inWords(verdict) {
+/** The answer in one line: [what comes first, what follows]. `other`: another classifier takes the place of the text. */
+function inWords(verdict, other) {
   const { label, decision, reason_code: code, rival, nearest_prototype: nearest, unknown } = verdict;
   const name = (one) => h("bdi", {}, one);
   const chance = sourceOf(verdict) === null ? null : `, ${likely(verdict.probability)}`;
@@ -35,8 +36,8 @@ function inWords(verdict) {
   const first = "Review: ";
   if (code === "copy_of_other") return [first, [name(label), ", but the image is stored as ", name(otherLabel(verdict))]];
   if (unknown) return [first, ["perhaps not one of your labels", near]];
-  if (verdict.unverified) return [first, [name(label), chance, ", by its name alone"]];
-  if (differs(verdict)) return [first, ["text says ", name(text), ", images say ", name(nearest)]];
+  if (verdict.unverified) return [first, [name(label), chance, other ? ", by the classifier alone" : ", by its name alone"]];
+  if (differs(verdict)) return [first, [other ? "the classifier says " : "text says ", name(text), ", images say ", name(nearest)]];
   if (code === "close_call" && rival !== null) return [first, [name(label), " or ", name(rival)]];
   return [first, [name(label), chance]];
 }
@@ -51,9 +52,9 @@ const otherLabel = ({ reason }) => reason.match(/support image of (['"])(.*?)\1(
 const differs = ({ decision, reason_code: code, unverified, unknown, nearest_prototype: nearest, corrected_from: from, label }) =>
   decision === "review" && code !== "copy_of_other" && !unverified && !unknown && nearest !== null && nearest !== (from ?? label);
 
-export function headline(verdict) {
+export function headline(space, verdict) {
   const [kind, sign] = stateOf(verdict);
-  const [first, rest] = inWords(verdict);
+  const [first, rest] = inWords(verdict, isExternal(space));
   const long = [verdict.label, verdict.nearest_prototype, verdict.node].some((shown) => (shown ?? "").length > 24);
   return h("h2", { class: `answer ${kind} ${long ? "long" : ""}`, tabindex: "-1" },
     h("span", { class: "sign", "aria-hidden": "true" }, sign), h("span", {}, h("span", { class: "word" }, first), rest));
@@ -90,6 +91,7 @@ export function why(space, verdict, calibration) {
   if (accepted === null) {
     const other = reason.match(/not calibrated for this rule \((calibration \d+) is for (\w+)\)/);
     if (other) return `${capital(other[1])} is for the rule ${other[2]}: under ${verdict.rule} nothing is accepted.`;
+    if (reason.includes("for a part of the labels")) return "Calibrations are about all labels: where only some take part, nothing is accepted.";
     return ["Nothing is accepted before a calibration says how sure is sure enough. ",
       h("a", { href: `#/${encodeURIComponent(space.name)}/trust` }, "Calibrate in the view Trust"), ", with images whose labels you know."];
   }
@@ -110,12 +112,15 @@ export function why(space, verdict, calibration) {
   }
 }
 
-/** What else has to be said plainly: [class, word, sentence, button where there is one]. `renew(button)`: calibrate again. */
-export function cautions(verdict, renew) {
+/** That only some labels take part, [class, word, sentence]; `part`: {text, labels: how many}. */
+export const among = ({ text, labels }) => ["plain", "Filter", ["Only ", counted(labels, "label"), labels === 1 ? " takes part: that with " : " take part: those with ", h("code", {}, text)]];
+
+/** What else has to be said plainly of an item: [class, word, sentence, button where there is one]. `renew(button)`: calibrate again. */
+export function cautions(space, { verdict, chosen: { part } }, renew) {
   const { label, reason_code: code } = verdict;
-  const list = [];
+  const list = part ? [among(part)] : [];
   if (verdict.unverified && code !== "unverified") {
-    list.push(["hold", "No support image", `Only the name “${label}” supports this answer.`]);
+    list.push(["hold", "No support image", isExternal(space) ? "Only the classifier supports this answer." : `Only the name “${label}” supports this answer.`]);
   }
   if (verdict.unknown && code !== "unknown") {
     list.push(["unknown", "Unlike all", "The image is unlike the support images of every label."]);

@@ -12,7 +12,7 @@ let open = false;
 export function details(space, verdict, calibration) {
   const box = h("details", { class: "verdict-numbers", open, on: { toggle: () => { open = box.open; } } },
     h("summary", {}, "Details ", h("span", { class: "quiet" }, "trust, similarity, rule")),
-    h("div", { class: "split" }, measured(verdict, calibration), h("div", { class: "stack" }, textLabels(verdict), table(space, verdict, calibration))));
+    h("div", { class: "split" }, measured(verdict, calibration), h("div", { class: "stack" }, textLabels(space, verdict), table(space, verdict, calibration))));
   return box;
 }
 

@@ -6,6 +6,7 @@ import { freshId, h, put } from "../dom.js";
 import { takesNames } from "../encoders.js";
 import { doing } from "../parts.js";
 import { formOf } from "../uploads.js";
+import { supportVectors } from "./queries.js";
 
 /** Why no label can be made of a query; null: one can. */
 export function whyNoLabel(space, query) {
@@ -41,9 +42,7 @@ export function newLabelForm(context, query, { created, existing, cancelled }) {
 
 function bodyFor(query, name) {
   if (query.file) return { form: formOf([query.file], { name, bring_back: true }) };
-  const label = { name, image_vectors: [query.verifier ?? query.classifier] };
-  if (query.verifier && query.classifier) label.classifier_image_vectors = [query.classifier];
-  return { json: { labels: [label], bring_back: true } };
+  return { json: { labels: [{ name, ...supportVectors(query) }], bring_back: true } };
 }
 
 async function exists(space, name, signal) {

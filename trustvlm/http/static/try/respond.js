@@ -5,9 +5,10 @@ import { labelCombobox } from "../labels/combobox.js";
 import { h, put } from "../dom.js";
 import { doing } from "../parts.js";
 import { rivalFitsBetter } from "./answer.js";
-import { bodyOf } from "./queries.js";
+import { bodyOf, supportVectors } from "./queries.js";
 import { newLabelForm, whyNoLabel } from "./newlabel.js";
 import { NEW_LABEL, standing, standingNow } from "./taught.js";
+import { formOf } from "../uploads.js";
 import { counted } from "../words.js";
 
 /** The panel beneath a verdict, and what it can do for others on the page. `again()` scores the item anew and shows it; the item
@@ -22,7 +23,8 @@ export function respondPanel(context, item, { again, stored }) {
   const choosing = h("div", { class: "choosing" });
   const correct = h("button", { type: "button", on: { click: () => tell(verdict.label, correct) } }, "✓ Right");
   const wrong = toggle("Wrong: it is …", () => pick((name) => tell(name, wrong)));
-  const add = h("button", { type: "button", on: { click: () => support(verdict.label, add) } }, "Add to “", h("bdi", { class: "clip" }, verdict.label), "” as support image");
+  const teachable = query.file || supportVectors(query);
+  const add = teachable && h("button", { type: "button", on: { click: () => support(verdict.label, add) } }, "Add to “", h("bdi", { class: "clip" }, verdict.label), "” as support image");
   const better = rivalFitsBetter(verdict) && h("button", { type: "button", on: { click: () => tell(verdict.rival, better) } }, "It is “", h("bdi", { class: "clip" }, verdict.rival), "”");
 
   /** A button that opens and closes the choice beneath. */
@@ -75,7 +77,7 @@ export function respondPanel(context, item, { again, stored }) {
   async function support(label, button) {
     await doing(button, async () => {
       await teaching(label);
-      const result = await post(path("spaces", space.name, "labels", label, "supports"), { ...supportBody(query), signal });
+      const result = await post(path("spaces", space.name, "labels", label, "supports"), { ...(query.file ? { form: formOf([query.file]) } : { json: supportVectors(query) }), signal });
       if (!result.added_supports) return done(`“${label}” has exactly this image already: nothing was added.`);
       const { support_count: now } = await get(path("spaces", space.name, "labels", label), { signal });
       for (const entry of item.done) entry.teach = entry.more = null;
@@ -99,7 +101,7 @@ export function respondPanel(context, item, { again, stored }) {
     if (existing) {
       done(`“${existing}” is a label already.`).teach = existing;
       draw();
-      return log.lastElementChild.querySelector("button").focus();
+      return log.lastElementChild.querySelector("button")?.focus();
     }
     const entry = done(`Created the label “${created.name}”, with this image as its support image.`);
     entry.undo = { label: created.name };
@@ -131,7 +133,7 @@ export function respondPanel(context, item, { again, stored }) {
   function draw() {
     put(log, item.done.map((entry) => {
       const button = entry.undo && h("button", { type: "button", class: "plain undo", on: { click: () => undo(entry, button) } }, "Undo");
-      const teach = entry.teach && h("button", { type: "button", class: "primary", on: { click: () => support(entry.teach, teach) } }, "Add this image to “", h("bdi", {}, entry.teach), "”");
+      const teach = entry.teach && teachable && h("button", { type: "button", class: "primary", on: { click: () => support(entry.teach, teach) } }, "Add this image to “", h("bdi", {}, entry.teach), "”");
       return h("li", {}, h("span", {}, entry.text, entry.more && [" ", entry.more]), teach, button);
     }));
     put(changed, item.done.length > 0 && log);
@@ -156,9 +158,3 @@ function said({ ids, updated, right, apart }, truth) {
   return `Stored: ${what}${known}. Images that you pick are not used to calibrate: only a random sample is, as Review draws it.${drawn}`;
 }
 
-function supportBody(query) {
-  if (query.file) return bodyOf([query]);
-  const json = { image_vectors: [query.verifier ?? query.classifier] };
-  if (query.verifier && query.classifier) json.classifier_image_vectors = [query.classifier];
-  return { json };
-}

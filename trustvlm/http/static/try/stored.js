@@ -44,9 +44,11 @@ export function linkLine(space, item) {
 }
 
 /** The call that gives an item's verdict; null where the image came as an embedding, or is a support image. */
-function commandOf(space, { query, verdict }) {
-  const fields = verdict.probability_source === "calibration" ? {} : { rule: verdict.rule };
-  if (query.observation) return curlOf(path("spaces", space.name, "observations", query.observation, "verdict"), { fields });
+function commandOf(space, { query, chosen: { rule, part } }) {
+  const fields = rule === null ? {} : { rule };
+  if (query.observation) return curlOf(path("spaces", space.name, "observations", query.observation, "verdict"), { fields: part ? { ...fields, filter: part.text } : fields });
+  if (part) fields.labels = JSON.stringify(part.filter);
+  if (query.probabilities) fields.probabilities = JSON.stringify([query.probabilities]);
   return query.file && !query.support ? curlOf(path("spaces", space.name, "score"), { file: query.name, fields }) : null;
 }
 

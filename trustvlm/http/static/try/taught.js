@@ -4,21 +4,23 @@ import { path, post } from "../api.js";
 import { h } from "../dom.js";
 import { likely, number, percent } from "../words.js";
 import { stateOf } from "./answer.js";
-import { bodyOf } from "./queries.js";
+import { bodyOf, supportVectors } from "./queries.js";
 
 const FIRST = 100; // labels that are looked through for the taught one
 
 /** How a label stands with a query, by its name and by its support images: {text, image}, each {place, value} or null where it
  *  is not among the first. */
 export async function standing(space, query, label, signal) {
-  const ask = (verb, fields) => post(path("spaces", space.name, verb), { ...bodyOf([query], fields), signal });
-  const [scored, found] = await Promise.all([ask("score", { top_k: FIRST, evidence: 0, review: false }), ask("search", { kind: "prototype", k: FIRST })]);
+  const ask = (verb, one, fields) => post(path("spaces", space.name, verb), { ...bodyOf([one], fields), signal });
+  const { probabilities, ...seen } = query; // what an image is, whatever another classifier says of it
+  const searched = seen.file || supportVectors(seen) ? ask("search", seen, { kind: "prototype", k: FIRST }) : { hits: [] };
+  const [scored, { hits }] = await Promise.all([ask("score", query, { top_k: FIRST, evidence: 0, review: false }), searched]);
   const [{ top_labels: names, top_confidence: values }] = scored.verdicts;
   const place = (list) => list.indexOf(label);
-  const [text, image] = [place(names), place(found.hits.map((hit) => hit.label))];
+  const [text, image] = [place(names), place(hits.map((hit) => hit.label))];
   return {
     text: text < 0 ? null : { place: text + 1, value: percent(values[text], 0).replaceAll(" ", "\u00a0") },
-    image: image < 0 ? null : { place: image + 1, value: number(found.hits[image].similarity, 2).replace("-", "−") },
+    image: image < 0 ? null : { place: image + 1, value: number(hits[image].similarity, 2).replace("-", "−") },
   };
 }
 

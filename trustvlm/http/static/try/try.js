@@ -1,19 +1,20 @@
 // Try: images in, verdicts out, and why.
 
 import { path } from "../api.js";
-import { freshId, h, put } from "../dom.js";
-import { scoresImages } from "../encoders.js";
+import { h, put } from "../dom.js";
 import { runJob } from "../jobs.js";
-import { doing, dropzone, notice, problem, working } from "../parts.js";
+import { doing, notice, problem, working } from "../parts.js";
 import { progressBox } from "../progress.js";
 import { loadRules } from "../rules.js";
-import { cautions, chance, correction, headline, why } from "./answer.js";
+import { among, cautions, chance, correction, headline, why } from "./answer.js";
 import { claimForm } from "./claims/claim.js";
 import { details } from "./details.js";
 import { enlarge } from "./enlarge.js";
+import { intakeOf } from "./intake/intake.js";
 import { listenToKeys } from "./keys.js";
 import { createLabelButton } from "./newlabel.js";
-import { calibrationsOf, embeddingForm, ofFile, pictureOf, score, whyNot } from "./queries.js";
+import { optionsBox } from "./options/options.js";
+import { calibrationsOf, pictureOf, score } from "./queries.js";
 import { respondPanel } from "./respond.js";
 import { severalView, shownOf } from "./several.js";
 import { addressOf, examples, itemAt, linkLine } from "./stored.js";
@@ -32,12 +33,12 @@ let kept = { space: null };
 
 export async function show(root, context) {
   const { space, signal, rest } = context;
-  if (kept.space !== space.id) kept = { space: space.id, own: setOf(), stored: setOf(), rule: null };
+  if (kept.space !== space.id) kept = { space: space.id, own: setOf(), stored: setOf(), chosen: { rule: null, part: null } };
   const [{ rules, default: usual }, calibrations] = await Promise.all([loadRules(signal), calibrationsOf(space.name, signal)]);
   const view = { ...context, root, rules, usual, calibrations, set: kept.own, several: null, result: h("div", { class: "result" }), intake: h("div", { class: "intake" }) };
   put(root,
     h("div", { class: "top" }, h("h1", {}, "Try"), h("p", { class: "lead" }, "Give an image: the page says which label it gets, how likely that is right, and why.")),
-    view.intake, view.result, advanced(view));
+    view.intake, view.result, optionsBox(view, kept.chosen, () => rescoreAll(view)));
   listenToKeys(signal, (key, event) => onKey(view, key, event));
   drawIntake(view);
   if (rest.length) await openStored(view, rest);
@@ -63,42 +64,14 @@ async function openStored(view, rest) {
   await draw(view);
 }
 
-/** What few people need: another rule. */
-function advanced(view) {
-  return h("details", { class: "advanced", open: kept.rule !== null }, h("summary", {}, "Advanced"), rulePicker(view));
-}
-
-function rulePicker(view) {
-  const id = freshId("rule");
-  const inForce = view.calibrations.find((one) => one.in_force && !one.claims && !one.other_encoders);
-  const first = inForce ? `as calibrated (${inForce.rule})` : `default (${view.usual})`;
-  const groups = { fused: "Text and images", text: "Text only", image: "Images only" };
-  const select = h("select", { id, on: { change: () => { kept.rule = select.value || null; rescoreAll(view); } } },
-    h("option", { value: "" }, first),
-    Object.entries(groups).map(([kind, name]) => h("optgroup", { label: name }, view.rules.filter((rule) => rule.kind === kind)
-      .map((rule) => h("option", { value: rule.name, selected: rule.name === kept.rule }, rule.name)))));
-  return h("div", { class: "rule-picker" }, h("label", { for: id }, "Rule"), select, h("span", { class: "quiet" }, "the formula that computes the trust"));
-}
-
 function drawIntake(view) {
-  const { space, signal } = view;
   const some = view.set.items.length > 0;
   view.intake.classList.toggle("compact", some);
   view.root.querySelector(".top").classList.toggle("brief", some);
   // The pasting of an earlier zone must not go on beside the new one's: there is one for as long as the view is shown.
-  if (view.zone) {
-    if (some) view.zone.querySelector(".title")?.replaceChildren(MORE);
-    if (some) view.zone.querySelector(".title + .quiet")?.remove();
-    return;
-  }
-  const taken = (queries) => take(view, queries);
-  view.zone = scoresImages(space)
-    ? dropzone({ title: some ? MORE : "Drop an image here", hint: some ? null : "or paste one, or click to choose; several are fine", paste: signal,
-      taken: (files) => taken(files.map(ofFile)) })
-    : h("div", { class: "card no-encoder" }, h("p", {}, whyNot(space)),
-      h("p", {}, "Paste an embedding instead, or send embeddings to ", h("code", {}, `POST ${path("spaces", space.name, "score")}`), "."),
-      embeddingForm(space, { sides: space.verifier === "same" ? ["classifier"] : ["classifier", "verifier"], verb: "Score", taken }));
-  put(view.intake, view.zone);
+  if (!view.intake.firstChild) put(view.intake, intakeOf(view, (queries) => take(view, queries)));
+  if (some) view.intake.querySelector(".title")?.replaceChildren(MORE);
+  if (some) view.intake.querySelector(".title + .quiet")?.remove();
 }
 
 async function take(view, queries) {
@@ -127,7 +100,7 @@ async function scoreMissing(view) {
   const tell = () => bar?.tell("Scoring images …", missing.filter((item) => item.verdict || item.error).length, missing.length);
   tell();
   try {
-    await score(view.space.name, missing, kept.rule, signal, tell);
+    await score(view.space.name, missing, kept.chosen, signal, tell);
   } catch (error) {
     if (error.name !== "AbortError") return void put(view.result, problem(error));
     if (view.signal.aborted) return;
@@ -144,7 +117,7 @@ async function draw(view) {
   if (items.some((item) => !item.verdict && !item.error)) return scoreMissing(view); // the view was left in between
   if (!opened) {
     view.several = severalView(view, (item) => open(view, item));
-    return put(view.result, outOfDate(view), view.several.root, notesOn(items));
+    return put(view.result, kept.chosen.part && h("p", { class: "row" }, said(among(kept.chosen.part))), outOfDate(view), view.several.root, notesOn(items));
   }
   return put(view.result, items.length > 1 && walker(view), opened.error ? failed(view, opened) : card(view, opened), notesOn([opened]));
 }
@@ -165,6 +138,8 @@ function notesOn(items) {
   return told.length ? h("ul", { class: "quiet notes" }, told.map((note) => h("li", {}, h("bdi", {}, note)))) : null;
 }
 
+const said = ([kind, word, sentence, button]) => [h("span", { class: `badge ${kind}` }, word), h("span", {}, sentence), button];
+
 /** One verdict: the answer, the images that speak for it, what a person says to it, and the numbers. */
 function card(view, item) {
   const { space } = view;
@@ -175,20 +150,19 @@ function card(view, item) {
     again: () => again(view, item),
     stored: () => view.result.querySelector(".link-line")?.replaceWith(linkLine(space, item)),
   });
-  const notes = cautions(verdict, (button) => recalibrate(view, button, () => again(view, item)));
+  const notes = cautions(space, item, (button) => recalibrate(view, button, () => again(view, item)));
   return h("article", { class: `card verdict ${verdict.decision}` },
     item.before && difference(item.before, verdict, item.taught),
     h("div", { class: "verdict-head" },
       queried(view, item),
       h("div", { class: "said" },
-        headline(verdict), chance(verdict, calibration),
+        headline(space, verdict), chance(verdict, calibration),
         h("p", { class: "why" }, why(space, verdict, calibration)), correction(verdict),
-        notes.length > 0 && h("ul", { class: "cautions" }, notes.map(([kind, word, sentence, button]) =>
-          h("li", {}, h("span", { class: `badge ${kind}` }, word), h("span", {}, sentence), button))),
+        notes.length > 0 && h("ul", { class: "cautions" }, notes.map((note) => h("li", {}, said(note)))),
         verdict.unknown && respond && createLabelButton(view, query, respond.outcome))),
     evidenceOf(space, verdict, view.go),
     respond?.root ?? known(view, item),
-    !testified && claimForm(space, query, kept.rule, view.signal),
+    !testified && claimForm(space, query, kept.chosen, view.signal),
     details(space, verdict, calibration),
     linkLine(space, item));
 }
@@ -224,14 +198,14 @@ function outOfDate(view) {
     view.calibrations = await calibrationsOf(view.space.name, view.signal);
     await rescoreAll(view);
   }) } }, "Recalibrate");
-  return h("p", { class: "row out-of-date" }, h("span", { class: "badge hold" }, "Out of date"), h("span", {}, `Labels or support images changed after calibration ${stale.calibration_id}, so its guarantee no longer holds.`), button);
+  return h("p", { class: "row out-of-date" }, said(["hold", "Out of date", `Labels or support images changed after calibration ${stale.calibration_id}, so its guarantee no longer holds.`, button]));
 }
 
 async function again(view, item) {
   const before = item.verdict;
   const { taught, query } = item;
   view.calibrations = await calibrationsOf(view.space.name, view.signal);
-  [view.space] = await Promise.all([view.refresh(), score(view.space.name, [item], kept.rule, view.signal)]);
+  [view.space] = await Promise.all([view.refresh(), score(view.space.name, [item], kept.chosen, view.signal)]);
   if (taught) taught.now = await standing(view.space, query, taught.label, view.signal);
   item.before = before;
   await draw(view);

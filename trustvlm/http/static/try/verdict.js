@@ -1,6 +1,7 @@
 // The images that speak for a verdict or against it, and what the text alone says.
 
 import { h } from "../dom.js";
+import { isExternal } from "../encoders.js";
 import { supportFigure } from "../parts.js";
 import { rivalFitsBetter } from "./answer.js";
 import { fileName, number, percent } from "../words.js";
@@ -31,9 +32,9 @@ function likeness(space, label, near) {
 }
 
 /** The labels of largest text confidence. */
-export function textLabels(verdict) {
+export function textLabels(space, verdict) {
   return h("section", { class: "text-labels" },
-    h("h3", {}, "What the text alone says"),
+    h("h3", {}, isExternal(space) ? "What the classifier alone says" : "What the text alone says"),
     h("ol", {}, verdict.top_labels.slice(0, 5).map((name, i) => {
       const part = verdict.top_confidence[i];
       return h("li", {},

@@ -5,10 +5,10 @@ import { freshId, h, put } from "../../dom.js";
 import { doing, problem } from "../../parts.js";
 import { capital, likely } from "../../words.js";
 import { badge } from "../answer.js";
-import { bodyOf } from "../queries.js";
+import { bodyOf, choiceOf } from "../queries.js";
 
-/** A form for a claimed label beneath a verdict; `rule`: the chosen one, null: as the space scores. */
-export function claimForm(space, query, rule, signal) {
+/** A form for a claimed label beneath a verdict, judged as a person `chose`. */
+export function claimForm(space, query, chosen, signal) {
   const id = freshId("claim");
   const input = h("input", { id, type: "text", autocomplete: "off", required: true, placeholder: "a label" });
   const button = h("button", {}, "Check");
@@ -18,7 +18,7 @@ export function claimForm(space, query, rule, signal) {
     const name = input.value.trim();
     if (name) doing(button, async () => {
       try {
-        const body = bodyOf([query], { rule, claimed: [name], evidence: 0, top_k: 1, review: false });
+        const body = bodyOf([query], { ...choiceOf(chosen), claimed: [name], evidence: 0, top_k: 1, review: false });
         const { verdicts } = await post(path("spaces", space.name, "score"), { ...body, signal });
         put(answer, said(verdicts[0]));
       } catch (error) {
