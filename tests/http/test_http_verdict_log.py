@@ -4,6 +4,7 @@ call, and the client's log is the library's."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -131,3 +132,37 @@ def test_the_client_reads_what_traffic_looks_like(http: Http, client: Client) ->
     assert ours.traffic is not None
     assert (ours.traffic.at_least, ours.traffic.answers) == (None, rows)
     assert "there are 12" in ours.traffic.message
+
+
+def test_names_of_embeddings_are_logged_and_shown(http: Http, client: Client) -> None:
+    """The client sends embeddings, of images too: their names go with them."""
+    names = ["a/1.png", None, "odd \0 \ud800"]
+    queries = replace(incoming(3, 4), sources=names)
+    verdicts = client.score("s", queries, rule="msp", review=True)
+    assert verdicts.source.tolist() == names
+    shown = ["odd \\x00 \\ud800", None, "a/1.png"]
+    assert verdicts.to_arrow().column("source").to_pylist() == shown[::-1]
+    assert [row.source for row in client.verdict_log("s").page().verdicts] == shown
+    waiting = client.review("s").items().items
+    assert {item.source for item in waiting} == {*shown}
+    client.review("s").collect(False, discard=True)
+    key = http.serving.home.create_key("read")[1]
+    body = {"verifier": [[1.0] * IMAGE_DIM] * 2, "classifier": [[1.0] * TEXT_DIM] * 2}
+    scored = http("POST", f"{WHERE}/score", key=key, json=body | {"sources": ["x", None]})
+    assert [one["source"] for one in scored["verdicts"]] == ["x", None]
+    for verb, given in (("score", ["x"]), ("score", ["x" * 5_000] * 2), ("search", ["x", "y"])):
+        wrong = http("POST", f"{WHERE}/{verb}", status=422, key=key, json=body | {"sources": given})
+        assert "sources" in wrong["error"]["message"]
+
+
+def test_names_beside_queries(client: Client, http: Http) -> None:
+    queries = replace(incoming(4, 5), sources=list("abcd"))
+    for service in (client, http.service):
+        report = service.evaluate("s", queries, [NAMES[0]] * 4, draws=0, items=True)
+        assert [one.source for one in report.items or ()] == list("abcd")
+        with pytest.raises(trustvlm.InvalidInput, match="sources: given twice"):
+            service.evaluate("s", queries, [NAMES[0]] * 4, sources=list("wxyz"))
+        with pytest.raises(trustvlm.InvalidInput, match=r"queries.sources: expected 4 names"):
+            service.score("s", replace(queries, sources=["a"]))
+        with pytest.raises(trustvlm.InvalidInput, match="takes no names"):
+            service.search("s", queries)

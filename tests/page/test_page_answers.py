@@ -11,7 +11,6 @@ from page_homes import NAMES, embedding, sideways, vectors
 from worlds import World, make_space
 
 import trustvlm
-from trustvlm.service.home.verdict_log.requests import RequestPart, for_requests
 
 pytestmark = pytest.mark.browser
 
@@ -31,9 +30,8 @@ def test_the_log_of_answers(tmp_path: Path, phone: bool) -> None:
         with trustvlm.open(home) as service:
             assert service.verdict_log("vectors").status().days == 7
             queries = [embedding(4, 5, weight=0.1)]
-            named = RequestPart(1, sources=["folder/" + "x" * 200])
-            with for_requests([named]):
-                service.score("vectors", trustvlm.Queries(queries, queries))
+            named = ["folder/" + "x" * 200]
+            service.score("vectors", trustvlm.Queries(queries, queries, sources=named))
         card.locator("summary").click()
         card.locator("summary").click()
         row = card.get_by_role("row").nth(1)

@@ -24,7 +24,7 @@ from trustvlm.client.codec import (
 from trustvlm.client.images import File, loaded
 from trustvlm.client.transport import Body, Fields, Wire, json_body, options_query, path_of, read
 from trustvlm.errors import Busy, Conflict, InvalidInput, NotFound, Unavailable
-from trustvlm.reading.claims import claimed_names
+from trustvlm.reading.claims import claimed_names, source_names
 from trustvlm.reading.outputs.probabilities import beside_images, outputs_of
 from trustvlm.system.pickling import LocalReader
 from trustvlm.types import Embedded, Evidence, Queries, Verdicts
@@ -33,6 +33,7 @@ from trustvlm.types.arrays import Objects
 from trustvlm.types.attributes.filters import Filter
 from trustvlm.types.bounds import choice, whole
 from trustvlm.types.messages.remarks import merged_notes
+from trustvlm.types.messages.stored_text import stored_text
 from trustvlm.types.options import ON_ERROR
 from trustvlm.types.registration import UnreadImage, unreadable
 
@@ -118,8 +119,8 @@ class EmbeddedQueries:
     """Queries as they are sent.
 
     Attributes:
-        arrays: the embeddings by side. sources: names of the images that were embedded for it; None
-            without images. notes: on these.
+        arrays: the embeddings by side. sources: names of the queries, or of the images that were
+            embedded for it; None without any. notes: on these images.
         places: of these images among all that came; failures: the others.
         beside: what is sent with each part of the arrays: the names of columns of probabilities.
 
@@ -151,10 +152,13 @@ def embedded_queries(
         raise InvalidInput("queries.text: texts are searched with; this needs embeddings or images")
     if images is None:
         arrays, beside = _arrays(queries)
-        names = claimed_names(claimed, len(next(iter(arrays.values()))))
-        return EmbeddedQueries(arrays | _claims(names), None, (), beside=beside)
+        rows = len(next(iter(arrays.values())))
+        names, given = claimed_names(claimed, rows), source_names(queries.sources, rows)
+        sources = None if given is None else np.array(given, dtype=object)
+        return EmbeddedQueries(arrays | _claims(names), sources, (), beside=beside)
     if isinstance(images, list | tuple):
         claimed_names(claimed, len(images))
+        source_names(queries.sources, len(images))
     fields = reading_fields(queries.image_range, queries.accept_truncated)
     embedded = embed(wire, space, images, None, fields, "queries.images")
     places, failures = embedded.places, tuple(UnreadImage(*one) for one in embedded.failures)
@@ -165,7 +169,8 @@ def embedded_queries(
     of_images = embedded.queries if places else nothing
     arrays, beside = _arrays(beside_images(queries, of_images, came, places))
     arrays |= _claims(claimed_names(claimed, came, places))
-    sources = np.array(embedded.sources, dtype=object)
+    named = source_names(queries.sources, came, places)
+    sources = np.array(embedded.sources if named is None else named, dtype=object)
     return EmbeddedQueries(arrays, sources, embedded.notes, places, failures, beside)
 
 
@@ -280,6 +285,9 @@ def score(
         check_labels(wire, space, labels)
     given = embedded_queries(wire, space, queries, on_error)
     arrays, subset = given.arrays, given.beside
+    if given.sources is not None:
+        names = [None if one is None else stored_text(one) for one in given.sources.tolist()]
+        arrays = arrays | {"sources": claimed_array(names)}
     if labels is not None:
         subset = subset | {"labels": np.array(labels, dtype=np.str_)}
     path = path_of("spaces", space, "score")

@@ -15,7 +15,7 @@ from trustvlm.client.queries import embedded_queries
 from trustvlm.client.transport import options_query, path_of, read
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.claims import are_labelled_by_claims
-from trustvlm.reading.given import given_labelled, given_queries
+from trustvlm.reading.given import given_labelled, given_queries, named_queries
 from trustvlm.reading.hold_out import HeldOut
 from trustvlm.types import Queries, SupportRow
 from trustvlm.types.arrays import id_list, optional_texts
@@ -59,7 +59,8 @@ class SupportVerbs(Connected):
                 raise InvalidInput("truth, sources: they belong to queries, and none were given")
             return self._audited(space, start, most)
         if isinstance(queries, Queries) and are_labelled_by_claims(queries, truth):
-            part = HeldOut(queries, [], sources)
+            given, names = named_queries(queries, sources)
+            part = HeldOut(given, [], names)
         else:
             part = HeldOut(*given_labelled(queries, ... if truth is None else truth, sources))
         result = measure.measured(self._wire, "audit", space, part, on_error, [], progress)
@@ -97,7 +98,8 @@ class SupportVerbs(Connected):
         flags(accept=accept, review=review)
         options: list[tuple[str, Any]] = [("accept", bool(accept)), ("review", bool(review))]
         options.append(("few", whole("few", few, bounds="k")))
-        embedded = embedded_queries(self._wire, space, given_queries(queries), on_error)
+        named, sources = named_queries(given_queries(queries), sources)
+        embedded = embedded_queries(self._wire, space, named, on_error)
         arrays: dict[str, Any] = embedded.arrays | embedded.beside
         names = list(embedded.sources) if embedded.sources is not None else None
         if sources is not None:

@@ -1,9 +1,10 @@
-"""Labels that were given elsewhere, one for each query."""
+"""Labels that were given elsewhere, and names, one for each query."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from types import EllipsisType
+from typing import Any
 
 from trustvlm.errors import InvalidInput
 from trustvlm.types import Queries
@@ -22,14 +23,27 @@ def claimed_names(
     Raises:
         InvalidInput: no list of names or None, or another number of them.
     """
-    if claimed is None:
+    return _beside("claimed", claimed, ("label name", "claim"), came, places)
+
+
+def source_names(
+    sources: Sequence[str | None] | None, came: int, places: Sequence[int] | None = None
+) -> list[str | None] | None:
+    """The names that n queries are given, None where none is; see :func:`claimed_names`."""
+    return _beside("sources", sources, ("name", "name"), came, places)
+
+
+def _beside(
+    field: str, values: Any, words: tuple[str, str], came: int, places: Sequence[int] | None
+) -> list[str | None] | None:
+    if values is None:
         return None
-    names = optional_texts(
-        claimed, "queries.claimed", "one label name for each query, or None for no claim"
-    )
+    each, one = words
+    expected = f"one {each} for each query, or None for no {one}"
+    names = optional_texts(values, f"queries.{field}", expected)
     if len(names) != came:
         raise InvalidInput(
-            f"queries.claimed: expected {came} names, one for each query (None for no claim), got "
+            f"queries.{field}: expected {came} names, one for each query (None for no {one}), got "
             f"{len(names)}"
         )
     return names if places is None else [names[place] for place in places]
@@ -41,6 +55,12 @@ def no_claims(claimed: object, verb: str) -> None:
         raise InvalidInput(
             f"queries.claimed: {verb} takes no claims; score, evaluate, calibrate and audit do"
         )
+
+
+def no_sources(queries: object, verb: str) -> None:
+    """Raises InvalidInput: queries have names, and the verb does nothing with them."""
+    if getattr(queries, "sources", None) is not None:
+        raise InvalidInput(f"queries.sources: {verb} numbers the queries and takes no names")
 
 
 def are_labelled_by_claims(

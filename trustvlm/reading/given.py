@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Set
+from dataclasses import replace
 from itertools import chain, islice
 from numbers import Number
 from pathlib import Path
@@ -90,7 +91,8 @@ def given_labelled(
         NotFound, InvalidInput: as :func:`given_queries`; or images without labels.
     """
     if truth is not ...:
-        return given_queries(queries, most), truth, names
+        given, names = named_queries(given_queries(queries, most), names)
+        return given, truth, names
     labelled = _labelled(queries, "measure")
     if labelled is None:
         raise InvalidInput(
@@ -101,6 +103,16 @@ def given_labelled(
     if names is None:
         names = [_name_of(image) for image in images]
     return Queries(images=images), labels, names
+
+
+def named_queries(queries: Queries, names: Any) -> tuple[Queries, Any]:
+    """(queries, names for them), which come with the queries or beside them. Raises InvalidInput:
+    both."""
+    if queries.sources is None:
+        return queries, names
+    if names is not None:
+        raise InvalidInput("sources: given twice, in the queries and beside them")
+    return replace(queries, sources=None), queries.sources
 
 
 def _name_of(image: Any) -> str | None:

@@ -238,7 +238,7 @@ Verdict: Any = _typed_dict(
     | _CLAIMS
     | _CLAIM_CALL
     | {"evidence": NotRequired[Evidence], "terms": NotRequired[VerdictTerms]}
-    | {"index": NotRequired[int], "source": NotRequired[str]},
+    | {"index": NotRequired[int], "source": NotRequired[str | None]},
 )
 
 

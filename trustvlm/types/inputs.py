@@ -92,6 +92,9 @@ class Queries:
             only); each is no hit of itself.
         like_labels: names of labels whose text prototype (kind "text") or prototype is searched
             with (search only); a label is no hit of itself.
+        sources: a name for each query, or None: a path, an id or an address of its image. Verdicts,
+            the verdict log, the review queue and what is measured show it; of `images` it takes the
+            place of their paths. Not for search.
     """
 
     classifier: npt.ArrayLike | None = None
@@ -107,6 +110,7 @@ class Queries:
     outputs: Sequence[str | None] | None = None
     like_supports: Sequence[int] | None = None
     like_labels: Sequence[str] | None = None
+    sources: Sequence[str | None] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -106,8 +106,9 @@ class Verdicts(Tabular):
         notes: a sentence for each kind of change that made image queries readable for the encoders.
         failures: (source, reason) of each image that could not be read and has no verdict; only
             with on_error="skip".
-        source: name of each image: its path, "<bytes 3>" or "<image 3>" by place; None: the queries
-            were embeddings. The index of :meth:`to_pandas`, the first column of :meth:`to_arrow`.
+        source: name of each image: that of `Queries.sources`, else its path, "<bytes 3>" or
+            "<image 3>" by place; None: the queries were embeddings without names. The index of
+            :meth:`to_pandas`, the first column of :meth:`to_arrow`.
     """
 
     rule: str

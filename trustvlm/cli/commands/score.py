@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from trustvlm.cli.commands.options import FORMAT, PATHS, SPACE, file, flag, number, text, where
-from trustvlm.cli.commands.verdict_log.naming import score_named
 from trustvlm.cli.completion import rules
 from trustvlm.cli.printing.formats import Column, Row, RowWriter, blocks, row_writer, say
 from trustvlm.cli.printing.progress import Bar, progress_bar
@@ -266,7 +265,7 @@ def _write(
     evidence_writer = row_writer(form, EVIDENCE)
     verdict_writer: RowWriter | None = None
     for batch, (sources, queries, bar) in enumerate(batches):
-        verdicts = score_named(service, space, sources, queries, options)
+        verdicts = service.score(space, replace(queries, sources=sources), **options)
         if not batch and verdicts.claimed is not None:
             verdict_writer = row_writer(form, CLAIMS)
         rows = [

@@ -11,7 +11,7 @@ from trustvlm.client.codec import hits_of, npz_body
 from trustvlm.client.queries import Arrays, answers_of, embedded_queries, only_one_kind
 from trustvlm.client.transport import Wire, json_body, path_of
 from trustvlm.errors import InvalidInput
-from trustvlm.reading.claims import no_claims
+from trustvlm.reading.claims import no_claims, no_sources
 from trustvlm.reading.outputs.probabilities import no_probabilities
 from trustvlm.types import Hits, Queries
 from trustvlm.types.arrays import id_list, texts
@@ -41,6 +41,7 @@ def search(
 ) -> Hits:  # fmt: skip
     """See :meth:`Client.search`; `options`: of :func:`search_options`."""
     no_claims(queries.claimed, "search")
+    no_sources(queries, "search")
     no_probabilities(queries, "search")
     path, k, vectors = path_of("spaces", space, "search"), options["k"], "vectors" in options
     expected = None if revision is None else whole("revision", revision)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
@@ -19,7 +20,7 @@ from trustvlm.http.wire.schemas import EmbedBody, EvidenceBody, RuleName, ScoreB
 from trustvlm.http.wire.term_rows import term_rows
 from trustvlm.http.work.batches import Part
 from trustvlm.http.work.process import Serving, refuse_unknown, serving_of, with_vectors
-from trustvlm.reading.claims import claimed_names
+from trustvlm.reading.claims import claimed_names, source_names
 from trustvlm.reading.outputs.probabilities import beside_images
 from trustvlm.service.query.evidence import EvidenceGone, EvidenceReader
 from trustvlm.service.query.like.stored import require_few
@@ -58,9 +59,13 @@ async def score(request: Request, space: str) -> Response:
     options = {name: getattr(body, name) for name in names}
     options["labels"] = labels
     options["revision"] = expected_revision(request)
+    sources: Sequence[str | None] | None = body.sources
+    if embedded is not None:
+        named = source_names(sources, len(received.images or ()), embedded.places)
+        sources = embedded.sources if named is None else named
     part = await serving.score(
         space, queries, options, review=body.review, request_id=request.state.request_id,
-        sources=None if embedded is None else embedded.sources,
+        sources=sources,
     )  # fmt: skip
     evidence = body.evidence
     if evidence is None:
@@ -111,8 +116,8 @@ async def _scored(
     if isinstance(verdicts.read_evidence, EvidenceReader):
         scored["evidence_state"] = verdicts.read_evidence.state(part.start, part.stop)
     if embedded is not None:
-        for row, place, source in zip(rows, embedded.places, embedded.sources, strict=True):
-            row |= {"index": place, "source": source}
+        for row, place in zip(rows, embedded.places, strict=True):
+            row["index"] = place
         scored["notes"] = embedded.notes
         scored["failures"] = [to_plain(file) for file in _unread_files(embedded)]
     return scored

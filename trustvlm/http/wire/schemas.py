@@ -30,6 +30,7 @@ from trustvlm.http.wire.texts import (
 from trustvlm.index.recipe import list_recipes
 from trustvlm.scoring.rules import RULES
 from trustvlm.types.json_form import Attributes
+from trustvlm.types.messages.stored_text import MAX_SOURCE
 from trustvlm.types.options import (
     WHICH_RULE,
     Between,
@@ -150,6 +151,10 @@ class ScoreBody(WithImages, ScoreOptions, ReadingOptions, ProbabilityBody):
     terms: Annotated[
         bool, says("what of each trust comes from the text and what from the images")
     ] = False
+    sources: Annotated[
+        list[Annotated[str, Field(max_length=MAX_SOURCE)] | None] | None,
+        says("a name a query, or null; of image files in place of their names"),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,6 +25,7 @@ from trustvlm.http.work.collector import Collector
 from trustvlm.http.work.job_queue import Jobs
 from trustvlm.http.work.thread_lanes import Lane
 from trustvlm.http.work.upkeep import Upkeep
+from trustvlm.reading.claims import source_names
 from trustvlm.service import TrustService
 from trustvlm.service.home.verdict_log.requests import RequestPart, for_requests
 from trustvlm.service.server.server_home import ServerHome
@@ -133,12 +134,12 @@ class Serving:
         *,
         review: bool | None = None,
         request_id: str | None = None,
-        sources: Sequence[str] | None = None,
+        sources: Sequence[str | None] | None = None,
     ) -> Part:
         """The verdicts of embeddings, in one call with other waiting ones of the same options.
 
         The space's verdict log, if it has one, gets them with the id of the request and the names
-        of its images, unless `review` is False, or there is no id.
+        of its images, unless `review` is False, or there is no id. Rows have these names, too.
 
         With `review`, they are in the review queue when this returns. With None, where the space
         collects by itself, those of calls without claims or a choice of rule, parameters or labels
@@ -155,9 +156,12 @@ class Serving:
         logged = review is not False and request_id is not None
         origin = RequestPart(0, request_id, sources, logged)
         part = await self._ask_scorer(self.service.score, space, queries, options, rows_of, origin)
+        for row, source in zip(part.rows, sources or (), strict=sources is not None):
+            row["source"] = source
         if queries.claimed is not None:
             if review:  # a person is asked about the label that the space gives
-                await self.score(space, replace(queries, claimed=None), options, review=True)
+                plain = replace(queries, claimed=None)
+                await self.score(space, plain, options, review=True, sources=sources)
         elif review:
             rows = list(part.rows)
             await self.writing.run(lambda: self.home.collect(space, queries, rows))
@@ -189,6 +193,7 @@ class Serving:
         origin: RequestPart,
     ) -> Part:
         queries, dimensions, rows = shaped(queries)
+        source_names(origin.sources, rows)
         origin = replace(origin, rows=rows)
 
         def run(batch: Sequence[tuple[Queries, RequestPart]]) -> list[Part]:

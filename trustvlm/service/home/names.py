@@ -13,9 +13,6 @@ MAX_NAME = 500
 MAX_PROMPT = 10 * MAX_NAME
 """Characters of a prompt, a template or a text that is searched for; CLIP reads about 300."""
 
-MAX_SOURCE = 4_096
-"""Characters that are stored of a source; the longest path that Linux opens."""
-
 UNSEEN = (
     "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e"
     "\u2060-\u206f\u2800\u3164\ufeff\uffa0"
@@ -68,13 +65,6 @@ def check_space_name(name: object, what: str) -> str:
             f"{what}: {name!r} holds '/', which stands between the parts of an address"
         )
     return name
-
-
-def source_text(source: str) -> str:
-    """The source of an image as it is stored: in UTF-8, without NUL characters, cut after
-    :data:`MAX_SOURCE` characters."""
-    text = source.encode(errors="backslashreplace").decode().replace("\0", "\\x00")
-    return text if len(text) <= MAX_SOURCE else f"{text[: MAX_SOURCE - 1]}…"
 
 
 def check_characters(text: str, what: str) -> None:

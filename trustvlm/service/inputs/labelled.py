@@ -21,7 +21,6 @@ from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.reading.claims import claimed_names
 from trustvlm.scoring.vectors import SAME_IMAGE, unit_rows
 from trustvlm.service.home.home import Home
-from trustvlm.service.home.names import source_text
 from trustvlm.service.inputs.encode import check_queries, encoded, raw_queries
 from trustvlm.service.inputs.outputs import no_classifier
 from trustvlm.service.memory.reading import Reading
@@ -31,6 +30,7 @@ from trustvlm.types.arrays import sources as image_list
 from trustvlm.types.bounds import choice
 from trustvlm.types.messages.commands import suggested
 from trustvlm.types.messages.meant import GIVE_NONE
+from trustvlm.types.messages.stored_text import stored_text
 from trustvlm.types.options import ON_ERROR
 from trustvlm.types.registration import UnreadImage
 
@@ -145,7 +145,7 @@ def observe(
         verifier,
         names,
         hashes,
-        [None if one is None else source_text(one) for one in sources or [None] * len(names)],
+        [None if one is None else stored_text(one) for one in sources or [None] * len(names)],
         () if images is None else images.notes,
         _pictures(home, vectors, len(names), ours=images is not None) if keep else (),
         failures=() if images is None else images.failures,

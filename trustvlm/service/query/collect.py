@@ -17,11 +17,11 @@ from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.store.bulk import slices
 from trustvlm.errors import InvalidInput
 from trustvlm.service.home.home import Home
-from trustvlm.service.home.names import source_text
 from trustvlm.service.home.pictures import Picture
 from trustvlm.service.inputs.encode import raw_queries
 from trustvlm.types import Queries
 from trustvlm.types.arrays import Float32s
+from trustvlm.types.messages.stored_text import stored_text
 
 Row = Mapping[str, Any]
 
@@ -107,11 +107,11 @@ def _chosen(
 
 
 def _item(sides: Sequence[Float32s], place: int, tray: str, image: Picture, row: Row) -> NewItem:
-    source = image.source or row.get("source")
+    source = row.get("source", image.source)
     return NewItem(
         tray=tray,
         content_hash=image.content_hash,
-        source=None if source is None else source_text(cast(str, source)),
+        source=None if source is None else stored_text(cast(str, source)),
         predicted_id=row["label_id"],
         predicted=row["label"],
         decision=row["decision"],

@@ -11,7 +11,7 @@ import numpy as np
 
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.encoders.images.pictures import Pictures
-from trustvlm.reading.claims import claimed_names
+from trustvlm.reading.claims import claimed_names, source_names
 from trustvlm.scoring.rules import Rule, require_images, resolve_parameters
 from trustvlm.service.home.calibrations import in_force
 from trustvlm.service.home.home import Home
@@ -80,6 +80,7 @@ def score(
         space = home.space(space_name)  # encoded outside of the transaction, as it may take long
         if isinstance(queries, Queries) and isinstance(queries.images, list | tuple):
             claimed_names(queries.claimed, len(queries.images))
+            source_names(queries.sources, len(queries.images))
         vectors, images = encoded(home, space, queries, on_error)
         unit, places = _unit(home, space, vectors), None if images is None else images.places
         came = len(cast(Any, unit.classifier)) if images is None else images.came
@@ -95,9 +96,10 @@ def score(
         unit = (space, _with_claims(home, space, queries)) if given is None else given
         if not claims:
             unit = unit[0], replace(unit[1], claimed=None)
+        described = about if queries.sources is None else about | _named(queries, unit[1], images)
         return verdicts_of(
-            home, reading, *unit, rule, top_k=top_k, labels=labels, params=params, about=about,
-            back_off=back_off,
+            home, reading, *unit, rule, top_k=top_k, labels=labels, params=params,
+            about=described, back_off=back_off,
         )  # fmt: skip
 
     answer = home.answer(space_name, verdicts, expected)
@@ -108,6 +110,14 @@ def score(
     if logged and judged_in[0].verdict_log is not None and review is not False:
         keep(home.verdict_writer, judged_in[0], answer, all_labels=labels is None)
     return answer
+
+
+def _named(queries: Queries, unit: Queries, images: ImageQueries | None) -> dict[str, Any]:
+    """The names that the queries of a call are given. Raises InvalidInput."""
+    came, places = len(cast(Any, unit.classifier)), None
+    if images is not None:
+        came, places = images.came, images.places
+    return {"source": np.array(source_names(queries.sources, came, places), dtype=object)}
 
 
 def _collect(home: Home, space: SpaceRecord, vectors: Queries, verdicts: Verdicts) -> None:

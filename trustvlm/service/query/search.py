@@ -13,7 +13,7 @@ from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.index.faiss_store import EXACT_ERROR
 from trustvlm.index.live import IndexView
 from trustvlm.index.rows import RowView
-from trustvlm.reading.claims import no_claims
+from trustvlm.reading.claims import no_claims, no_sources
 from trustvlm.reading.outputs.probabilities import no_probabilities
 from trustvlm.service.home.home import Home
 from trustvlm.service.inputs.encode import ImageQueries, encoded, unit_queries
@@ -53,6 +53,7 @@ def search(
 ) -> Hits:
     """See :meth:`TrustService.search`."""
     no_claims(getattr(queries, "claimed", None), "search")
+    no_sources(queries, "search")
     if isinstance(queries, Queries):
         no_probabilities(queries, "search")
     choice("on_error", on_error, ON_ERROR)

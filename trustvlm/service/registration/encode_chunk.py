@@ -24,13 +24,13 @@ from trustvlm.encoders import (
 from trustvlm.reading.sets.rows import with_place
 from trustvlm.service.home import originals
 from trustvlm.service.home.home import Home
-from trustvlm.service.home.names import source_text
 from trustvlm.service.inputs.encode import encode_for
 from trustvlm.service.inputs.outputs import is_external
 from trustvlm.service.inputs.space_encoders import encode_prompts, encoder_of, prompts_of
 from trustvlm.service.registration.plan import PlannedLabel, text_prototypes
 from trustvlm.service.registration.upsert.replaced import encoded_again
 from trustvlm.types.arrays import Float32s
+from trustvlm.types.messages.stored_text import stored_text
 from trustvlm.types.registration import KnownImage, UnreadImage
 
 if TYPE_CHECKING:
@@ -255,7 +255,7 @@ def support_of(
 ) -> NewSupport:
     """The support image that an encoded image becomes."""
     verifier, *others = image.embeddings
-    source = None if source is None else source_text(source)
+    source = None if source is None else stored_text(source)
     classifier = others[0] if others else None
     return NewSupport(
         content_hash, source, verifier, classifier, image.thumbnail, attributes=attributes

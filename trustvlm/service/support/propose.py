@@ -19,7 +19,6 @@ from trustvlm.scoring.proposals import chosen_images, same_neighbours
 from trustvlm.scoring.rules import DEFAULT_RULE, resolve_parameters
 from trustvlm.scoring.vectors import unit_rows
 from trustvlm.service.home.home import Home
-from trustvlm.service.home.names import source_text
 from trustvlm.service.home.pictures import Picture
 from trustvlm.service.inputs.encode import encoded, raw_queries
 from trustvlm.service.inputs.labelled import are_supports
@@ -33,6 +32,7 @@ from trustvlm.service.registration.register import register
 from trustvlm.types import LabelInput, Queries
 from trustvlm.types.arrays import Bools, Float32s, Float64s, Int64s, optional_texts
 from trustvlm.types.bounds import flags, whole
+from trustvlm.types.messages.stored_text import stored_text
 from trustvlm.types.support.proposals import Proposal, Proposals, RemovedProposals
 
 _STRANGE_TEXT = 0.05  # share of a label's own images that its text is allowed to miss
@@ -115,7 +115,7 @@ def _images(
     for row, name in zip(second, names, strict=True):
         picture = home.pictures.of(row)
         name = picture.source if name is None else name
-        pictures.append(picture._replace(source=None if name is None else source_text(name)))
+        pictures.append(picture._replace(source=None if name is None else stored_text(name)))
     return _Images(
         second if one else first, second, pictures, places,
         () if read is None else read.notes, () if read is None else read.failures,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.claims import are_labelled_by_claims
-from trustvlm.reading.given import given_labelled, given_queries
+from trustvlm.reading.given import given_labelled, given_queries, named_queries
 from trustvlm.service.home.open_home import OpenHome
 from trustvlm.service.support.audit import audit, audit_given, claims_as_truth
 from trustvlm.service.support.edit import keep_support, move_support
@@ -107,9 +107,9 @@ class SupportVerbs(OpenHome):
             encoder only, or a space without labels.
         """
         home = self._writable() if accept or review else self._ready()
-        given = given_queries(queries)
+        given, names = named_queries(given_queries(queries), sources)
         return propose(
-            home, space, given, sources, accept=accept, review=review, few=few, on_error=on_error
+            home, space, given, names, accept=accept, review=review, few=few, on_error=on_error
         )
 
     def remove_proposed(self, space: str, *, label: str | None = None) -> RemovedProposals:

@@ -9,6 +9,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from trustvlm.errors import Unavailable
+from trustvlm.types.messages.stored_text import stored_text
 
 if TYPE_CHECKING:
     import pandas
@@ -59,10 +60,20 @@ def arrow_table(columns: Mapping[str, Column], rows: int) -> pyarrow.Table:
         elif getattr(column.values, "ndim", 1) > 1 or not hasattr(column.values, "dtype"):
             array = pa.array(list(column.values), made, from_pandas=nullable)
         else:
-            array = pa.array(column.values, made, from_pandas=nullable)
+            array = _arrow_array(column.values, made, nullable)
         schema.append(pa.field(name, made, nullable))
         arrays.append(array)
     return pa.Table.from_arrays(arrays, schema=pa.schema(schema))
+
+
+def _arrow_array(values: Any, kind: Any, nullable: bool) -> Any:
+    import pyarrow as pa
+
+    try:
+        return pa.array(values, kind, from_pandas=nullable)
+    except UnicodeEncodeError:  # a path may have bytes that are no UTF-8
+        plain = [None if one is None else stored_text(one) for one in values]
+        return pa.array(plain, kind)
 
 
 def pandas_frame(table: pyarrow.Table) -> pandas.DataFrame:

@@ -21,7 +21,9 @@ def write_fiftyone(
     if truth is not None and len(truth) != len(verdicts):
         raise InvalidInput(f"truth: expected {len(verdicts)} names, got {len(truth)}")
     if verdicts.source is None:
-        raise InvalidInput("FiftyOne shows image files: these verdicts are on embeddings")
+        raise InvalidInput(
+            "FiftyOne shows image files: these verdicts are on embeddings without names"
+        )
     samples = [
         _sample(row, source, None if truth is None else truth[place])
         for place, (row, source) in enumerate(
@@ -36,9 +38,9 @@ def write_fiftyone(
     (folder / "samples.json").write_text(json.dumps({"samples": samples}), encoding="utf-8")
 
 
-def _sample(row: dict[str, Any], source: str, truth: str | None) -> dict[str, Any]:
+def _sample(row: dict[str, Any], source: str | None, truth: str | None) -> dict[str, Any]:
     """One image with its verdict, and its true label where there is one."""
-    path = Path(os.path.abspath(source))  # noqa: PTH100
+    path = Path(os.path.abspath(source or ""))  # noqa: PTH100
     if not path.is_file():
         raise InvalidInput(f"FiftyOne shows image files: there is no file {source}")
     label: dict[str, Any] = {"_cls": "Classification", "confidence": row["probability"]}

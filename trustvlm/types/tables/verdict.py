@@ -47,7 +47,7 @@ class Verdict:
     undefined numbers are None, as in JSON.
 
     Attributes:
-        source: name of the image; None: the query was an embedding.
+        source: name of the image; None: it has none.
         claimed, claimed_probability, claimed_trust, better_label, claimed_id,
             claims_calibration_id: None in a call without claims.
     """

@@ -16,6 +16,10 @@ _COLUMNS = (
 )  # fmt: skip
 
 
+def _name(source: str | None) -> Place | None:
+    return None if source is None else Place(source)
+
+
 _PICTURES = 20
 """Rows that are shown with a picture."""
 
@@ -32,7 +36,7 @@ def verdicts_glance(verdicts: Verdicts, *, pictures: bool = False) -> Glance:
     rows = [
         (
             *([thumbnails[i] if i < shown else Picture()] if pictures else ()),
-            *(() if one.source is None else (Place(one.source),)),
+            *(_name(one.source) for _ in source),
             Decision(one.decision),
             None if one.probability is None else Chance(one.probability),
             *(getattr(one, name) for name in _COLUMNS),

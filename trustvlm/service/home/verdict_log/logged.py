@@ -11,6 +11,7 @@ from typing import Any
 
 from trustvlm.service.home.verdict_log.requests import RequestPart
 from trustvlm.types import Verdicts
+from trustvlm.types.messages.stored_text import stored_text
 
 NEAREST_NAME = "nearest_name"
 """Column of rows that are about to be stored: the name of the label of the nearest prototype, which
@@ -117,8 +118,4 @@ def _source(name: str | None) -> str | None:
 
 
 def _stored(text: str | None) -> str | None:
-    """A text as it is stored: in UTF-8, without NUL characters, cut after MAX_TEXT characters."""
-    if text is None:
-        return None
-    plain = text.encode(errors="backslashreplace").decode().replace("\0", "\\x00")
-    return plain if len(plain) <= MAX_TEXT else f"{plain[: MAX_TEXT - 1]}…"
+    return None if text is None else stored_text(text, MAX_TEXT)
