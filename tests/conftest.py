@@ -67,11 +67,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if marker is None:
         return
     marks = [pytest.mark.postgresql, *[pytest.mark.slow] * marker.kwargs.get("slow", False)]
-    if only := metafunc.definition.get_closest_marker("needs_file"):
-        marks.append(pytest.mark.skip(reason=only.args[0]))
-    both = ["sqlite", pytest.param("postgresql", marks=marks)]
+    names = ["sqlite", pytest.param("postgresql", marks=marks)]
+    if metafunc.definition.get_closest_marker("only_sqlite") is not None:
+        del names[1]
     shared = "shared_back_end" in metafunc.fixturenames
-    metafunc.parametrize("shared_back_end" if shared else "back_end", both, indirect=True)
+    metafunc.parametrize("shared_back_end" if shared else "back_end", names, indirect=True)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -13,7 +13,7 @@ from raw_sql import run_sql
 import trustvlm
 from trustvlm import LabelInput, Queries
 
-pytestmark = pytest.mark.needs_file("rows are changed behind the program's back")
+pytestmark = pytest.mark.only_sqlite("rows are changed behind the program's back")
 
 EU = {"region": "EU", "taxon.rank": {"gte": 2}}
 ASKED = Queries(np.eye(8)[:1])

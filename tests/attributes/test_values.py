@@ -225,7 +225,7 @@ def test_kept_by_new_encoders(tmp_path: Path) -> None:
         assert service.verify().clean
 
 
-@pytest.mark.needs_file("damage is written into the file")
+@pytest.mark.only_sqlite("damage is written into the file")
 def test_damaged_attributes_are_reported_and_repaired(tmp_path: Path) -> None:
     home = tmp_path / "home"
     with trustvlm.open(home, create=True) as service:

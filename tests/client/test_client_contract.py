@@ -18,6 +18,8 @@ from worlds import World
 
 from trustvlm.client import Client
 
+pytestmark = pytest.mark.only_sqlite("the application is opened once, over a file")
+
 QUICK = {
     test_register: (
         "test_result_counts_what_happened",
@@ -63,7 +65,6 @@ SLOW = {
     ),
     test_score: (
         "test_subset_by_names_and_by_mask",
-        "test_verdicts_equal_the_dense_formulas",
         "test_starred_rule_finds_the_best_label_beyond_the_candidates",
         "test_half_precision_recipe_changes_no_verdict",
         "test_starred_rule_with_one_prototype",
@@ -115,6 +116,19 @@ globals().update(
 )
 
 
-@pytest.mark.parametrize("rule", ["posterior", "entropy"])
-def test_verdicts_equal_the_dense_formulas_of_half_bare_labels(service: Any, rule: str) -> None:
-    test_score.test_verdicts_equal_the_dense_formulas(service, rule, 20, 0.5, 3)
+@pytest.mark.parametrize(
+    "rule",
+    [
+        rule if rule in ("posterior", "entropy") else pytest.param(rule, marks=pytest.mark.slow)
+        for rule in test_score.OF_ORACLE
+    ],
+)
+@pytest.mark.parametrize(
+    ("count", "bare", "shots"),
+    [pytest.param(1, 0.0, 2, marks=pytest.mark.slow), (20, 0.5, 3)],
+    ids=["a label without a rival", "half of the labels bare"],
+)
+def test_verdicts_equal_the_dense_formulas(
+    service: Any, rule: str, count: int, bare: float, shots: int
+) -> None:
+    test_score.test_verdicts_equal_the_dense_formulas(service, rule, count, bare, shots)

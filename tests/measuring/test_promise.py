@@ -34,7 +34,7 @@ def space(service: trustvlm.TrustService, world: World) -> trustvlm.TrustService
     return service
 
 
-@pytest.mark.needs_file("two homes have a catalog each")
+@pytest.mark.only_sqlite("two homes have a catalog each")
 def test_an_alias_shares_mass_and_support_images(tmp_path: Path, world: World) -> None:
     images, more = world.supports(0, 3), world.supports(0, 2)
     queries, _ = labelled(world, 20)

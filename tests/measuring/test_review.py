@@ -59,7 +59,7 @@ def supports(service: TrustService, label: str) -> int:
     return len(list(service.list_supports("s", label)))
 
 
-@pytest.mark.needs_file("compares the bytes of the file")
+@pytest.mark.only_sqlite("compares the bytes of the file")
 def test_nothing_is_stored_unless_it_is_asked_for(home: Path) -> None:
     with trustvlm.open(home) as service:
         before = home.joinpath("catalog.sqlite3").read_bytes()

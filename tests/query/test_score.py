@@ -231,7 +231,7 @@ def build(
     return Oracle(world.names, world.text, supports, 25.0), queries
 
 
-@pytest.mark.both_back_ends(slow=True)
+@pytest.mark.only_sqlite("the tests below score over both what this one computes")
 @pytest.mark.parametrize("rule", OF_ORACLE)
 @pytest.mark.parametrize(
     ("count", "bare", "shots"),
@@ -514,7 +514,7 @@ BAD_QUERIES = [
 ]
 
 
-@pytest.mark.both_back_ends(slow=True)
+@pytest.mark.only_sqlite("the arguments are at fault")
 @pytest.mark.parametrize(("queries", "message"), BAD_QUERIES)
 def test_bad_queries(
     service: trustvlm.TrustService, world: World, queries: Queries, message: str
@@ -525,7 +525,7 @@ def test_bad_queries(
         service.score("s", queries)
 
 
-@pytest.mark.both_back_ends(slow=True)
+@pytest.mark.only_sqlite("the arguments are at fault")
 @pytest.mark.parametrize(
     ("options", "message"),
     [

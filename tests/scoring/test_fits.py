@@ -103,7 +103,7 @@ def test_one_image_per_label_and_one_label(service: trustvlm.TrustService, world
     assert assumed(service) == pytest.approx(((1 + cosine) / 2 + cosine) / 2, abs=1e-6)
 
 
-@pytest.mark.needs_file("two homes have a catalog each")
+@pytest.mark.only_sqlite("two homes have a catalog each")
 def test_order_of_registration_does_not_matter(tmp_path: Path, world: World) -> None:
     inputs = [
         *world.inputs(3)[:4],
@@ -240,7 +240,7 @@ def test_closing_does_not_lose_a_fit(tmp_path: Path) -> None:
         assert service.score("s", world.queries()).tau_revision == revision
 
 
-@pytest.mark.needs_file("the catalog is copied with its home")
+@pytest.mark.only_sqlite("the catalog is copied with its home")
 def test_new_labels_beyond_the_sample_leave_the_fit_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,6 +36,7 @@ from trustvlm import LabelInput
 pytestmark = pytest.mark.both_back_ends(slow=True)
 
 FILES = ["labels.parquet", "manifest.json", "supports.parquet"]
+OF_THE_FILE = "a file is read and refused alike wherever its rows go"
 THUMBNAIL = b"\xff\xd8\xff\xe0 a picture \xff\xd9"
 
 
@@ -121,7 +122,7 @@ def target(tmp_path: Path) -> Iterator[trustvlm.TrustService]:
         yield service
 
 
-@pytest.mark.needs_file("two homes have a catalog each")
+@pytest.mark.only_sqlite("two homes have a catalog each")
 @pytest.mark.parametrize("group", [pytest.param(16 * 2**20, marks=pytest.mark.slow), 40_000])
 def test_a_space_is_the_same_bit_by_bit_elsewhere(
     source: Path,
@@ -164,6 +165,7 @@ def test_a_space_is_the_same_bit_by_bit_elsewhere(
     target.unalias("space", label(3).name)
 
 
+@pytest.mark.only_sqlite(OF_THE_FILE)
 def test_the_files_are_plain_parquet(exported: Path) -> None:
     """Column types, the space's description in the metadata, and vectors as others read them."""
     labels, supports = (
@@ -499,6 +501,7 @@ def require_refused(target: trustvlm.TrustService, folder: Path, why: str) -> No
     ] == [[(0,)]] * 4
 
 
+@pytest.mark.only_sqlite(OF_THE_FILE)
 @pytest.mark.parametrize("what", marked())
 def test_a_forged_export_is_refused(
     exported: Path, refusing: trustvlm.TrustService, tmp_path: Path, what: str
@@ -515,6 +518,7 @@ def test_a_forged_export_is_refused(
     require_refused(refusing, forgery.folder, why)
 
 
+@pytest.mark.only_sqlite(OF_THE_FILE)
 def test_a_forgery_without_a_lie_is_imported(
     exported: Path, target: trustvlm.TrustService, tmp_path: Path
 ) -> None:
@@ -526,6 +530,7 @@ def test_a_forgery_without_a_lie_is_imported(
     assert target.import_space(forgery.folder).label_count == 30
 
 
+@pytest.mark.only_sqlite(OF_THE_FILE)
 def test_more_rows_than_fit_in_the_file(
     exported: Path, target: trustvlm.TrustService, tmp_path: Path
 ) -> None:
@@ -541,6 +546,7 @@ def test_more_rows_than_fit_in_the_file(
     require_refused(target, forgery.folder, "do not fit")
 
 
+@pytest.mark.only_sqlite(OF_THE_FILE)
 def test_every_byte_counts(exported: Path, target: trustvlm.TrustService, tmp_path: Path) -> None:
     """A file that was altered, cut off or extended after the export does not match its manifest."""
     folder = Path(shutil.copytree(exported, tmp_path / "spoilt"))
@@ -558,6 +564,7 @@ def test_every_byte_counts(exported: Path, target: trustvlm.TrustService, tmp_pa
         (folder / name).write_bytes(content)
 
 
+@pytest.mark.only_sqlite(OF_THE_FILE)
 @pytest.mark.parametrize("times", [4, pytest.param(300, marks=pytest.mark.slow)])
 def test_mutated_files_are_refused_or_read(
     exported: Path, target: trustvlm.TrustService, tmp_path: Path, times: int
@@ -595,6 +602,7 @@ def test_mutated_files_are_refused_or_read(
     assert all(len(message.splitlines()) == 1 for message in refused)
 
 
+@pytest.mark.only_sqlite(OF_THE_FILE)
 def test_a_reader_that_cannot_start_is_no_fault_of_the_file(
     exported: Path, target: trustvlm.TrustService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
