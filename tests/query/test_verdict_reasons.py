@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -48,20 +49,20 @@ def test_no_verdict_names_a_rival_far_behind(service: trustvlm.TrustService, see
         "s", [*inputs[:-2], *(LabelInput(one.name, one.text_vector) for one in inputs[-2:])]
     )
     labelled, truth = images_of(world, 300, seed, noise=0.7)
-    clear, hard = (images_of(world, 100, seed + 10, noise=noise)[0] for noise in (0.7, 1.1))
+    clear, hard = (images_of(world, 100, seed + 10, noise=noise)[0] for noise in (0.7, 1.6))
     fresh = Queries(
         np.vstack([clear.classifier, hard.classifier]), np.vstack([clear.verifier, hard.verifier])
     )
-    seen = set()
+    seen = Counter[str]()
     for rule in RULES:
         made = service.calibrate(
-            "s", labelled, truth, rule=rule, max_risk=0.2, may_correct=True, unknown_rate=0.02
+            "s", labelled, truth, rule=rule, max_risk=0.1, may_correct=True, unknown_rate=0.02
         )
         if made.failed:
             continue
         verdicts = service.score("s", fresh, rule=rule, params=dict(made.params), top_k=12)
         for row in verdicts.rows():
-            seen.add(row["reason_code"])
+            seen[row["reason_code"]] += 1
             assert CODES[row["reason_code"]] == row["decision"] == row["reason"].split(":")[0]
             assert (row["decision"] == "accept") == (row["accepted"] is True)
             assert (repr(row["rival"]) in row["reason"]) == (row["reason_code"] == "close_call")
@@ -75,7 +76,7 @@ def test_no_verdict_names_a_rival_far_behind(service: trustvlm.TrustService, see
                 assert other >= 0.2 * mine, (rule, row)
             if row["reason_code"] in ("close_call", "low_evidence"):
                 assert row["trust"] < made.threshold
-    assert {"accepted", "close_call", "low_evidence"} <= seen
+    assert min(seen[code] for code in ("accepted", "close_call", "low_evidence")) > 50, seen
 
 
 def test_codes_of_plain_cases(service: trustvlm.TrustService, world: World) -> None:
