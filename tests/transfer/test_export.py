@@ -565,7 +565,7 @@ def test_every_byte_counts(exported: Path, target: trustvlm.TrustService, tmp_pa
 
 
 @pytest.mark.only_sqlite(OF_THE_FILE)
-@pytest.mark.parametrize("times", [4, pytest.param(300, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [4, pytest.param(100, marks=pytest.mark.slow)])
 def test_mutated_files_are_refused_or_read(
     exported: Path, target: trustvlm.TrustService, tmp_path: Path, times: int
 ) -> None:
