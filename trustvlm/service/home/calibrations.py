@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from trustvlm.catalog.rows import calibrations, observations, spaces
+from trustvlm.catalog.rows import calibrations, observations
 from trustvlm.catalog.rows.calibrations import OBSERVED, CalibrationRecord
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.errors import NotFound
@@ -62,16 +62,14 @@ def chosen_rules(connection: Connection, space: SpaceRecord, first_image: int) -
 
 def list_calibrations(home: Home, space_name: str) -> list[Calibration]:
     """See :meth:`TrustService.list_calibrations`."""
-    with home.catalog.read() as connection:
-        space = spaces.find(connection, space_name)
+    with home.read(space_name) as (connection, space):
         return [_loaded(record, space) for record in calibrations.list_rows(connection, space.id)]
 
 
 def remove_calibration(home: Home, space_name: str, calibration_id: int) -> None:
     """See :meth:`TrustService.remove_calibration`."""
     calibration_id = identifier("calibration", calibration_id)
-    with home.catalog.write("calibration.remove") as connection:
-        space = spaces.find(connection, space_name)
+    with home.write("calibration.remove", space_name) as (connection, space):
         if not calibrations.remove(connection, space.id, calibration_id):
             raise NotFound(
                 f"no calibration {calibration_id} of space {space_name!r}: it never existed, or "

@@ -12,6 +12,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
+from sqlalchemy import Connection
+
 from trustvlm.catalog.catalog import Catalog, Changed
 from trustvlm.catalog.rows import spaces
 from trustvlm.catalog.rows.spaces import SpaceRecord
@@ -128,6 +130,19 @@ class Home:
             return kept.view.space
         with self.catalog.read() as connection:
             return spaces.find(connection, name)
+
+    @contextmanager
+    def read(self, space: str) -> Iterator[tuple[Connection, SpaceRecord]]:
+        """A read transaction, and the row of a space in it. Raises NotFound."""
+        with self.catalog.read() as connection:
+            yield connection, spaces.find(connection, space)
+
+    @contextmanager
+    def write(self, what: str, space: str) -> Iterator[tuple[Connection, SpaceRecord]]:
+        """A write transaction that makes a change of the kind `what`, and the row of a space in it.
+        Raises NotFound."""
+        with self.catalog.write(what) as connection:
+            yield connection, spaces.find(connection, space)
 
     def answer(self, space: str, call: Callable[[Reading], T], revision: int | None = None) -> T:
         """What `call` makes of `space` as it is now.

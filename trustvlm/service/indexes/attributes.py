@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from trustvlm.catalog.rows import spaces
 from trustvlm.catalog.rows.attributes import rows
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.service.home.home import Home
@@ -15,8 +14,7 @@ MOST_INDEXED = 64
 def index_attribute(home: Home, space_name: str, key: str, *, remove: bool) -> list[str]:
     """See :meth:`TrustService.index_attribute`."""
     key_path(key, "key")
-    with home.catalog.write("space.attribute") as connection:
-        space = spaces.find(connection, space_name)
+    with home.write("space.attribute", space_name) as (connection, space):
         keys = rows.indexed_keys(connection, space.id)
         if remove and not rows.remove_indexed_key(connection, space.id, key):
             indexed = ", ".join(keys) or "none"
@@ -26,8 +24,7 @@ def index_attribute(home: Home, space_name: str, key: str, *, remove: bool) -> l
                 raise InvalidInput(f"key: expected at most {MOST_INDEXED} indexed keys")
             rows.add_indexed_key(connection, space.id, key)
     files = home.caches.attributes
-    with home.catalog.read() as connection:
-        space = spaces.find(connection, space_name)
+    with home.read(space_name) as (connection, space):
         files.write(connection, space, home.catalog.epoch(connection))
         keys = rows.indexed_keys(connection, space.id)
     files.check(space.id, space.revision)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trustvlm.catalog.rows import counts, spaces, supports
+from trustvlm.catalog.rows import counts, supports
 from trustvlm.errors import InvalidInput
 from trustvlm.index.recipe import Recipe, list_recipes
 from trustvlm.service.home.home import Home
@@ -43,8 +43,7 @@ class Suggestion:
 def suggest_recipe(home: Home, space_name: str, milliseconds: float) -> list[Suggestion]:
     """See :meth:`TrustService.suggest_recipe`."""
     milliseconds = number("milliseconds", milliseconds)
-    with home.catalog.read() as connection:
-        space = spaces.find(connection, space_name)
+    with home.read(space_name) as (connection, space):
         rows = max(supports.count(connection, space.id), counts.count(connection, space.id).labels)
     return estimate(list_recipes(), rows, space.verifier_dim, milliseconds, space.recipe)
 

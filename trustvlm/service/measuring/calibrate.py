@@ -99,8 +99,7 @@ def recalibrate(
 ) -> Calibration:
     """See :meth:`TrustService.recalibrate`; `changes`: new values of fields of
     :class:`CalibrateOptions`."""
-    with home.catalog.read() as connection:
-        space = spaces.find(connection, space_name)
+    with home.read(space_name) as (connection, space):
         before = in_force(connection, space) or newest(connection, space)
         observed, truth = stored_images(connection, space)
         chosen = chosen_rules(connection, space, min(number for number, _ in observed.stored))

@@ -7,7 +7,6 @@ from typing import cast
 
 import numpy as np
 
-from trustvlm.catalog.rows import spaces
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.errors import InvalidInput
 from trustvlm.scoring.rules import DEFAULT_RULE, RULES, Rule, require_images, resolve_parameters
@@ -78,8 +77,7 @@ def evaluate(
 def evaluate_stored(home: Home, space_name: str, options: EvaluateOptions) -> Evaluation:
     """See :meth:`TrustService.evaluate_stored`."""
     _check_options(options)
-    with home.catalog.read() as connection:
-        space = spaces.find(connection, space_name)
+    with home.read(space_name) as (connection, space):
         observed, truth = stored_images(connection, space)
     return _evaluate(home, space, observed, truth, options)
 

@@ -205,8 +205,7 @@ def _promote(
     result = register(home, space_name, inputs, options)
     stored_hash = dict(zip(kept.tolist(), stored, strict=True))
     by_hash = {observed.hashes[row]: stored_hash[row] for rows in rows_of.values() for row in rows}
-    with home.catalog.write("promote") as connection:
-        space = spaces.find(connection, space_name)
+    with home.write("promote", space_name) as (connection, space):
         support_ids = supports.ids_of_hashes(connection, space.id, list(by_hash))
         promoted = {by_hash[content]: number for content, number in support_ids.items()}
         observations.mark_promoted(connection, space.id, promoted)

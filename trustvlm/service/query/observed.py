@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from trustvlm.catalog.rows import spaces
 from trustvlm.catalog.server import stored_images
 from trustvlm.errors import NotFound
 from trustvlm.scoring.rules import resolve_parameters
@@ -21,15 +20,13 @@ from trustvlm.types.rows import ObservationRow
 def get_observation(home: Home, space_name: str, observation_id: int) -> ObservationRow:
     """A stored image of known label. Raises NotFound."""
     number = identifier("observation_id", observation_id)
-    with home.catalog.read() as connection:
-        space = spaces.find(connection, space_name)
+    with home.read(space_name) as (connection, space):
         return stored_images.find(connection, space, number)[0]
 
 
 def pictured_observations(home: Home, space_name: str, limit: int) -> list[ObservationRow]:
     """Up to `limit` stored images that have a thumbnail. Raises NotFound: no such space."""
-    with home.catalog.read() as connection:
-        space = spaces.find(connection, space_name)
+    with home.read(space_name) as (connection, space):
         return stored_images.pictured(connection, space, limit)
 
 

@@ -241,8 +241,7 @@ def _replace(
 
 def reembed_status(home: Home, name: str) -> Reembedding:
     """See :meth:`TrustService.reembed_status`."""
-    with home.catalog.read() as connection:
-        space = spaces.find(connection, name)
+    with home.read(name) as (connection, space):
         job = reembed_runs.find(connection, space.id)
         if job is None:
             return Reembedding(name, "none", space.classifier, space.verifier)

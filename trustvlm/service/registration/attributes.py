@@ -65,8 +65,7 @@ def update_support(
     """See :meth:`TrustService.update_support`."""
     support_id = identifier("support image", support_id)
     attributes = Attributes(given, merge)
-    with home.catalog.write("support.update") as connection:
-        space = spaces.find(connection, space_name)
+    with home.write("support.update", space_name) as (connection, space):
         if not supports.find_alive(connection, space.id, [support_id]):
             raise NotFound(f"no support image {support_id} in space {space_name!r}")
         revision = spaces.advance(connection, space.id, supports=1, effect="none")

@@ -67,8 +67,7 @@ def update_label(
         return _describe(home, space_name, name, described)
     if text_vector is not None and prompt is not None:
         raise InvalidInput("update_label: pass a prompt or a text_vector, not both")
-    with home.catalog.read() as connection:
-        space = spaces.find(connection, space_name)
+    with home.read(space_name) as (connection, space):
         before = labels.find(connection, space.id, name)
     given = LabelInput(before.name, text_vector, prompt=prompt)
     no_text_side(space, f"label {name!r}", given)
@@ -122,8 +121,7 @@ def _new_text(
 
 def _describe(home: Home, space_name: str, name: str, attributes: Attributes) -> int:
     """Change nothing of a label but its attributes: its vectors and what is made of them stay."""
-    with home.catalog.write("label.update") as connection:
-        space = spaces.find(connection, space_name)
+    with home.write("label.update", space_name) as (connection, space):
         label = labels.find(connection, space.id, name)
         revision = spaces.advance(connection, space.id, labels=1, effect="none")
         attributes.put(connection, LABELS, space.id, revision, label.id)
@@ -142,8 +140,7 @@ def _encoded(home: Home, space: SpaceRecord, name: str, prompt: str | None) -> F
 def remove_support(home: Home, space_name: str, ids: Sequence[int]) -> int:
     """See :meth:`TrustService.remove_support`."""
     ids = checked_ids(ids)
-    with home.catalog.write("support.remove") as connection:
-        space = spaces.find(connection, space_name)
+    with home.write("support.remove", space_name) as (connection, space):
         owners = supports.find_alive(connection, space.id, ids)
         missing = [support_id for support_id in ids if support_id not in owners]
         removed = supports.find_removed(connection, space.id, missing, of_live_labels=False)
@@ -168,8 +165,7 @@ def remove_support(home: Home, space_name: str, ids: Sequence[int]) -> int:
 def restore_support(home: Home, space_name: str, ids: Sequence[int]) -> int:
     """See :meth:`TrustService.restore_support`."""
     ids = checked_ids(ids)
-    with home.catalog.write("support.restore") as connection:
-        space = spaces.find(connection, space_name)
+    with home.write("support.restore", space_name) as (connection, space):
         owners = supports.find_removed(connection, space.id, ids)
         missing = [support_id for support_id in ids if support_id not in owners]
         if alive := supports.find_alive(connection, space.id, missing):
@@ -196,8 +192,7 @@ def restore_support(home: Home, space_name: str, ids: Sequence[int]) -> int:
 
 def remove_label(home: Home, space_name: str, name: str, *, purge_now: bool) -> int:
     """See :meth:`TrustService.remove_label`."""
-    with home.catalog.write("label.remove") as connection:
-        space = spaces.find(connection, space_name)
+    with home.write("label.remove", space_name) as (connection, space):
         label = labels.find(connection, space.id, name)
         if len(labels.groups(connection, [label.id])) > 1:
             raise Conflict(
@@ -216,8 +211,7 @@ def remove_label(home: Home, space_name: str, name: str, *, purge_now: bool) -> 
 
 def restore_label(home: Home, space_name: str, name: str) -> int:
     """See :meth:`TrustService.restore_label`."""
-    with home.catalog.write("label.restore") as connection:
-        space = spaces.find(connection, space_name)
+    with home.write("label.restore", space_name) as (connection, space):
         label = labels.find_last_removed(connection, space.id, name)
         if labels.find_many(connection, space.id, [name]):
             older = (

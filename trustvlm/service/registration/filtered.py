@@ -74,16 +74,14 @@ def label_page(
     home: Home, space_name: str, after: int, limit: int, vectors: bool = False
 ) -> list[LabelRow]:
     """Up to `limit` labels with ids above `after`, in order of id; with `vectors`, theirs."""
-    with home.catalog.read() as connection:
-        space = spaces.find(connection, space_name)
+    with home.read(space_name) as (connection, space):
         page = label_pages.label_page_by_id(connection, space.id, after, limit)
         return label_pages.with_vectors(connection, page, _dims(space)) if vectors else page
 
 
 def label_row(home: Home, space_name: str, name: str, vectors: bool) -> LabelRow:
     """See :meth:`TrustService.get_label`."""
-    with home.catalog.read() as connection:
-        space = spaces.find(connection, space_name)
+    with home.read(space_name) as (connection, space):
         rows = label_pages.rows_of(connection, [labels.find(connection, space.id, name).id])
         return (label_pages.with_vectors(connection, rows, _dims(space)) if vectors else rows)[0]
 
@@ -112,8 +110,7 @@ def chosen_labels(
     if filter is not None:
         return list(map(int, label_ids(home, space_name, as_filter(filter))))
     listed = texts(names, "labels", "a list of label names")
-    with home.catalog.read() as connection:
-        space = spaces.find(connection, space_name)
+    with home.read(space_name) as (connection, space):
         if missing := unknown(connection, space.id, listed):
             raise NotFound(f"labels: {not_found_text(missing, space.name)}")
         records = labels.find_many(connection, space.id, listed)
@@ -122,14 +119,12 @@ def chosen_labels(
 
 def remove_labels(home: Home, space_name: str, ids: Sequence[int]) -> RemovedLabels:
     """Remove labels by id, see :meth:`TrustService.remove_labels`."""
-    with home.catalog.read() as connection:
-        space = spaces.find(connection, space_name)
+    with home.read(space_name) as (connection, space):
         parts = _aliases_first(connection, ids)
     removed, revision = 0, space.revision
     chunks = (part[i : i + _AT_ONCE] for part in parts for i in range(0, len(part), _AT_ONCE))
     for chunk in chunks:
-        with home.catalog.write("label.remove") as connection:
-            space = spaces.find(connection, space_name)
+        with home.write("label.remove", space_name) as (connection, space):
             if not (some := labels.alive(connection, chunk)):
                 continue
             canonical = labels.canonical(connection, some)

@@ -73,8 +73,7 @@ def register(
 ) -> RegisterResult:
     """See :meth:`TrustService.register`."""
     inputs = labels_of_call(home, inputs)
-    with home.catalog.read() as connection:
-        space = spaces.find(connection, space_name)
+    with home.read(space_name) as (connection, space):
         planned = plan(space, inputs, home.calls)
         existing = labels.find_many(connection, space.id, list(planned))
         if not options.replace:

@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from trustvlm.catalog.rows import contents, spaces
+from trustvlm.catalog.rows import contents
 from trustvlm.catalog.rows.contents import LabelledContent, NamedLabel
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.encoders import ImageLimits, UnreadableImage, hash_image, source_name
@@ -81,8 +81,7 @@ def register_with(
     if dry_run and options.replace:
         raise InvalidInput("replace: dry_run shows support images only; leave one of the two out")
     inputs = labels_of_call(home, inputs)
-    with home.catalog.read() as connection:
-        space = spaces.find(connection, space_name)
+    space = home.space(space_name)
     planned = plan(space, inputs, home.calls)
     call, failures = _contents(options.limits, planned.values())
     if dry_run:
@@ -211,8 +210,7 @@ def _image_of(row: LabelledContent, names: Mapping[bytes, str]) -> KnownImage:
 def sync_contents(home: Home, space_name: str, call: Contents) -> RegisterResult:
     """Remove what the space has and the call does not have, so that it can be restored. What the
     space lacks is registered before. See :func:`_surplus`."""
-    with home.catalog.read() as connection:
-        space = spaces.find(connection, space_name)
+    with home.read(space_name) as (connection, space):
         extra = _surplus(connection, space, call)
     revision = space.revision
     for start in range(0, len(extra.ids), _CHUNK):

@@ -35,8 +35,7 @@ _ROWS, _BLOCK = 256, 4_096  # similarities at a time: 4 MB
 
 def alias(home: Home, space_name: str, name: str, of: str) -> int:
     """See :meth:`TrustService.alias`."""
-    with home.catalog.write("label.alias") as connection:
-        space = spaces.find(connection, space_name)
+    with home.write("label.alias", space_name) as (connection, space):
         label = labels.find(connection, space.id, name)
         target = labels.find(connection, space.id, of)
         if label.id == target.id:
@@ -65,8 +64,7 @@ def alias(home: Home, space_name: str, name: str, of: str) -> int:
 
 def unalias(home: Home, space_name: str, name: str) -> int:
     """See :meth:`TrustService.unalias`."""
-    with home.catalog.write("label.unalias") as connection:
-        space = spaces.find(connection, space_name)
+    with home.write("label.unalias", space_name) as (connection, space):
         label = labels.find(connection, space.id, name)
         if label.alias_of is None:
             raise Conflict(f"label {name!r} is not an alias")

@@ -24,8 +24,7 @@ MAX_DEPTH = 100
 def set_parents(home: Home, space_name: str, parents: Mapping[str, str | None]) -> int:
     """See :meth:`TrustService.set_parents`."""
     wanted = _checked(parents)
-    with home.catalog.write("label.parent") as connection:
-        space = spaces.find(connection, space_name)
+    with home.write("label.parent", space_name) as (connection, space):
         _check_children(connection, space.id, space_name, wanted)
         before = edges.parents_of(connection, space.id, wanted)
         changed = {child: parent for child, parent in wanted.items() if before.get(child) != parent}
@@ -39,8 +38,7 @@ def set_parents(home: Home, space_name: str, parents: Mapping[str, str | None]) 
 
 def taxonomy(home: Home, space_name: str) -> Taxonomy:
     """See :meth:`TrustService.taxonomy`."""
-    with home.catalog.read() as connection:
-        space = spaces.find(connection, space_name)
+    with home.read(space_name) as (connection, space):
         parents = dict(edges.edges(connection, space.id))
         names = list(dict.fromkeys([*parents, *parents.values()]))
         records = labels.find_many(connection, space.id, names)

@@ -122,14 +122,12 @@ class ServerHome(OwnWork):
     def has_classifier_supports(self, space: str) -> bool:
         """Whether support images of a space can be compared with texts and classifier embeddings.
         Raises NotFound."""
-        with self._ready().catalog.read() as connection:
-            record = spaces.find(connection, space)
+        with self._ready().read(space) as (connection, record):
             return label_pages.has_classifier_supports(connection, record.id)
 
     def get_label(self, space: str, label: str, *, vectors: bool = False) -> LabelDetails:
         """One label, with its further names; with `vectors`, its prototypes. Raises NotFound."""
-        with self._ready().catalog.read() as connection:
-            record = spaces.find(connection, space)
+        with self._ready().read(space) as (connection, record):
             row = label_pages.find_row(connection, record.id, label)
             if row is None:
                 raise NotFound(not_found_text(unknown(connection, record.id, [label]), record.name))

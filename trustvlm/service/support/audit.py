@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from trustvlm.catalog.rows import evidence_fits, labels, spaces
+from trustvlm.catalog.rows import evidence_fits, labels
 from trustvlm.catalog.rows.support import images as support_images
 from trustvlm.catalog.rows.support.images import Shown
 from trustvlm.errors import InvalidInput
@@ -75,8 +75,7 @@ def claims_as_truth(
     side = next((side for side in sides if side is not None), None)
     if isinstance(side, Sized) and not isinstance(side, str | bytes):
         claimed_names(names, len(side))
-    with home.catalog.read() as connection:
-        space = spaces.find(connection, space_name)
+    with home.read(space_name) as (connection, space):
         some = sorted({name for name in names if name is not None})
         records = labels.find_many(connection, space.id, some)
     return replace(queries, claimed=None), [name if name in records else None for name in names]

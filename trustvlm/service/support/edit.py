@@ -21,8 +21,7 @@ from trustvlm.types.support.audit import MovedSupports
 def keep_support(home: Home, space_name: str, ids: Sequence[int], keep: bool) -> int:
     """See :meth:`TrustService.keep_support`."""
     ids = checked_ids(ids)
-    with home.catalog.write("support.keep") as connection:
-        space = spaces.find(connection, space_name)
+    with home.write("support.keep", space_name) as (connection, space):
         require_alive(connection, space, ids)
         images.mark_kept(connection, ids, keep)
     return space.revision
@@ -31,8 +30,7 @@ def keep_support(home: Home, space_name: str, ids: Sequence[int], keep: bool) ->
 def move_support(home: Home, space_name: str, ids: Sequence[int], label: str) -> MovedSupports:
     """See :meth:`TrustService.move_support`."""
     ids = checked_ids(ids)
-    with home.catalog.write("support.move") as connection:
-        space = spaces.find(connection, space_name)
+    with home.write("support.move", space_name) as (connection, space):
         owners = require_alive(connection, space, ids)
         records = labels.find_many(connection, space.id, [label])
         if not records:

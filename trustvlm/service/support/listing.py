@@ -28,8 +28,7 @@ def supports_by_id(
 ) -> list[SupportRow]:
     """The support images of these ids, in their order. Raises NotFound, InvalidInput."""
     ids = checked_ids(ids)
-    with home.catalog.read() as connection:
-        space = spaces.find(connection, space_name)
+    with home.read(space_name) as (connection, space):
         require_alive(connection, space, ids)
         dims = (space.classifier_dim, space.verifier_dim) if vectors else None
         return pages.rows_of(connection, ids, dims)
@@ -46,8 +45,7 @@ def list_supports(
 ) -> list[SupportRow]:
     """See :meth:`TrustService.list_supports`."""
     fitting = None if chosen is None else _fitting(home, space_name, chosen)
-    with home.catalog.read() as connection:
-        space = spaces.find(connection, space_name)
+    with home.read(space_name) as (connection, space):
         dims = (space.classifier_dim, space.verifier_dim) if vectors else None
         if label is None and fitting is None:
             ids = pages.ids_after(connection, space.id, after, limit)
@@ -66,8 +64,7 @@ def list_supports(
 def count_supports(home: Home, space_name: str, label: str | None, chosen: Filter | None) -> int:
     """See :meth:`TrustService.count_supports`."""
     fitting = None if chosen is None else _fitting(home, space_name, chosen)
-    with home.catalog.read() as connection:
-        space = spaces.find(connection, space_name)
+    with home.read(space_name) as (connection, space):
         if label is None and fitting is None:
             return supports.count(connection, space.id)
         return len(_chosen(connection, space.id, label, fitting))
@@ -82,15 +79,13 @@ def remove_supports(
             "remove_supports: expected a label or a filter, or both; remove_support takes ids"
         )
     fitting = None if chosen is None else _fitting(home, space_name, chosen)
-    with home.catalog.read() as connection:
-        space = spaces.find(connection, space_name)
+    with home.read(space_name) as (connection, space):
         ids = _chosen(connection, space.id, label, fitting)
         owners = supports.find_alive(connection, space.id, ids)
     ordered = sorted(owners, key=lambda one: (owners[one], one))  # each label is changed once
     removed, revision = list[int](), space.revision
     for start in range(0, len(ordered), _AT_ONCE):
-        with home.catalog.write("support.remove") as connection:
-            space = spaces.find(connection, space_name)
+        with home.write("support.remove", space_name) as (connection, space):
             some = supports.find_alive(connection, space.id, ordered[start : start + _AT_ONCE])
             if not some:
                 continue

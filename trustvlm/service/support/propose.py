@@ -326,8 +326,7 @@ def _accepted(home: Home, space: SpaceRecord, images: _Images, choice: _Choice) 
 
 def remove_proposed(home: Home, space_name: str, label: str | None) -> RemovedProposals:
     """See :meth:`TrustService.remove_proposed`."""
-    with home.catalog.read() as connection:
-        space = spaces.find(connection, space_name)
+    with home.read(space_name) as (connection, space):
         label_id = None if label is None else labels.find(connection, space.id, label).id
         ids = [one for one, _ in support_images.proposed(connection, space.id, label_id)]
     revision = remove_support(home, space_name, ids) if ids else space.revision

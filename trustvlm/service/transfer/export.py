@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
-from trustvlm.catalog.rows import export, spaces
+from trustvlm.catalog.rows import export
 from trustvlm.catalog.rows.attributes import rows as attributes
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.rows.support.images import marks_in
@@ -51,8 +51,7 @@ def export_space(
 ) -> Exported:
     """See :meth:`TrustService.export_space`."""
     target = folder.absolute()
-    with home.catalog.read() as connection:
-        space = spaces.find(connection, space_name)
+    with home.read(space_name) as (connection, space):
         if os.path.lexists(target) and not (target.is_dir() and not any(target.iterdir())):
             raise Conflict(f"{target} exists already; choose the name of a new folder")
         with unwritable("exporting to", target), work_folder(target.parent) as work:

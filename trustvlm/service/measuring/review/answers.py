@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from sqlalchemy import Connection
 
-from trustvlm.catalog.rows import labels, observations, spaces, supports
+from trustvlm.catalog.rows import labels, observations, supports
 from trustvlm.catalog.rows.review import items
 from trustvlm.catalog.rows.review.items import StoredImage
 from trustvlm.catalog.rows.spaces import SpaceRecord
@@ -132,8 +132,7 @@ def _promote(home: Home, space: SpaceRecord, item: ReviewItem, image: StoredImag
 def skip(home: Home, space_name: str, item_id: int) -> ReviewItem:
     """See :meth:`ReviewQueue.skip`."""
     number = identifier("item", item_id)
-    with home.catalog.write("review") as connection:
-        space = spaces.find(connection, space_name)
+    with home.write("review", space_name) as (connection, space):
         item = _item_of(connection, space, number)
         if item.state == "answered":
             raise Conflict(
@@ -156,8 +155,7 @@ def undo(home: Home, space_name: str, item_id: int) -> ReviewItem:
 
 
 def _undo(home: Home, space_name: str, item_id: int) -> ReviewItem:
-    with home.catalog.write("review") as connection:
-        space = spaces.find(connection, space_name)
+    with home.write("review", space_name) as (connection, space):
         item = _item_of(connection, space, item_id)
         if item.state == "open":
             return item
@@ -176,8 +174,7 @@ def image_of(
 ) -> tuple[SpaceRecord, ReviewItem, StoredImage]:
     """An item with its image. Raises NotFound, InvalidInput, Damaged."""
     number = identifier("item", item_id)
-    with home.catalog.read() as connection:
-        space = spaces.find(connection, space_name)
+    with home.read(space_name) as (connection, space):
         item = _item_of(connection, space, number)
         dims = (space.classifier_dim, space.verifier_dim)
         return space, item, items.image(connection, number, dims)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from trustvlm.catalog.rows import spaces
 from trustvlm.catalog.rows.history import changes as change_rows
 from trustvlm.catalog.rows.history import revisions as revision_rows
 from trustvlm.catalog.rows.history.changes import Place
@@ -22,8 +21,7 @@ _LARGEST = 2**63 - 1
 def history(home: Home, space_name: str, since: int) -> Iterator[HistoryRow]:
     """See :meth:`TrustService.history`."""
     since = whole("since", since)
-    with home.catalog.read() as connection:
-        space = spaces.find(connection, space_name)
+    space = home.space(space_name)
     return _revisions(home, space.id, since)
 
 
@@ -43,8 +41,7 @@ def changes(home: Home, space_name: str, since: int, limit: int, cursor: str | N
     """See :meth:`TrustService.changes`."""
     since, limit = whole("since", since), whole("limit", limit, bounds="changes")
     after = (since, "support", _LARGEST) if cursor is None else _place(cursor)
-    with home.catalog.read() as connection:
-        space = spaces.find(connection, space_name)
+    with home.read(space_name) as (connection, space):
         rows = change_rows.page(connection, space.id, since, after, limit + 1)
         epoch = f"{home.catalog.epoch(connection)}/{space.id}"
     following = None
