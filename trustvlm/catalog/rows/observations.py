@@ -259,11 +259,7 @@ _OF_POOL = (
 
 
 def pool(
-    connection: Connection,
-    space_id: int,
-    classifier_dim: int,
-    verifier_dim: int,
-    newest: int | None = None,
+    connection: Connection, space_id: int, dims: tuple[int, int], newest: int | None = None
 ) -> Pool:
     """Everything that may calibrate, or the `newest` of it, in order of time: images of the last
     calibrate call, and feedback that was drawn at random and did not become a support image.
@@ -284,8 +280,8 @@ def pool(
         truth=[row.truth for row in rows],
         truth_ids=[-1 if row.truth_id is None else row.truth_id for row in rows],
         sources=[row.source for row in rows],
-        classifier=unpack([row.classifier_embedding for row in rows], classifier_dim),
-        verifier=unpack(verifier, verifier_dim) if complete else None,
+        classifier=unpack([row.classifier_embedding for row in rows], dims[0]),
+        verifier=unpack(verifier, dims[1]) if complete else None,
     )
 
 

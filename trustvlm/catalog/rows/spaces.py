@@ -54,6 +54,11 @@ class SpaceRecord:
     created_at: datetime
     verdict_log: Mapping[str, Any] | None
 
+    @property
+    def dims(self) -> tuple[int, int]:
+        """Of classifier and verifier."""
+        return self.classifier_dim, self.verifier_dim
+
 
 _COLUMNS = [getattr(Space, name) for name in SpaceRecord.__dataclass_fields__]
 # Made once: every call of a service begins with it, and putting a statement together takes as long

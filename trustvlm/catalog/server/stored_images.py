@@ -47,9 +47,8 @@ def find(
         raise NotFound(f"no stored image {observation_id} in space {space.name!r}")
     verified("observation", [row])
     blobs = row.classifier_embedding, row.verifier_embedding
-    dims = space.classifier_dim, space.verifier_dim
     classifier, verifier = (
-        unpack([blob], dim) if blob else None for blob, dim in zip(blobs, dims, strict=True)
+        unpack([blob], dim) if blob else None for blob, dim in zip(blobs, space.dims, strict=True)
     )
     return _row(row), classifier, verifier
 

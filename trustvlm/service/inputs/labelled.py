@@ -209,7 +209,7 @@ def stored_images(connection: Connection, space: SpaceRecord) -> tuple[Observed,
     Raises:
         InvalidInput: there are none. Damaged: an embedding does not match its checksum.
     """
-    pool = observations.pool(connection, space.id, space.classifier_dim, space.verifier_dim)
+    pool = observations.pool(connection, space.id, space.dims)
     if not len(pool):
         raise _no_stored_images(connection, space)
     classifier = pool.classifier.astype(np.float64)

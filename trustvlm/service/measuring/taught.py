@@ -69,8 +69,7 @@ def watched(
     """Images, and the open ones of the queue but that of the item `item_id`, as the space judges
     them now; None where there are none."""
     with home.catalog.read() as connection:
-        dims = (space.classifier_dim, space.verifier_dim)
-        others = items.open_images(connection, space.id, item_id, MOST, dims)
+        others = items.open_images(connection, space.id, item_id, MOST, space.dims)
     images = [*first, *others]
     if not images:
         return None

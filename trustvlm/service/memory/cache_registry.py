@@ -271,9 +271,8 @@ class CacheRegistry:
         return SpaceCache(space, epoch, self.device, loaded)
 
     def _load(self, path: Path, space: SpaceRecord, epoch: str) -> Loaded:
-        dims = (space.classifier_dim, space.verifier_dim)
         key = snapshot_key(space, epoch, space.revision)
-        return load(path, key, dims, load_recipe(space.recipe), self.device, self._half_from)
+        return load(path, key, space.dims, load_recipe(space.recipe), self.device, self._half_from)
 
     def _write(
         self,
@@ -285,9 +284,8 @@ class CacheRegistry:
         *,
         half: bool,
     ) -> None:
-        dims = (space.classifier_dim, space.verifier_dim)
         key = snapshot_key(space, epoch, revision)
-        write(path, key, dims, load_recipe(space.recipe), content, half=half)
+        write(path, key, space.dims, load_recipe(space.recipe), content, half=half)
         if path.parent == self.folder:
             self._shared.give(path, space.id, revision)
 

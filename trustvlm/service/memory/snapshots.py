@@ -72,10 +72,9 @@ def snapshot_key(space: SpaceRecord, epoch: str, revision: int) -> SnapshotKey:
 
 def from_catalog(connection: Connection, space: SpaceRecord) -> Content:
     """The space as the transaction sees it."""
-    dims = (space.classifier_dim, space.verifier_dim)
     return Content(
         *label_changes.totals(connection, space.id),
-        label_changes.changed(connection, space.id, 0, dims),
+        label_changes.changed(connection, space.id, 0, space.dims),
     )
 
 

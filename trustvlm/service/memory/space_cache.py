@@ -123,8 +123,7 @@ class SpaceCache:
             gone = purge.purged_since(connection, space.id, "label", since)
             self._drop(np.array(gone, dtype=np.int64))
             self._aliases = self._aliases.followed((), (), gone)
-        dims = (space.classifier_dim, space.verifier_dim)
-        for change in label_changes.changed(connection, space.id, since, dims):
+        for change in label_changes.changed(connection, space.id, since, space.dims):
             self._drop(np.array(change.removed, dtype=np.int64))
             self._aliases = self._aliases.followed(change.ids, change.aliases, change.removed)
             self._put(change)

@@ -380,9 +380,7 @@ def _taken(context: Context, calibration: Calibration, unseen: Int64s) -> str | 
     """One of the unseen labels that an image of the calibration would be given: they are judged
     among the labels they were given and those that are new, as nothing else can win."""
     view = context.view
-    pool = observations.pool(
-        context.connection, view.space.id, view.space.classifier_dim, view.space.verifier_dim
-    )
+    pool = observations.pool(context.connection, view.space.id, view.space.dims)
     if not len(pool):
         return None
     seen = _live(view, np.array(calibration.predicted, dtype=np.int64))

@@ -58,8 +58,7 @@ def predicted_images(home: Home, reading: Reading, most: int = MOST_IMAGES) -> P
     total = observations.counts(reading.connection, space.id).usable
     labels = view.text.live
     most = min(most, max(_MOST_PAIRS // max(labels, 1), _LEAST_IMAGES))
-    dims = space.classifier_dim, space.verifier_dim
-    pool = observations.pool(reading.connection, space.id, *dims, newest=most if labels else 0)
+    pool = observations.pool(reading.connection, space.id, space.dims, newest=most if labels else 0)
     if not len(pool):
         none = np.zeros(0, np.int64)
         return PredictedImages(none, none, none, [], [], None, total)

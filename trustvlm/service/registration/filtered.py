@@ -9,7 +9,6 @@ from sqlalchemy import Connection
 
 from trustvlm.catalog.rows import label_pages, labels, spaces, supports
 from trustvlm.catalog.rows.likeness import not_found_text, unknown
-from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.store.names import brief
 from trustvlm.errors import Conflict, InvalidInput, NotFound
 from trustvlm.service.home.home import Home
@@ -42,7 +41,7 @@ def filtered_page(
 ) -> list[LabelRow]:
     """Up to `limit` labels with ids above `after` that a filter keeps, in order of id."""
     ids = label_ids(home, space_name, chosen)
-    dims = _dims(home.space(space_name)) if vectors else None
+    dims = home.space(space_name).dims if vectors else None
     return _rows(home, ids[ids > after][:limit].tolist(), dims)
 
 
@@ -51,7 +50,7 @@ def filtered_rows(
 ) -> Iterator[LabelRow]:
     """The labels that a filter keeps at the time of the call, in order of id."""
     ids = label_ids(home, space_name, chosen).tolist()
-    dims = _dims(home.space(space_name)) if vectors else None
+    dims = home.space(space_name).dims if vectors else None
     pages = (ids[start : start + _PAGE_ROWS] for start in range(0, len(ids), _PAGE_ROWS))
     return (row for page in pages for row in _rows(home, page, dims))
 
@@ -76,18 +75,14 @@ def label_page(
     """Up to `limit` labels with ids above `after`, in order of id; with `vectors`, theirs."""
     with home.read(space_name) as (connection, space):
         page = label_pages.label_page_by_id(connection, space.id, after, limit)
-        return label_pages.with_vectors(connection, page, _dims(space)) if vectors else page
+        return label_pages.with_vectors(connection, page, space.dims) if vectors else page
 
 
 def label_row(home: Home, space_name: str, name: str, vectors: bool) -> LabelRow:
     """See :meth:`TrustService.get_label`."""
     with home.read(space_name) as (connection, space):
         rows = label_pages.rows_of(connection, [labels.find(connection, space.id, name).id])
-        return (label_pages.with_vectors(connection, rows, _dims(space)) if vectors else rows)[0]
-
-
-def _dims(space: SpaceRecord) -> tuple[int, int]:
-    return space.classifier_dim, space.verifier_dim
+        return (label_pages.with_vectors(connection, rows, space.dims) if vectors else rows)[0]
 
 
 def _rows(home: Home, ids: Sequence[int], dims: tuple[int, int] | None = None) -> list[LabelRow]:

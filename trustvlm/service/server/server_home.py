@@ -133,8 +133,7 @@ class ServerHome(OwnWork):
                 raise NotFound(not_found_text(unknown(connection, record.id, [label]), record.name))
             aliases = label_pages.aliases_of(connection, row.id)
             if vectors:
-                dims = record.classifier_dim, record.verifier_dim
-                row = label_pages.with_vectors(connection, [row], dims)[0]
+                row = label_pages.with_vectors(connection, [row], record.dims)[0]
         return LabelDetails(**vars(row), aliases=tuple(aliases))
 
     def label_page(

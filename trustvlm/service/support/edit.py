@@ -46,7 +46,7 @@ def move_support(home: Home, space_name: str, ids: Sequence[int], label: str) ->
         if not ids:
             return MovedSupports(space.revision, ())
         revision = spaces.advance(connection, space.id, supports=len(ids))
-        stored = images.copies(connection, ids, (space.classifier_dim, space.verifier_dim))
+        stored = images.copies(connection, ids, space.dims)
         supports.remove(connection, ids, revision)
         present = images.ids_of(connection, target.id)
         fresh = {image.content_hash: image for image in stored if image.content_hash not in present}

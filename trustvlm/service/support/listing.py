@@ -30,7 +30,7 @@ def supports_by_id(
     ids = checked_ids(ids)
     with home.read(space_name) as (connection, space):
         require_alive(connection, space, ids)
-        dims = (space.classifier_dim, space.verifier_dim) if vectors else None
+        dims = space.dims if vectors else None
         return pages.rows_of(connection, ids, dims)
 
 
@@ -46,7 +46,7 @@ def list_supports(
     """See :meth:`TrustService.list_supports`."""
     fitting = None if chosen is None else _fitting(home, space_name, chosen)
     with home.read(space_name) as (connection, space):
-        dims = (space.classifier_dim, space.verifier_dim) if vectors else None
+        dims = space.dims if vectors else None
         if label is None and fitting is None:
             ids = pages.ids_after(connection, space.id, after, limit)
             return pages.rows_of(connection, ids, dims)

@@ -67,7 +67,7 @@ class Pool:
     @property
     def dims(self) -> tuple[int, int]:
         """Of classifier and verifier."""
-        return self._space.classifier_dim, self._space.verifier_dim
+        return self._space.dims
 
     def blocks(self) -> Iterator[Block]:
         """The images, some labels at a time, by label."""

@@ -176,8 +176,7 @@ def image_of(
     number = identifier("item", item_id)
     with home.read(space_name) as (connection, space):
         item = _item_of(connection, space, number)
-        dims = (space.classifier_dim, space.verifier_dim)
-        return space, item, items.image(connection, number, dims)
+        return space, item, items.image(connection, number, space.dims)
 
 
 def queries_of(image: StoredImage) -> Queries:

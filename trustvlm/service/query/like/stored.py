@@ -87,7 +87,7 @@ def stored_queries(
 
 
 def _of_supports(reading: Reading, ids: list[int], kind: str) -> Like:
-    space, dims = reading.view.space, _dims(reading)
+    space, dims = reading.view.space, reading.view.space.dims
     alive = supports.find_alive(reading.connection, space.id, ids)
     if missing := [one for one in ids if one not in alive]:
         raise NotFound(
@@ -118,7 +118,7 @@ def _of_labels(reading: Reading, names: list[str], kind: str) -> Like:
     named = [records[name].id for name in names]
     main = reading.view.aliases.of(np.array(named, np.int64)).tolist()
     wanted = named if kind == "text" else main
-    stored = label_pages.vectors(connection, list(set(wanted)), _dims(reading))
+    stored = label_pages.vectors(connection, list(set(wanted)), reading.view.space.dims)
     vectors = [stored[one][0 if kind == "text" else 1] for one in wanted]
     for name, vector in zip(names, vectors, strict=True):
         if vector is None:
@@ -127,14 +127,9 @@ def _of_labels(reading: Reading, names: list[str], kind: str) -> Like:
                 f"search with kind 'text'"
             )
     side = 0 if kind == "text" else 1
-    rows = as_unit(np.array(vectors), _dims(reading)[side], "like_labels")
+    rows = as_unit(np.array(vectors), reading.view.space.dims[side], "like_labels")
     themselves = np.array([-1] * len(names) if kind == "support" else main, np.int64)
     return Like(rows, None, themselves) if kind == "text" else Like(None, rows, themselves)
-
-
-def _dims(reading: Reading) -> tuple[int, int]:
-    space = reading.view.space
-    return space.classifier_dim, space.verifier_dim
 
 
 def require_few(n: int, k: int, dim: int, most: int = MOST_VALUES) -> None:
@@ -149,7 +144,7 @@ def require_few(n: int, k: int, dim: int, most: int = MOST_VALUES) -> None:
 def vectors_of_hits(reading: Reading, kind: str, ids: Int64s, *, by_classifier: bool) -> Float32s:
     """(n, k, d) vectors of hits (n, k): raw embeddings of support images, those that were compared,
     or prototypes of labels; NaN for padding."""
-    dims = _dims(reading)
+    dims = reading.view.space.dims
     dim = dims[0] if by_classifier or kind == "text" else dims[1]
     rows = np.full((*ids.shape, dim), np.nan, np.float32)
     distinct = np.unique(ids[ids >= 0]).tolist()
