@@ -296,9 +296,8 @@ class MeasuringVerbs(OpenHome):
         or the setting `observation_thumbnails` is off), or is not there. Raises NotFound: no such
         space."""
         observation_id = identifier("observation", observation_id)
-        with self._ready().catalog.read() as connection:
-            space_id = spaces.find(connection, space).id
-            return observations.thumbnail(connection, space_id, observation_id)
+        with self._ready().read(space) as (connection, record):
+            return observations.thumbnail(connection, record.id, observation_id)
 
     def review(self, space: str) -> ReviewQueue:
         """The review queue of a space: images that wait for a person's answer."""

@@ -173,9 +173,8 @@ class ServerHome(OwnWork):
     ) -> list[tuple[LabelRow, list[int]]]:
         """Up to `limit` labels that come after (number of support images, id), those with the most
         support images first; as :meth:`label_page` gives them. Raises NotFound."""
-        with self._ready().catalog.read() as connection:
-            space_id = spaces.find(connection, space).id
-            rows = label_pages.label_page_by_images(connection, space_id, after, limit)
+        with self._ready().read(space) as (connection, record):
+            rows = label_pages.label_page_by_images(connection, record.id, after, limit)
             ids = [row.id for row in rows] if thumbnails else []
             first = label_pages.first_supports(connection, ids, thumbnails)
         return [(row, first.get(row.id, [])) for row in rows]
@@ -184,9 +183,8 @@ class ServerHome(OwnWork):
         """The newest removed labels and support images of a space that can be restored. Raises
         NotFound."""
         home = self._ready()
-        with home.catalog.read() as connection:
-            space_id = spaces.find(connection, space).id
-            removed, more = removed_rows(connection, space_id, home.undo_window, limit)
+        with home.read(space) as (connection, record):
+            removed, more = removed_rows(connection, record.id, home.undo_window, limit)
         return RemovedList(tuple(removed), more, home.undo_window.total_seconds())
 
     def empty_trash(self, space: str) -> int:
@@ -228,9 +226,8 @@ class ServerHome(OwnWork):
     def support_picture(self, space: str, support_id: int) -> bytes:
         """The JPEG thumbnail of a support image of this space. Raises NotFound: there is none, or
         it came as a vector."""
-        with self._ready().catalog.read() as connection:
-            space_id = spaces.find(connection, space).id
-            label = label_pages.support_label(connection, space_id, support_id)
+        with self._ready().read(space) as (connection, record):
+            label = label_pages.support_label(connection, record.id, support_id)
             picture = None if label is None else supports.thumbnail(connection, support_id)
         if picture is None:
             why = "no such support image" if label is None else "it was registered as a vector"
