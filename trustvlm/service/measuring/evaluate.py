@@ -105,22 +105,12 @@ def _evaluate(
     with home.snapshot(space.name) as reading:
         connection, view = reading.connection, reading.view
         context = context_of(home, reading, space.id)
-        verifier, claims = observed.unit[1], observed.claimed is not None
-        has_images = verifier is not None
+        has_images, claims = observed.verifier is not None, observed.claimed is not None
         chosen, left_out = _choose_rules(options, context, images=has_images, claims=claims)
-        support = np.zeros(len(observed), np.bool_)
-        if verifier is not None:
-            support = are_supports(home, reading, verifier, len(observed))
         given = truth_ids(connection, view.space, observed.truth) if truth is None else truth
         if options.items and truth is None:  # split as calibrating on them would split them
             observed = as_stored(connection, space, observed)
-        images = usable_images(context, observed, given, support)
-        if len(observed) and images.supports == len(observed):
-            raise all_support_images(space.name, len(observed))
-        if not len(images):
-            raise InvalidInput(
-                f"queries: expected images to measure with, got none: {images.left_out()}"
-            )
+        images = _usable(context, observed, given)
         if options.items:
             check_items(len(chosen), len(images))
         # Stored images have the names that their labels have now: they may have been renamed.
@@ -135,6 +125,22 @@ def _evaluate(
         stored = [number for number, _ in images.observed.stored]
         chosen_before = chosen_rules(connection, view.space, min(stored)) if stored else frozenset()
         return _evaluation(context, images, chosen, judged, names, left_out, options, chosen_before)
+
+
+def _usable(context: Context, observed: Observed, truth: Int64s) -> UsableImages:
+    """The images to measure with. Raises InvalidInput: there are none."""
+    verifier, count = observed.unit[1], len(observed)
+    support = np.zeros(count, np.bool_)
+    if verifier is not None:
+        support = are_supports(context.home, context.reading, verifier, count)
+    images = usable_images(context, observed, truth, support)
+    if count and images.supports == count:
+        raise all_support_images(context.view.space.name, count)
+    if not len(images):
+        raise InvalidInput(
+            f"queries: expected images to measure with, got none: {images.left_out()}"
+        )
+    return images
 
 
 def _evaluation(

@@ -126,45 +126,57 @@ def write(
         ReadOnly, Unavailable: it cannot be written. Damaged: what the catalog holds does not fit
             together.
     """
-    counts = {"text": content.labels, "prototypes": content.prototypes}
     with SnapshotWriter.writing(path, key) as writer:
-        ids: dict[str, list[Int64s]] = {side: [np.empty(0, np.int64)] for side in SIDES}
-        sums = {side: [np.empty(0, np.uint32)] for side in SIDES}
-        names: list[str] = []
-        aliases: list[tuple[int, int]] = []
-        for side, dim in zip(SIDES, dims, strict=True):
-            writer.reserve(f"{side}.exact", "<f4", (counts[side], dim))
-        for change in content.changes:
-            label_ids = np.array(change.ids, dtype=np.int64)
-            for side, rows, owners in (
-                ("text", change.text, label_ids),
-                ("prototypes", change.prototypes, label_ids[change.prototyped]),
-            ):
-                writer.put(f"{side}.exact", rows)
-                ids[side].append(owners)
-                sums[side].append(row_sums(rows))
-            names += change.names
-            aliases += change.aliases
-        if len(names) != content.labels:
-            raise Damaged(
-                f"expected {content.labels} labels in the space, got {len(names)}; run "
-                f"'trustvlm verify --all'"
-            )
-        for side in SIDES:
-            writer.add(f"{side}.ids", np.concatenate(ids[side]))
-            writer.add(f"{side}.sums", np.concatenate(sums[side]))
-        packed, offsets = pack_strings(names)
-        writer.add("names.bytes", packed)
-        writer.add("names.offsets", offsets)
-        writer.add("aliases", np.array(sorted(aliases), dtype=np.int64).reshape(-1, 2))
+        ids = _add_labels(writer, dims, content)
         for side, dim in zip(SIDES, dims, strict=True):
             if half:
-                _add_short(writer, side, counts[side], dim)
+                _add_short(writer, side, len(ids[side]), dim)
         if not recipe.exact:
-            owners = np.concatenate(ids["prototypes"])
-            index = content.index or _indexed(writer, recipe, dims[1], owners)
+            index = content.index or _indexed(writer, recipe, dims[1], ids["prototypes"])
             for name, array in index.to_arrays().items():
                 writer.add(f"index.{name}", array)
+
+
+def _add_labels(
+    writer: SnapshotWriter, dims: tuple[int, int], content: Content
+) -> dict[str, Int64s]:
+    """Write the rows of labels, their names and aliases; by side, the ids of its rows.
+
+    Raises:
+        Damaged: there are more or fewer labels than were counted.
+    """
+    ids: dict[str, list[Int64s]] = {side: [np.empty(0, np.int64)] for side in SIDES}
+    sums = {side: [np.empty(0, np.uint32)] for side in SIDES}
+    names: list[str] = []
+    aliases: list[tuple[int, int]] = []
+    counts = (content.labels, content.prototypes)
+    for side, count, dim in zip(SIDES, counts, dims, strict=True):
+        writer.reserve(f"{side}.exact", "<f4", (count, dim))
+    for change in content.changes:
+        label_ids = np.array(change.ids, dtype=np.int64)
+        for side, rows, owners in (
+            ("text", change.text, label_ids),
+            ("prototypes", change.prototypes, label_ids[change.prototyped]),
+        ):
+            writer.put(f"{side}.exact", rows)
+            ids[side].append(owners)
+            sums[side].append(row_sums(rows))
+        names += change.names
+        aliases += change.aliases
+    if len(names) != content.labels:
+        raise Damaged(
+            f"expected {content.labels} labels in the space, got {len(names)}; run "
+            f"'trustvlm verify --all'"
+        )
+    joined = {side: np.concatenate(parts) for side, parts in ids.items()}
+    for side in SIDES:
+        writer.add(f"{side}.ids", joined[side])
+        writer.add(f"{side}.sums", np.concatenate(sums[side]))
+    packed, offsets = pack_strings(names)
+    writer.add("names.bytes", packed)
+    writer.add("names.offsets", offsets)
+    writer.add("aliases", np.array(sorted(aliases), dtype=np.int64).reshape(-1, 2))
+    return joined
 
 
 def _indexed(writer: SnapshotWriter, recipe: Recipe, dim: int, ids: Int64s) -> IndexView:

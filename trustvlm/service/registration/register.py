@@ -60,6 +60,13 @@ class _Tally:
     elsewhere: list[KnownImage] = field(default_factory=list)
     remarks: list[tuple[str, tuple[Remark, ...]]] = field(default_factory=list)
 
+    def add(self, encoded: EncodedChunk) -> None:
+        """Add what was left out of a chunk, or said of it, when it was encoded."""
+        self.skipped += encoded.skipped
+        self.failures += encoded.failures
+        self.taken_out += encoded.taken_out
+        self.remarks += encoded.remarks
+
 
 def labels_of_call(home: Home, inputs: Iterable[LabelInput]) -> list[LabelInput]:
     """The inputs of a call as a list. Raises InvalidInput: no list, or one that is too long."""
@@ -260,13 +267,10 @@ def _write(
     tally.replaced += len(changes)
     tally.ids += added
     tally.label_ids |= ids
-    tally.skipped += encoded.skipped
-    tally.skipped += sum(map(len, encoded.supports.values())) - sum(map(len, fresh.values()))
+    tally.skipped += sum(map(len, encoded.supports.values())) - images
     tally.cut += [name for name in encoded.cut if name not in existing]
-    tally.failures += encoded.failures
-    tally.taken_out += encoded.taken_out
     tally.elsewhere += contents.elsewhere(connection, space.id, encoded.contents)
-    tally.remarks += encoded.remarks
+    tally.add(encoded)
     return bool(added or texts)
 
 
