@@ -20,7 +20,7 @@ from trustvlm.service.home.home import Home
 from trustvlm.service.inputs.labelled import Observed, observe, truth_ids
 from trustvlm.service.memory.reading import Reading
 from trustvlm.service.support.pool import Block, Pool
-from trustvlm.service.support.suspects import Judged, judged
+from trustvlm.service.support.suspects import Judged, JudgedImages, judge_pool
 from trustvlm.types import Queries
 from trustvlm.types.arrays import Bools, Int64s, optional_texts
 from trustvlm.types.bounds import whole
@@ -32,8 +32,8 @@ def audit(home: Home, space_name: str, limit: int | None, cursor: int | None) ->
     start, stop = _page(limit, cursor)
     with home.snapshot(space_name) as reading:
         revision = reading.view.revision
-        images = reading.memo.once("audit", revision, lambda: _judged(home, reading, None))
-        return _audit(reading, images, None, start, stop)
+        judged = reading.memo.once("audit", revision, lambda: _judged(home, reading, None))
+        return _audit(reading, judged, None, start, stop)
 
 
 def audit_given(
@@ -117,14 +117,15 @@ def _judged(home: Home, reading: Reading, given: Block | None) -> Judged:
         and len(pool.labels) <= home.thresholds.fit_in_call_labels
         and support_images.complete(connection, space.id)
     )
-    return judged(pool, texts, space.logit_scale, two=two, most=home.thresholds)
+    return judge_pool(pool, texts, space.logit_scale, two=two, most=home.thresholds)
 
 
 @dataclass(eq=False)
 class _Tally:
     """The images that an audit is about: those of the call, or all."""
 
-    images: Judged
+    images: JudgedImages
+    labels: int
     about: Bools
     kept: Bools
 
@@ -140,7 +141,7 @@ class _Tally:
 
     def wrong(self) -> tuple[float | None, float | None]:
         """(estimated share of wrong labels, of them among the flagged)."""
-        nats, labels = self.images.nats[self.usable], len(self.images.labels)
+        nats, labels = self.images.nats[self.usable], self.labels
         if not len(nats):
             return None, None
         share = noise_share(nats, labels)
@@ -151,17 +152,18 @@ class _Tally:
 
 
 def _audit(
-    reading: Reading, images: Judged, observed: Observed | None, start: int, stop: int | None
+    reading: Reading, judged: Judged, observed: Observed | None, start: int, stop: int | None
 ) -> Audit:
+    images = judged.images
     kept_ids = support_images.kept(reading.connection, reading.view.space.id)
     kept = np.isin(images.ids, np.array(sorted(kept_ids), dtype=np.int64)) & (images.ids >= 0)
     about = np.ones(len(images.ids), np.bool_) if observed is None else images.places >= 0
-    tally = _Tally(images, about, kept)
+    tally = _Tally(images, judged.labels, about, kept)
     rows = np.flatnonzero(tally.usable)
     order = rows[np.lexsort((images.places[rows], images.ids[rows], -images.nats[rows]))]
     stop = len(order) if stop is None else min(stop, len(order))
     share, precision = tally.wrong()
-    fitted = images.kind in ("whitened", "cosine")
+    fitted = judged.kind in ("whitened", "cosine")
     return Audit(
         space=reading.view.space.name,
         revision=reading.view.revision,
@@ -174,7 +176,7 @@ def _audit(
         wrong_share=share,
         precision=precision,
         without_text=int((tally.usable & ~images.by_text).sum()),
-        evidence=images.kind,  # type: ignore[arg-type]
+        evidence=judged.kind,  # type: ignore[arg-type]
         rows=_rows(reading, tally, order[start:stop], observed),
         next_cursor=stop if start < stop < len(order) else None,
         notes=() if observed is None else observed.notes,
@@ -199,7 +201,7 @@ def _rows(
 
 
 def _row(
-    images: Judged,
+    images: JudgedImages,
     at: int,
     tally: _Tally,
     shown: Shown | None,

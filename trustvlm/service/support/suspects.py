@@ -3,7 +3,6 @@ the discriminant, one to judge."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -32,39 +31,31 @@ from trustvlm.types.thresholds import Thresholds
 _ENTRIES = 2**22  # of a matrix of images by labels
 
 
-@dataclass(frozen=True, eq=False)
-class Judged:
-    """What an audit says of n images of k labels.
+class JudgedImages(NamedTuple):
+    """What an audit says of n images.
 
     Attributes:
-        kind: of the evidence, as of a :class:`DiscriminantFit`.
-        labels: (k,) ids. owners: (n,) the images' labels. ids, places: (n,) as of a :class:`Block`.
+        owners: (n,) ids of the images' labels. ids, places: (n,) as of a :class:`Block`.
         nats: (n,) suspicion; NaN of images that cannot be judged. likest: (n,) ids of the most
             likely other labels, and likest_probability: (n,).
         by_text: (n,) the text takes part.
     """
 
+    owners: Int64s
+    ids: Int64s
+    places: Int64s
+    nats: Float64s
+    likest: Int64s
+    likest_probability: Float64s
+    by_text: Bools
+
+
+class Judged(NamedTuple):
+    """All images of k labels, and the `kind` of the evidence, as of a :class:`DiscriminantFit`."""
+
     kind: str
-    labels: Int64s
-    owners: Int64s
-    ids: Int64s
-    places: Int64s
-    nats: Float64s
-    likest: Int64s
-    likest_probability: Float64s
-    by_text: Bools
-
-
-class _Part(NamedTuple):
-    """The columns of :class:`Judged` that have a row for each image."""
-
-    owners: Int64s
-    ids: Int64s
-    places: Int64s
-    nats: Float64s
-    likest: Int64s
-    likest_probability: Float64s
-    by_text: Bools
+    labels: int
+    images: JudgedImages
 
 
 @dataclass(eq=False)
@@ -95,7 +86,7 @@ class _Tower:
         return Tower(LeftOutImages(*parts), self.scatter, prototypes[chosen])
 
 
-def judged(pool: Pool, texts: Float32s, scale: float, *, two: bool, most: Thresholds) -> Judged:
+def judge_pool(pool: Pool, texts: Float32s, scale: float, *, two: bool, most: Thresholds) -> Judged:
     """Judge the images of a pool; those of fewer than two labels, or without evidence, get NaN.
 
     Args:
@@ -110,15 +101,11 @@ def judged(pool: Pool, texts: Float32s, scale: float, *, two: bool, most: Thresh
     judge = _Judge(first, fit)
     parts = [judge.block(block) for block in pool.blocks()]
     if not parts:
-        none = np.empty(0, np.int64)
-        numbers = np.empty(0, np.float64)
-        return Judged("none", pool.labels, none, none, none, numbers, none, numbers, none > 0)
-    return Judged("none" if fit is None else fit.kind, pool.labels, *_joined(parts))
-
-
-def _joined(parts: Sequence[_Part]) -> _Part:
+        none, numbers = np.empty(0, np.int64), np.empty(0, np.float64)
+        parts = [JudgedImages(none, none, none, numbers, none, numbers, none > 0)]
     joined: Any = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return _Part(*joined)
+    kind = "none" if fit is None else fit.kind
+    return Judged(kind, len(pool.labels), JudgedImages(*joined))
 
 
 class _FirstPass:
@@ -199,7 +186,7 @@ class _Judge:
                 self._second = whitening(first.classifier.scatter)
                 self._second_halves = _halves(self._second, first.second)
 
-    def block(self, block: Block) -> _Part:
+    def block(self, block: Block) -> JudgedImages:
         """What is said of the images of a block."""
         count, fit = len(block.ids), self._fit
         nats, likest = np.full(count, np.nan), np.full(count, -1)
@@ -221,7 +208,9 @@ class _Judge:
                 judgement = suspicions(text, evidence, columns[rows])
                 nats[rows], likest[rows] = judgement.nats, labels[judgement.likest]
                 probability[rows] = judgement.likest_probability
-        return _Part(block.owners, block.ids, block.places, nats, likest, probability, by_text)
+        return JudgedImages(
+            block.owners, block.ids, block.places, nats, likest, probability, by_text
+        )
 
     def _evidence(self, images: LeftOutImages, others: LeftOutImages | None) -> Float64s:
         first, fit = self._first, self._fit
