@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
@@ -11,14 +12,15 @@ from typing import TYPE_CHECKING, Any, get_type_hints, overload
 
 import numpy as np
 
+from trustvlm.errors import InvalidInput
 from trustvlm.types.arrays import Bools, Float64s, Int64s, Objects, row_numbers
 from trustvlm.types.json_form import Answer, to_plain
 from trustvlm.types.registration import UnreadImage
 from trustvlm.types.tables.columns import Column
 from trustvlm.types.tables.evidence import Evidence, EvidenceOfRows, ThumbnailsOfRows
 from trustvlm.types.tables.fiftyone import write_fiftyone
-from trustvlm.types.tables.glance import Glance, as_html
-from trustvlm.types.tables.probability import ProbabilitySource
+from trustvlm.types.tables.glance import HTML_ROWS, Glance, as_html
+from trustvlm.types.tables.probability import ProbabilitySource, probability_line
 from trustvlm.types.tables.tabular import Tabular
 from trustvlm.types.tables.verdict import (
     CALL_COLUMNS,
@@ -27,7 +29,7 @@ from trustvlm.types.tables.verdict import (
     VERDICT_COLUMNS,
     Verdict,
 )
-from trustvlm.types.tables.verdicts_glance import verdicts_glance
+from trustvlm.types.tables.verdicts_glance import PICTURES, verdicts_glance
 
 if TYPE_CHECKING:
     import pandas
@@ -320,13 +322,34 @@ class Verdicts(Tabular):
         Raises:
             InvalidInput: an image without a file, or a folder that is not empty.
         """
-        write_fiftyone(self, Path(folder), truth, evidence)
+        if truth is not None and len(truth) != len(self):
+            raise InvalidInput(f"truth: expected {len(self)} names, got {len(truth)}")
+        if self.source is None:
+            raise InvalidInput(
+                "FiftyOne shows image files: these verdicts are on embeddings without names"
+            )
+        names = [None] * len(self) if truth is None else truth
+        images = zip(self.source.tolist(), names, self.rows(evidence=evidence), strict=True)
+        write_fiftyone(Path(folder), images, {"rule": self.rule, "notes": self.notes})
 
     def _glance(self) -> Glance:
-        return verdicts_glance(self)
+        return self._shown(None)
 
     def _repr_html_(self) -> str:
-        return as_html(verdicts_glance(self, pictures=self.read_thumbnail is not None))
+        shown = range(min(PICTURES, len(self)))
+        pictures = None if self.read_thumbnail is None else [self.thumbnail(i) for i in shown]
+        return as_html(self._shown(pictures))
+
+    def _shown(self, thumbnails: Sequence[bytes | None] | None) -> Glance:
+        calibration = self.calibration_id, self.stale_since
+        remarks = [
+            probability_line(self.probability_source, self.rule, *calibration),
+            f"rule {self.rule} at revision {self.revision} of the space",
+        ]
+        if (unread := len(self.failures)) > 0:
+            remarks.append(f"{unread:,} image{'s' * (unread > 1)} could not be read: see failures")
+        counts = Counter(self.decision.tolist())
+        return verdicts_glance(list(self[:HTML_ROWS]), counts, remarks, thumbnails)
 
 
 _BLOCK = 1_000

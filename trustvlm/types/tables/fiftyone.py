@@ -4,36 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from trustvlm.errors import InvalidInput
 
-if TYPE_CHECKING:
-    from trustvlm.types.verdicts import Verdicts
-
 
 def write_fiftyone(
-    verdicts: Verdicts, folder: Path, truth: Sequence[str | None] | None, evidence: int
+    folder: Path,
+    images: Iterable[tuple[str | None, str | None, dict[str, Any]]],
+    info: Mapping[str, Any],
 ) -> None:
-    """See :meth:`trustvlm.Verdicts.to_fiftyone`."""
-    if truth is not None and len(truth) != len(verdicts):
-        raise InvalidInput(f"truth: expected {len(verdicts)} names, got {len(truth)}")
-    if verdicts.source is None:
-        raise InvalidInput(
-            "FiftyOne shows image files: these verdicts are on embeddings without names"
-        )
-    samples = [
-        _sample(row, source, None if truth is None else truth[place])
-        for place, (row, source) in enumerate(
-            zip(verdicts.rows(evidence=evidence), verdicts.source.tolist(), strict=True)
-        )
-    ]
+    """See :meth:`trustvlm.Verdicts.to_fiftyone`; `images`: file, true label and verdict of each;
+    `info`: about all of them."""
+    samples = [_sample(row, source, truth) for source, truth, row in images]
     if folder.exists() and any(folder.iterdir()):
         raise InvalidInput(f"{folder}: expected a new or an empty folder")
     folder.mkdir(parents=True, exist_ok=True)
-    metadata = {"media_type": "image", "info": {"rule": verdicts.rule, "notes": verdicts.notes}}
+    metadata = {"media_type": "image", "info": info}
     (folder / "metadata.json").write_text(json.dumps(metadata), encoding="utf-8")
     (folder / "samples.json").write_text(json.dumps({"samples": samples}), encoding="utf-8")
 

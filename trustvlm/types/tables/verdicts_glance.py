@@ -2,60 +2,51 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from itertools import chain, repeat
+from typing import Any
 
-from trustvlm.types.tables.glance import HTML_ROWS, Chance, Decision, Glance, Picture, Place
-from trustvlm.types.tables.probability import probability_line
+from trustvlm.types.tables.glance import Chance, Decision, Glance, Picture, Place
+from trustvlm.types.tables.verdict import Verdict
 
-if TYPE_CHECKING:
-    from trustvlm.types.verdicts import Verdicts
+PICTURES = 20
+"""Rows that are shown with a picture."""
 
 _COLUMNS = (
     "label", "reason_code", "rival", "trust", "text_confidence", "image_similarity",
 )  # fmt: skip
 
 
-def _name(source: str | None) -> Place | None:
-    return None if source is None else Place(source)
+def verdicts_glance(
+    verdicts: Sequence[Verdict],
+    counts: Mapping[str, int],
+    remarks: Sequence[str],
+    thumbnails: Sequence[bytes | None] | None,
+) -> Glance:
+    """What is shown of a call's verdicts.
 
-
-_PICTURES = 20
-"""Rows that are shown with a picture."""
-
-
-def verdicts_glance(verdicts: Verdicts, *, pictures: bool = False) -> Glance:
-    """How many there are of each decision, what the probability is, and the first rows; with
-    `pictures` of the images."""
-    counts = Counter(verdicts.decision.tolist())
-    decided = " · ".join(f"{counts[one]:,} {one}" for one in ("accept", "review", "unknown"))
-    source = () if verdicts.source is None else ("source",)
-    image = ("image",) if pictures else ()
-    shown = min(_PICTURES, len(verdicts)) if pictures else 0
-    thumbnails = [Picture(verdicts.thumbnail(i) or b"") for i in range(shown)]
-    rows = [
-        (
-            *([thumbnails[i] if i < shown else Picture()] if pictures else ()),
-            *(_name(one.source) for _ in source),
-            Decision(one.decision),
-            None if one.probability is None else Chance(one.probability),
-            *(getattr(one, name) for name in _COLUMNS),
-        )
-        for i, one in enumerate(verdicts[:HTML_ROWS])
+    Args:
+        verdicts: the first of them. counts: how many there are of each decision. remarks: about all
+            of them. thumbnails: of the first images; None: no column of pictures.
+    """
+    decided = " · ".join(f"{counts.get(one, 0):,} {one}" for one in ("accept", "review", "unknown"))
+    total = sum(counts.values())
+    columns: tuple[str, ...] = ("decision", "probability", *_COLUMNS)
+    rows: list[tuple[Any, ...]] = [
+        (*_decided(one), *(getattr(one, name) for name in _COLUMNS)) for one in verdicts
     ]
-    number = f"{len(verdicts):,} verdict{'' if len(verdicts) == 1 else 's'}"
-    lines: tuple[str, ...] = (
-        f"{number}: {decided}",
-        probability_line(
-            verdicts.probability_source,
-            verdicts.rule,
-            verdicts.calibration_id,
-            verdicts.stale_since,
-        ),
-        f"rule {verdicts.rule} at revision {verdicts.revision} of the space",
-    )
-    if (unread := len(verdicts.failures)) > 0:
-        lines += (f"{unread:,} image{'s' if unread > 1 else ''} could not be read: see failures",)
-    return Glance(
-        lines, (*image, *source, "decision", "probability", *_COLUMNS), rows, len(verdicts)
-    )
+    if any(one.source is not None for one in verdicts):
+        columns = ("source", *columns)
+        sources = (None if one.source is None else Place(one.source) for one in verdicts)
+        rows = [(source, *row) for source, row in zip(sources, rows, strict=True)]
+    if thumbnails is not None:
+        columns = ("image", *columns)
+        pictures = chain((Picture(one or b"") for one in thumbnails), repeat(Picture()))
+        rows = [(picture, *row) for picture, row in zip(pictures, rows, strict=False)]
+    number = f"{total:,} verdict{'' if total == 1 else 's'}"
+    return Glance((f"{number}: {decided}", *remarks), columns, rows, total)
+
+
+def _decided(verdict: Verdict) -> tuple[Decision, Chance | None]:
+    chance = None if verdict.probability is None else Chance(verdict.probability)
+    return Decision(verdict.decision), chance
