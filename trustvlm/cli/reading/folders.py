@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Literal
 
 import click
 
 from trustvlm.cli.printing.safe_text import note, quoted, utf8
+from trustvlm.cli.reading.gathered import gathered
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.images import ImageFinder
 from trustvlm.reading.labelled import label_folders, nested_only
 from trustvlm.reading.naming import LabelName, Naming
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 exclude_option = click.option(
     "--exclude",
@@ -52,32 +50,25 @@ def finding(exclude: Sequence[str]) -> Iterator[ImageFinder]:
             note(f"--exclude {quoted(pattern)} matches no file and no folder")
 
 
-def naming_options(command: F) -> F:
-    """--clean-names and --names, as the argument `naming` of the command."""
-
-    @functools.wraps(command)
-    def run(*args: Any, clean_names: bool, name_map: Path | None, **given: Any) -> Any:
-        return command(*args, naming=Naming(name_map, clean_names), **given)
-
-    for option in (
-        click.option(
-            "--names",
-            "name_map",
-            metavar="FILE",
-            type=click.Path(path_type=Path),
-            help="A map from sub-folders to label names: CSV with the columns folder and name, "
-            "JSON, or lines "
-            "'n01440764 tench'.",
-        ),
-        click.option(
-            "--clean-names",
-            is_flag=True,
-            help="Turn folder names into plain words: golden_retriever becomes 'golden "
-            "retriever', 01.RedFox 'Red Fox'.",
-        ),
-    ):
-        run = option(run)
-    return cast("F", run)
+naming_options = gathered(
+    "naming",
+    lambda name_map, clean_names: Naming(name_map, clean_names),
+    click.option(
+        "--clean-names",
+        is_flag=True,
+        help="Turn folder names into plain words: golden_retriever becomes 'golden retriever', "
+        "01.RedFox 'Red Fox'.",
+    ),
+    click.option(
+        "--names",
+        "name_map",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="A map from sub-folders to label names: CSV with the columns folder and name, JSON, "
+        "or lines 'n01440764 tench'.",
+    ),
+)
+"""How labels are called."""
 
 
 def check_naming(naming: Naming, folder: object, names: object = None) -> None:

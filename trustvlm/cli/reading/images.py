@@ -3,20 +3,24 @@ change."""
 
 from __future__ import annotations
 
-import functools
 import math
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from trustvlm.cli.printing.progress import progress_bar
 from trustvlm.cli.printing.safe_text import note, shown
 from trustvlm.cli.printing.wording import in_options
+from trustvlm.cli.reading.gathered import gathered
+from trustvlm.errors import InvalidInput
 
-F = TypeVar("F", bound=Callable[..., Any])
+if TYPE_CHECKING:
+    from trustvlm.service import TrustService
+    from trustvlm.types import Embedded
 
 _NAMED = 3  # images with one reason that are named one by one
 
@@ -38,39 +42,39 @@ def _range(
     return low, high
 
 
-def image_options(command: F) -> F:
-    """--range and --accept-truncated, passed on as `reading`: the arguments of that name of the
-    library's verbs."""
+image_options = gathered(
+    "reading",
+    dict,
+    click.option(
+        "--range",
+        "image_range",
+        metavar="LOW,HIGH",
+        callback=_range,
+        help="The values that become black and white in images of more than 8 bits a channel, such "
+        "as 0,4095.  [default: estimated from each image]",
+    ),
+    click.option(
+        "--accept-truncated",
+        is_flag=True,
+        help="Read JPEG and PNG files that lack their last bytes; the missing part is filled.",
+    ),
+    names=("image_range", "accept_truncated"),
+)
+"""How images are read, as arguments of the library's verbs."""
 
-    @functools.wraps(command)
-    def collected(
-        *arguments: Any,
-        image_range: tuple[float, float] | None,
-        accept_truncated: bool,
-        **options: Any,
-    ) -> Any:
-        how = {"image_range": image_range, "accept_truncated": accept_truncated}
-        return command(*arguments, reading=how, **options)
 
-    decorated = cast(F, collected)
-    for option in (
-        click.option(
-            "--accept-truncated",
-            is_flag=True,
-            help="Read JPEG and PNG files that lack their last bytes; the missing part is filled.",
-        ),
-        click.option(
-            "--range",
-            "image_range",
-            metavar="LOW,HIGH",
-            callback=_range,
-            help="The values that become black and white in images of more than 8 bits a "
-            "channel, such as 0,4095.  "
-            "[default: estimated from each image]",
-        ),
-    ):
-        decorated = option(decorated)
-    return decorated
+def embedded(
+    service: TrustService, space: str, where: object, images: Sequence[Any], reading: dict[str, Any]
+) -> Embedded:
+    """The images that lie at `where`, encoded; those that cannot be read are named. Raises
+    InvalidInput: none can."""
+    with progress_bar(len(images), "images") as bar:
+        made = service.embed(space, images, progress=bar.advance, **reading)
+    report_unreadable(made.failures)
+    note_images(made.notes)
+    if not made.sources:
+        raise InvalidInput(f"no image in {where} could be read")
+    return made
 
 
 def note_images(notes: Iterable[str]) -> None:

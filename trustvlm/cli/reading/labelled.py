@@ -3,12 +3,11 @@ vectors."""
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -24,8 +23,9 @@ from trustvlm.cli.reading.folders import (
     images_by_label,
     naming_options,
 )
+from trustvlm.cli.reading.gathered import gathered
 from trustvlm.cli.reading.hold_out import note_held_out
-from trustvlm.cli.reading.images import image_options, note_images, report_unreadable
+from trustvlm.cli.reading.images import embedded, image_options
 from trustvlm.cli.reading.sets import all_sets, given_images, named_sets
 from trustvlm.cli.session import exactly_one
 from trustvlm.errors import InvalidInput, NotFound
@@ -35,7 +35,7 @@ from trustvlm.reading.naming import Naming
 if TYPE_CHECKING:
     from trustvlm.reading.hold_out import HoldOut
     from trustvlm.service import TrustService
-    from trustvlm.types import Embedded, Queries
+    from trustvlm.types import Queries
     from trustvlm.types.registration import UnreadImage
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -138,11 +138,11 @@ class LabelledOptions:
                 images = list(claimed_images(claims, paths))
             else:
                 images = list(given_images(finder, paths)[0])
-        embedded = _embedded(service, space, self.folder, images, self.reading)
-        queries = beside.added(embedded.queries, embedded.sources, embedded.places)
+        made = embedded(service, space, self.folder, images, self.reading)
+        queries = beside.added(made.queries, made.sources, made.places)
         beside.end(len(images))
-        truth: list[str | None] = [None] * len(embedded.sources)
-        return Labelled(queries, truth, list(embedded.sources), embedded.failures)
+        truth: list[str | None] = [None] * len(made.sources)
+        return Labelled(queries, truth, list(made.sources), made.failures)
 
     def _by_label(self, folder: Path) -> dict[str, list[Any]]:
         """Label → its images, of a folder, a table or tar shards."""
@@ -162,40 +162,32 @@ def _with(images: Labelled, beside: Beside) -> Labelled:
     return replace(images, queries=queries)
 
 
-def labelled_options(command: F) -> F:
-    """FOLDER, --names, --clean-names, --exclude, --vectors, --no-label, --probabilities and how
-    images are read, as the argument `labelled` of the command."""
-
-    @functools.wraps(command)
-    def run(*args: Any, **given: Any) -> Any:
-        options = {field.name: given.pop(field.name) for field in fields(LabelledOptions)}
-        return command(*args, labelled=LabelledOptions(**options), **given)
-
-    for option in (
-        image_options,
-        naming_options,
-        exclude_option,
-        probabilities_option,
-        click.option(
-            "--no-label",
-            metavar="NAME",
-            type=utf8,
-            multiple=True,
-            help="A sub-folder (or name) whose images are of no label of the space, so that any "
-            "answer is wrong; repeat it for several.",
-        ),
-        click.option(
-            "--vectors",
-            metavar="FILE.npz",
-            type=click.Path(path_type=Path),
-            help="Embeddings in the arrays classifier and verifier (or classifier_image_vectors "
-            "and image_vectors), with labels in truth (names) or in label_names and image_labels; "
-            "of an external classifier probabilities and outputs (label names).",
-        ),
-        click.argument("folder", required=False, type=click.Path(path_type=Path)),
-    ):
-        run = option(run)
-    return cast("F", run)
+labelled_options = gathered(
+    "labelled",
+    LabelledOptions,
+    click.argument("folder", required=False, type=click.Path(path_type=Path)),
+    click.option(
+        "--vectors",
+        metavar="FILE.npz",
+        type=click.Path(path_type=Path),
+        help="Embeddings in the arrays classifier and verifier (or classifier_image_vectors and "
+        "image_vectors), with labels in truth (names) or in label_names and image_labels; of an "
+        "external classifier probabilities and outputs (label names).",
+    ),
+    click.option(
+        "--no-label",
+        metavar="NAME",
+        type=utf8,
+        multiple=True,
+        help="A sub-folder (or name) whose images are of no label of the space, so that any answer "
+        "is wrong; repeat it for several.",
+    ),
+    probabilities_option,
+    exclude_option,
+    naming_options,
+    image_options,
+)
+"""FOLDER or --vectors, and what says how their images are read and called."""
 
 
 def _check_naming(service: TrustService, space: str, names: Sequence[str]) -> None:
@@ -271,24 +263,6 @@ def encoded(
     out. Raises InvalidInput: none can."""
     names = [name for name, images in by_label.items() for _ in images]
     images = [image for images in by_label.values() for image in images]
-    embedded = _embedded(service, space, folder, images, reading)
-    truth: list[str | None] = [names[place] for place in embedded.places]
-    return Labelled(embedded.queries, truth, list(embedded.sources), embedded.failures)
-
-
-def _embedded(
-    service: TrustService,
-    space: str,
-    folder: Path | str,
-    images: Sequence[Any],
-    reading: dict[str, Any],
-) -> Embedded:
-    """The images in `folder`, encoded; those that cannot be read are named. Raises InvalidInput:
-    none can."""
-    with progress_bar(len(images), "images") as bar:
-        embedded = service.embed(space, images, progress=bar.advance, **reading)
-    report_unreadable(embedded.failures)
-    note_images(embedded.notes)
-    if not embedded.sources:
-        raise InvalidInput(f"no image in {folder} could be read")
-    return embedded
+    made = embedded(service, space, folder, images, reading)
+    truth: list[str | None] = [names[place] for place in made.places]
+    return Labelled(made.queries, truth, list(made.sources), made.failures)

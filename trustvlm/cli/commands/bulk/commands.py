@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,14 +16,13 @@ from trustvlm.cli.printing.progress import rate_bar
 from trustvlm.cli.printing.safe_text import note, utf8
 from trustvlm.cli.reading.bounds import Choice
 from trustvlm.cli.reading.folders import exclude_option
+from trustvlm.cli.reading.gathered import gathered
 from trustvlm.cli.reading.images import image_options
 from trustvlm.cli.session import Session, pass_local
 from trustvlm.errors import InvalidInput
 
 if TYPE_CHECKING:
     from trustvlm.types.bulk import BulkReport
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 FORM = click.option(
     "--format",
@@ -36,22 +34,9 @@ FORM = click.option(
 OUT = click.argument("out", type=FILE)
 
 
-def work_options(command: F) -> F:
-    """Who works, on which part of the input; passed on as `how`: arguments of the library."""
-    names = ("on", "actors", "num_gpus", "shard", "rows", "exclude", "redo")
-
-    @functools.wraps(command)
-    def collected(*arguments: Any, **options: Any) -> Any:
-        how = {name: options.pop(name) for name in names}
-        return command(*arguments, how=how, **options)
-
-    decorated = cast(F, collected)
-    for option in reversed(_WORK):
-        decorated = option(decorated)
-    return decorated
-
-
-_WORK = (
+work_options = gathered(
+    "how",
+    dict,
     click.option(
         "--on",
         metavar="RUNNER",
@@ -86,7 +71,9 @@ _WORK = (
         help="Make files again whose settings or input have changed, and those of an earlier "
         "revision of the space.",
     ),
+    names=("on", "actors", "num_gpus", "shard", "rows", "exclude", "redo"),
 )
+"""Who works, on which part of the input: arguments of the library."""
 
 
 @click.group()

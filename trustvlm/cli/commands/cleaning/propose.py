@@ -10,11 +10,10 @@ import click
 
 from trustvlm.cli.commands.options import FORMAT, PATHS, SPACE, file, flag, number
 from trustvlm.cli.printing.formats import Column, row_writer, say
-from trustvlm.cli.printing.progress import progress_bar
 from trustvlm.cli.printing.safe_text import note
 from trustvlm.cli.printing.suggested import here
 from trustvlm.cli.reading.folders import check_exclude, exclude_option, finding
-from trustvlm.cli.reading.images import image_options, note_images, report_unreadable
+from trustvlm.cli.reading.images import embedded, image_options
 from trustvlm.cli.session import Session, exactly_one
 from trustvlm.errors import InvalidInput
 from trustvlm.types.messages.counts import count
@@ -98,13 +97,8 @@ def _given(
         images = finder.images_of(paths)
     if not images:
         raise InvalidInput(f"no images in {', '.join(map(str, paths))}")
-    with progress_bar(len(images), "images") as bar:
-        embedded = service.embed(space, images, progress=bar.advance, **reading)
-    report_unreadable(embedded.failures)
-    note_images(embedded.notes)
-    if not embedded.sources:
-        raise InvalidInput("none of the images could be read")
-    return embedded.queries, list(embedded.sources)
+    made = embedded(service, space, ", ".join(map(str, paths)), images, reading)
+    return made.queries, list(made.sources)
 
 
 def _print(space: str, proposals: Proposals, accept: bool, review: bool) -> None:

@@ -17,9 +17,8 @@ from trustvlm.cli.commands.start.answer import (
     unlabelled_lines,
 )
 from trustvlm.cli.commands.start.material import Material
-from trustvlm.cli.printing.progress import progress_bar
 from trustvlm.cli.printing.safe_text import note, quoted
-from trustvlm.cli.reading.images import note_images, report_unreadable
+from trustvlm.cli.reading.images import embedded
 from trustvlm.cli.reading.labelled import Labelled, encoded
 from trustvlm.errors import Conflict, InvalidInput
 from trustvlm.types.messages.commands import suggested
@@ -204,12 +203,6 @@ def unlabelled(
     space = service.get_space(space.name)
     if space.label_count < 2:
         raise InvalidInput(f"space {space.name!r} has one label, which every image would get")
-    with progress_bar(len(material.unlabelled), "images") as bar:
-        given = material.unlabelled
-        embedded = service.embed(space.name, given, progress=bar.advance, **reading)
-    report_unreadable(embedded.failures)
-    note_images(embedded.notes)
-    if not embedded.sources:
-        raise InvalidInput(f"no image in {source} could be read")
-    verdicts = service.score(space.name, embedded.queries)
+    made = embedded(service, space.name, source, material.unlabelled, reading)
+    verdicts = service.score(space.name, made.queries)
     return Outcome([*unlabelled_lines(space, verdicts, share)])
