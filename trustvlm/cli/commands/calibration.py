@@ -190,13 +190,7 @@ def _check_rule(rule: str | None, may_correct: bool) -> None:
 @json_flag(help="Print the calibration as JSON.")
 @click.pass_obj
 def recalibrate(
-    session: Session,
-    space: str,
-    may_correct: bool,
-    threshold: float | None,
-    rule: str | None,
-    procedure: str | None,
-    json_: bool,
+    session: Session, /, space: str, may_correct: bool, json_: bool, **options: Any
 ) -> None:
     """Calibrate SPACE again, as it is now.
 
@@ -206,13 +200,7 @@ def recalibrate(
     images, renews it.
     """
     with session.writing() as service:
-        made = service.recalibrate(
-            space,
-            may_correct=True if may_correct else None,
-            threshold=threshold,
-            rule=rule,
-            procedure=procedure,
-        )
+        made = service.recalibrate(space, may_correct=may_correct or None, **options)
         _print_made(service, made, json_)
 
 

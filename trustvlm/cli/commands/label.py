@@ -102,25 +102,20 @@ def count(session: Session, space: str, where: str | None) -> None:
 )
 @click.pass_obj
 def update(
-    session: Session,
-    space: str,
-    name: str,
-    prompt: str | None,
-    new_name: str | None,
-    attributes: str | None,
+    session: Session, /, space: str, name: str, attributes: str | None, **changes: str | None
 ) -> None:
     """Change a label's prompt, name or attributes.
 
     'trustvlm label set' changes single attributes.
     """
-    changes: dict[str, Any] = {"prompt": prompt, "new_name": new_name}
-    if attributes is not None:
-        changes["attributes"] = parse_attributes(attributes, "--attributes")
-    elif prompt is None and new_name is None:
+    if attributes is None and set(changes.values()) == {None}:
         raise click.UsageError("Expected --prompt, --new-name or --attributes.")
+    options: dict[str, Any] = {**changes}
+    if attributes is not None:
+        options["attributes"] = parse_attributes(attributes, "--attributes")
     with session.writing() as service:
-        revision = service.update_label(space, name, **changes)
-    click.echo(f"updated label {quoted(new_name or name)}; revision {revision}")
+        revision = service.update_label(space, name, **options)
+    click.echo(f"updated label {quoted(changes['new_name'] or name)}; revision {revision}")
 
 
 @label.command("set")

@@ -87,20 +87,17 @@ POINTS = [
 @click.pass_obj
 def search(
     session: Session,
+    /,
     space: str,
-    image: Path | None,
-    text: str | None,
-    vector: Path | None,
-    like_supports: tuple[int, ...],
-    like_labels: tuple[str, ...],
     side: str,
     kind: str | None,
-    k: int,
-    min_similarity: float | None,
     where: str | None,
-    vectors: bool,
     reading: dict[str, Any],
     form: str,
+    k: int,
+    min_similarity: float | None,
+    vectors: bool,
+    **given: Any,
 ) -> None:
     """Find what is nearest to an image, a text, a vector or a stored row.
 
@@ -108,17 +105,16 @@ def search(
     classifier embeddings. A text finds support images (--kind support) where their classifier
     embeddings are stored, as they are for image files.
     """
-    like = {"like-support": like_supports, "like-label": like_labels}
-    query = exactly_one(image=image, text=text, vector=vector, **like)
+    options = {_OPTIONS.get(name, name): value for name, value in given.items()}
+    query = exactly_one(**options)
     by_classifier = query == "text" or (query == "vector" and side == "classifier")
     kind = kind or ("text" if by_classifier else "support")
     with session.reading() as service:
-        if image is not None:
-            queries = _embedded(service, space, image, reading)
-        else:
-            queries = _given(text, vector, side, like_supports, like_labels)
-        options: dict[str, Any] = {"min_similarity": min_similarity, "vectors": vectors}
-        hits = service.search(space, queries, kind=kind, k=k, filter=where, **options)
+        queries = _queries(service, space, query, options[query], side, reading)
+        hits = service.search(
+            space, queries, kind=kind, k=k, filter=where, min_similarity=min_similarity,
+            vectors=vectors,
+        )  # fmt: skip
     row_writer(form, HITS if len(hits) != 1 else HITS[1:]).write(hits.rows())
     _report(space, hits, where is not None or min_similarity is not None)
 
@@ -132,24 +128,24 @@ def _report(space: str, hits: Hits, chosen: bool) -> None:
         note(f"no hit: the space has nothing of this kind{fits} yet")
 
 
-def _given(
-    text: str | None,
-    vector: Path | None,
-    side: str,
-    like_supports: tuple[int, ...],
-    like_labels: tuple[str, ...],
+_OPTIONS = {"like_supports": "like-support", "like_labels": "like-label"}
+
+
+def _queries(
+    service: TrustService, space: str, option: str, value: Any, side: str, reading: dict[str, Any]
 ) -> Queries:
+    """The queries of the one option that says what to search with."""
     from trustvlm.cli.reading.npz import read_query_vectors
     from trustvlm.types import Queries
 
-    if like_supports:
-        return Queries(like_supports=like_supports)
-    if like_labels:
-        return Queries(like_labels=like_labels)
-    if vector is None:
-        return Queries(text=[str(text)])
-    vectors = read_query_vectors(vector, side)
-    return Queries(classifier=vectors) if side == "classifier" else Queries(verifier=vectors)
+    if option == "image":
+        return _embedded(service, space, value, reading)
+    argument: dict[str, Any] = {option.replace("-", "_") + "s": value}
+    if option == "vector":
+        argument = {side: read_query_vectors(value, side)}
+    elif option == "text":
+        argument = {"text": [value]}
+    return Queries(**argument)
 
 
 def _embedded(service: TrustService, space: str, image: Path, reading: dict[str, Any]) -> Queries:

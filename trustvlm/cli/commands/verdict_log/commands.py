@@ -46,26 +46,17 @@ COLUMNS = [
 @flag("--discard", help="Delete the rows that are there.")
 @flag("--status", "status_", help="Change nothing; say what the log keeps and holds.")
 @click.pass_obj
-def log_verdicts(
-    session: Session,
-    space: str,
-    days: float | None,
-    rows: int | None,
-    off: bool,
-    discard: bool,
-    status_: bool,
-) -> None:
+def log_verdicts(session: Session, /, space: str, off: bool, status_: bool, **options: Any) -> None:
     """Keep a log of a space's answers.
 
     Each answer of 'trustvlm score' and 'trustvlm serve' becomes a row: when, the request, the
     label, the decision and its probability, the revision and the calibration. Images and embeddings
     are never logged. 'trustvlm space verdicts' reads the log.
     """
-    if status_ and (off or discard or days is not None or rows is not None):
+    if status_ and (off or options != {"days": None, "rows": None, "discard": False}):
         raise click.UsageError("--status changes nothing: leave the other options out.")
     with session.reading() if status_ else session.writing() as service:
         log = service.verdict_log(space)
-        options: Any = {"days": days, "rows": rows, "discard": discard}
         made = log.status() if status_ else log.switch(not off, **options)
     if status_:
         details({key: value for key, value in made.to_dict().items() if value is not None})
