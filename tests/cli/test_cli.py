@@ -126,6 +126,30 @@ def test_version():
     )
 
 
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_command_takes_no_objects_apart_at_its_end(code):
+    """What it registered to be done at the end is done, and all that was printed comes out."""
+    script = f"""
+import atexit, sys
+from trustvlm.cli.root import main
+from trustvlm.cli.__main__ import run
+class Model:
+    def __del__(self):
+        print("taken apart")
+@main.command()
+def load():
+    global model
+    model = Model()
+    model.layers = [model]
+    atexit.register(print, "done at the end")
+    sys.exit({code})
+sys.argv = ["trustvlm", "load"]
+run()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (code, "done at the end\n"), done.stderr
+
+
 # The home
 
 
