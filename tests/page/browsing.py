@@ -17,6 +17,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from forked import preload
 from server_process import ready, server
 
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 860}
@@ -86,6 +87,7 @@ def browsing(
     home: Path, *options: str, phone: bool = False, dark: bool = False
 ) -> Iterator[Browsing]:
     """A browser on a server of its own; at the end its console must be quiet."""
+    preload("open_clip", "timm")
     with server(home, *options) as (_, address):
         ready(address)
         scheme: Any = "dark" if dark else "light"

@@ -3,6 +3,7 @@
 `python zygote.py SOCKET`: each message on the socket is JSON (the words of the command, environment
 and folder) with four descriptors: the child's stdin, stdout and stderr, and a pipe for its process
 id and, later, its exit code. The command is a file of Python or "-m" and a module, with arguments.
+Or it is the names of modules that later children are to begin with.
 """
 
 from __future__ import annotations
@@ -39,10 +40,15 @@ def serve(requests: socket.socket) -> None:
         message, descriptors, _, _ = socket.recv_fds(requests, 1 << 20, 4)
         if not message:
             return
+        request = json.loads(message)
+        if "modules" in request:
+            for name in request["modules"]:
+                importlib.import_module(name)
+            continue
         if not os.fork():
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             requests.close()
-            attend(json.loads(message), *descriptors)
+            attend(request, *descriptors)
             return
         for descriptor in descriptors:
             os.close(descriptor)
