@@ -12,7 +12,12 @@ from worlds import World, make_space
 
 import trustvlm
 from trustvlm import LabelInput
-from trustvlm.service.memory.support_fit import SmallestNames, current_fit, smallest_names
+from trustvlm.service.memory.support_fit import (
+    SmallestNames,
+    SpaceChanges,
+    current_fit,
+    smallest_names,
+)
 from trustvlm.types.thresholds import Thresholds
 
 
@@ -78,9 +83,9 @@ def test_kept_names_are_those_that_are_read_again(tmp_path: Path, most: int, see
             if step % 3 == 1:  # several changes in between
                 continue
             with service._home.snapshot("s") as reading:
-                space = reading.view.space
-                fresh = smallest_names(reading.connection, space, None, most)
-                now: SmallestNames = smallest_names(reading.connection, space, kept, most)
+                since = SpaceChanges(reading.connection, reading.view.space)
+                fresh = smallest_names(since, None, most)
+                now: SmallestNames = smallest_names(since, kept, most)
             np.testing.assert_array_equal(now.ids, fresh.ids)
             np.testing.assert_array_equal(now.hashes, fresh.hashes)
             followed += kept is not None and now.ids is kept.ids

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, func, select
 
@@ -28,6 +29,12 @@ _COLUMNS = select(
 _ALL = _COLUMNS.where(_LIVE).order_by(Label.id)
 # As the index of revisions has them: by id alone, SQLite would sort the rows with their vectors.
 _CHANGED = _COLUMNS.where(_SINCE).order_by(Label.revision, Label.id)
+_BRIEF = (
+    select(Label.id, Label.name_hash, Label.support_count)
+    .add_columns(Label.created_revision, Label.removed_revision)
+    .where(_OF_SPACE, _SINCE)
+    .limit(bindparam("most"))
+)
 _CHANGED_MORE = (
     select(Label.id)
     .where(_OF_SPACE, _SINCE)
@@ -55,6 +62,31 @@ class LabelChange:
     prototypes: Float32s
     aliases: list[tuple[int, int]]
     removed: list[int]
+
+
+class ChangedLabel(NamedTuple):
+    """A label that was created, changed or removed, and is not purged."""
+
+    id: int
+    name_hash: int
+    support_count: int
+    created_revision: int
+    removed_revision: int | None
+
+    @property
+    def has_prototype(self) -> bool:
+        """Whether it is alive and has support images."""
+        return self.support_count > 0 and self.removed_revision is None
+
+
+def changed_few(
+    connection: Connection, space_id: int, since: int, limit: int
+) -> list[ChangedLabel] | None:
+    """The labels whose row changed after revision `since`, without their vectors; None where they
+    are more than `limit`."""
+    values = {"space": space_id, "since": since, "most": limit + 1}
+    rows = connection.execute(_BRIEF, values).all()
+    return None if len(rows) > limit else [ChangedLabel(*row) for row in rows]
 
 
 def changed(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Row, bindparam, func, select, update
+from sqlalchemy import Connection, Row, bindparam, select, update
 
 from trustvlm.catalog.rows.attributes import rows as attributes
 from trustvlm.catalog.rows.likeness import unknown
@@ -82,18 +82,7 @@ _PROTOTYPED = (
 )
 _PROTOTYPED_MORE = _PROTOTYPED.limit(1).offset(bindparam("beyond"))
 _COMPETITORS = _PROTOTYPED.limit(bindparam("most"))
-_SMALLEST_NAME = select(func.min(Label.name_hash)).where(
-    Label.id.in_(bindparam("ids", expanding=True)), Label.support_count > 0, _LIVE
-)
-_HASHES = (
-    select(Label.id, Label.name_hash, Label.support_count, Label.removed_revision)
-    .where(_OF_SPACE, _SINCE)
-    .limit(bindparam("most"))
-)
 _TOUCHED = select(Label.id, Label.support_count).where(_OF_SPACE, _SINCE)
-_CREATED = (
-    select(Label.id, Label.created_revision).where(_OF_SPACE, _SINCE).limit(bindparam("most"))
-)
 _ALIASES = select(Label.id, Label.alias_of).where(_LIVE)
 
 
@@ -321,41 +310,8 @@ def competitors(connection: Connection, space_id: int, limit: int) -> tuple[Int6
     return table[:, 0], table[:, 1]
 
 
-def changed_competitors(
-    connection: Connection, space_id: int, since: int, limit: int
-) -> tuple[list[int], dict[int, int]] | None:
-    """Ids of the labels that changed after revision `since`, purged ones left out, and id → name
-    hash of those of them that are alive and have support images; None if they are more than
-    `limit`."""
-    values = {"space": space_id, "since": since, "most": limit + 1}
-    rows = connection.execute(_HASHES, values).all()
-    if len(rows) > limit:
-        return None
-    compared = {i: of for i, of, images, removed in rows if images > 0 and removed is None}
-    return [row[0] for row in rows], compared
-
-
-def smallest_name(connection: Connection, label_ids: Sequence[int]) -> int | None:
-    """The smallest name hash of those of these live labels (500 at most) that have support images;
-    None without any."""
-    return connection.scalar(_SMALLEST_NAME, {"ids": list(label_ids)})
-
-
 def touched(connection: Connection, space_id: int, since: int) -> list[tuple[int, int]]:
     """(id, support count) of the labels created, changed or removed after revision `since`, purged
     ones left out."""
     rows = connection.execute(_TOUCHED, {"space": space_id, "since": since})
     return [(row.id, row.support_count) for row in rows]
-
-
-def created_since(
-    connection: Connection, space_id: int, since: int, limit: int
-) -> list[int] | None:
-    """Ids of the labels that changed after revision `since`, if they are at most `limit` and all
-    were created since."""
-    rows = connection.execute(
-        _CREATED, {"space": space_id, "since": since, "most": limit + 1}
-    ).all()
-    if len(rows) > limit or any(row.created_revision <= since for row in rows):
-        return None
-    return [row.id for row in rows]

@@ -13,7 +13,7 @@ from trustvlm.catalog.rows.counts import Counts
 from trustvlm.catalog.rows.history import revisions as history
 from trustvlm.catalog.rows.likeness import SCANNED
 from trustvlm.catalog.store import clock
-from trustvlm.catalog.store.models import PURGING, Space
+from trustvlm.catalog.store.models import PURGING, Change, Space
 from trustvlm.catalog.store.names import brief, forms
 from trustvlm.catalog.store.upkeep_models import Reembed
 from trustvlm.errors import Conflict, NotFound
@@ -29,6 +29,7 @@ class SpaceRecord:
     Attributes:
         verdicts_revision: the last revision that can have altered a verdict: an older calibration
             is stale. nodes_revision: likewise, for calibrations that back off.
+        purged_revision: the last revision that removed a row that is purged by now; 0 without one.
     """
 
     id: int
@@ -53,6 +54,7 @@ class SpaceRecord:
     log_start: int
     created_at: datetime
     verdict_log: Mapping[str, Any] | None
+    purged_revision: int
 
     @property
     def dims(self) -> tuple[int, int]:
@@ -60,7 +62,12 @@ class SpaceRecord:
         return self.classifier_dim, self.verifier_dim
 
 
-_COLUMNS = [getattr(Space, name) for name in SpaceRecord.__dataclass_fields__]
+# Read with the space, so that who follows it looks for purged rows only where there are some.
+_PURGED = select(func.coalesce(func.max(Change.revision), 0)).where(Change.space_id == Space.id)
+_COLUMNS = [
+    *(getattr(Space, name) for name in SpaceRecord.__dataclass_fields__ if hasattr(Space, name)),
+    _PURGED.scalar_subquery().label("purged_revision"),
+]
 # Made once: every call of a service begins with it, and putting a statement together takes as long
 # as running it.
 _LIVE = Space.removed_at.is_(None)

@@ -45,12 +45,10 @@ _INSERTED = select(Support.label_id, Support.content_hash, Support.id).where(
 _HASHES = select(Support.label_id, Support.content_hash).where(
     Support.label_id.in_(bindparam("ids", expanding=True)), _LIVE
 )
-# Not min(): not every database has one of bytes.
-_SMALLEST_CONTENT = (
+_CONTENTS_SINCE = (
     select(Support.content_hash)
-    .where(Support.label_id.in_(bindparam("ids", expanding=True)), _LIVE)
-    .order_by(Support.content_hash)
-    .limit(1)
+    .where(_OF_SPACE, Support.revision > bindparam("since"), _LIVE)
+    .limit(bindparam("most"))
 )
 
 
@@ -201,10 +199,14 @@ def _label_ids(rows: Sequence[Row[*tuple[Any, ...]]]) -> Int64s:
     return np.array([row.label_id for row in rows], dtype=np.int64)
 
 
-def smallest_content(connection: Connection, label_ids: Sequence[int]) -> bytes | None:
-    """The smallest content hash of the live support images of these labels and their aliases; None
-    without any."""
-    return connection.scalar(_SMALLEST_CONTENT, {"ids": list(groups(connection, label_ids))})
+def contents_since(
+    connection: Connection, space_id: int, since: int, limit: int
+) -> list[bytes] | None:
+    """The content hashes of the live support images whose row changed after revision `since`; None
+    where they are more than `limit`."""
+    values = {"space": space_id, "since": since, "most": limit + 1}
+    contents = connection.scalars(_CONTENTS_SINCE, values).all()
+    return None if len(contents) > limit else list(contents)
 
 
 def find_alive(connection: Connection, space_id: int, ids: Sequence[int]) -> dict[int, int]:

@@ -21,6 +21,7 @@ from sqlalchemy import (
 
 from trustvlm.catalog.rows import observations, originals
 from trustvlm.catalog.rows.review import items
+from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.rows.verdict_log import rows as verdict_log
 from trustvlm.catalog.store.attributes import IndexedKey, LabelAttributes, SupportAttributes
 from trustvlm.catalog.store.models import (
@@ -175,9 +176,12 @@ _PURGED = select(Change.row_id).where(
 )
 
 
-def purged_since(connection: Connection, space_id: int, kind: str, since: int) -> list[int]:
-    """Ids of the rows of `kind` that were removed after revision `since` and are purged."""
-    return list(connection.scalars(_PURGED, {"space": space_id, "since": since, "what": kind}))
+def purged_since(connection: Connection, space: SpaceRecord, kind: str, since: int) -> list[int]:
+    """Ids of the rows of `kind` that were removed after revision `since` and are purged; `space` is
+    as the transaction sees it."""
+    if space.purged_revision <= since:
+        return []
+    return list(connection.scalars(_PURGED, {"space": space.id, "since": since, "what": kind}))
 
 
 def lost_since(connection: Connection, space_id: int, revision: int) -> bool:
@@ -186,7 +190,8 @@ def lost_since(connection: Connection, space_id: int, revision: int) -> bool:
     log_start = connection.scalar(select(Space.log_start).where(Space.id == space_id))
     if log_start is None or log_start > revision:
         return True
-    return any(purged_since(connection, space_id, kind, revision) for kind in ("label", "support"))
+    removed_since = Change.space_id == space_id, Change.revision > revision
+    return connection.scalar(select(literal(1)).where(*removed_since).limit(1)) is not None
 
 
 def supports_lost(

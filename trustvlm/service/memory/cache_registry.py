@@ -333,6 +333,9 @@ class CacheRegistry:
         if not space.log_start <= revision <= space.revision:
             return False
         most = max(self._half_from, self._thresholds.snapshot_rows)
+        # Few revisions are few changes: most hold no more than one transaction of a registration.
+        if (space.revision - revision) * self._thresholds.transaction_labels <= most // 2:
+            return True
         if not label_changes.changed_more_than(connection, space.id, revision, most // 2):
             return True
         live, _ = label_changes.totals(connection, space.id)

@@ -120,7 +120,7 @@ class SpaceCache:
             return
         since, self._view, self.state = self.revision, None, None
         if since:
-            gone = purge.purged_since(connection, space.id, "label", since)
+            gone = purge.purged_since(connection, space, "label", since)
             self._drop(np.array(gone, dtype=np.int64))
             self._aliases = self._aliases.followed((), (), gone)
         for change in label_changes.changed(connection, space.id, since, space.dims):

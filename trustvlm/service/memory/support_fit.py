@@ -19,6 +19,7 @@ from sqlalchemy import Connection
 
 from trustvlm.catalog.catalog import Catalog
 from trustvlm.catalog.rows import evidence_fits, labels, supports
+from trustvlm.catalog.rows.label_changes import ChangedLabel, changed_few
 from trustvlm.catalog.rows.spaces import SpaceRecord, exists, find
 from trustvlm.catalog.upkeep import purge
 from trustvlm.errors import NotFound
@@ -33,7 +34,7 @@ from trustvlm.types.thresholds import Thresholds
 _METHOD = 2
 """Number of the way in which fits are made: a stored one of another way is made again."""
 
-_FEW = 500  # changed labels that are looked at one by one
+_FEW, _FEW_IMAGES = 500, 20_000  # changed labels and images that are looked at one by one
 
 _Prototypes = Callable[[Int64s], Float32s]
 
@@ -87,6 +88,23 @@ class FitMemo:
     background: Float32s
 
 
+class SpaceChanges:
+    """What changed in a space, which is as the transaction sees it, since earlier revisions: read
+    once."""
+
+    def __init__(self, connection: Connection, space: SpaceRecord) -> None:
+        self.connection, self.space = connection, space
+        self._since: dict[int, list[ChangedLabel] | None] = {}
+
+    def labels_since(self, revision: int) -> list[ChangedLabel] | None:
+        """The labels that changed after a revision, purged ones left out; None where they are
+        many."""
+        if revision not in self._since:
+            few = changed_few(self.connection, self.space.id, revision, _FEW)
+            self._since[revision] = few
+        return self._since[revision]
+
+
 @dataclass(frozen=True, eq=False)
 class Sample:
     """What a fit looks at: (label id, content hash) of the support images of smallest hash, and the
@@ -125,16 +143,17 @@ def current_fit(
     space = view.space
     if memo is not None and memo.revision == view.revision and memo.exact:
         return memo
+    changes = SpaceChanges(connection, space)
     fit, exact = _stored(connection, space), True
     stored_at = -1 if fit is None else fit.holds_at
     if memo is not None and memo.exact and stored_at < memo.revision < view.revision:
         fit = replace(memo.fit, holds_at=memo.revision)
-    if fit is None or not _surely_holds(connection, space, fit):
+    if fit is None or not _surely_holds(changes, fit):
         exact = fit is None or wait or len(view.prototypes) <= thresholds.fit_in_call_labels
         if fit is None or exact:
             sample = sample_of(connection, space, thresholds)
             fit = _up_to_date(connection, space, fit, sample, lambda ids: _rows_of(view, ids))
-    names = smallest_names(connection, space, None if memo is None else memo.names)
+    names = smallest_names(changes, None if memo is None else memo.names)
     if memo is not None and names.ids is memo.names.ids:
         return FitMemo(view.revision, fit, exact, names, memo.background)
     return FitMemo(view.revision, fit, exact, names, _rows_of(view, names.ids))
@@ -165,7 +184,7 @@ def refit(catalog: Catalog, space_name: str, thresholds: Thresholds) -> None:
         except NotFound:  # removed meanwhile
             return
         stored = _stored(connection, space)
-        if stored is not None and _surely_holds(connection, space, stored):
+        if stored is not None and _surely_holds(SpaceChanges(connection, space), stored):
             return
         sample = sample_of(connection, space, thresholds)
         fit = _up_to_date(connection, space, stored, sample, _in_catalog(connection, space))
@@ -218,23 +237,26 @@ def _up_to_date(
     return _fitted(connection, space, sample, prototypes)
 
 
-def _surely_holds(connection: Connection, space: SpaceRecord, fit: SupportFit) -> bool:
+def _surely_holds(changes: SpaceChanges, fit: SupportFit) -> bool:
     """Whether a fit is known to hold at the space's revision without a look at its sample: nothing
     changed since, or only new labels were added behind it, as nearly all are in a large space."""
-    return fit.holds_at == space.revision or _behind_sample(connection, space, fit.holds_at, fit)
+    return fit.holds_at == changes.space.revision or _behind_sample(changes, fit)
 
 
-def _behind_sample(connection: Connection, space: SpaceRecord, since: int, fit: SupportFit) -> bool:
-    if fit.last_name is None or fit.last_image is None:
+def _behind_sample(changes: SpaceChanges, fit: SupportFit) -> bool:
+    since, space = fit.holds_at, changes.space
+    if fit.last_name is None or fit.last_image is None or since < space.purged_revision:
         return False
-    created = labels.created_since(connection, space.id, since, _FEW)
-    if created is None or any(
-        purge.purged_since(connection, space.id, kind, since) for kind in ("label", "support")
-    ):
+    labels_since = changes.labels_since(since)
+    if labels_since is None or any(one.created_revision <= since for one in labels_since):
         return False
-    name = labels.smallest_name(connection, created)
-    image = supports.smallest_content(connection, created)
-    return (name is None or name > fit.last_name) and (image is None or image > fit.last_image)
+    hashes = [one.name_hash for one in labels_since if one.has_prototype]
+    if not hashes:
+        return True
+    images = supports.contents_since(changes.connection, space.id, since, _FEW_IMAGES)
+    if images is None:
+        return False
+    return min(hashes) > fit.last_name and all(image > fit.last_image for image in images)
 
 
 def _unchanged(connection: Connection, space: SpaceRecord, fit: SupportFit, sample: Sample) -> bool:
@@ -281,7 +303,7 @@ def _fitted(
 
 
 def smallest_names(
-    connection: Connection, space: SpaceRecord, kept: SmallestNames | None, most: int = BACKGROUND
+    changes: SpaceChanges, kept: SmallestNames | None, most: int = BACKGROUND
 ) -> SmallestNames:
     """The labels of smallest name hash at the space's revision: `kept` with the changes since then,
     or read again. Where neither these labels nor their prototypes have changed, the array of ids is
@@ -290,24 +312,25 @@ def smallest_names(
     Args:
         kept: the labels at any revision. most: how many labels, here and in `kept`.
     """
+    space = changes.space
     if kept is not None and space.log_start <= kept.revision <= space.revision:
-        followed = _followed(connection, space, kept, most)
+        followed = _followed(changes, kept, most)
         if followed is not None:
             return followed
-    return SmallestNames(space.revision, *labels.competitors(connection, space.id, most))
+    return SmallestNames(space.revision, *labels.competitors(changes.connection, space.id, most))
 
 
-def _followed(
-    connection: Connection, space: SpaceRecord, kept: SmallestNames, most: int
-) -> SmallestNames | None:
+def _followed(changes: SpaceChanges, kept: SmallestNames, most: int) -> SmallestNames | None:
     """`kept` at the space's revision; None where it no longer tells which labels come next."""
+    space = changes.space
     if kept.revision == space.revision:
         return kept
-    changes = labels.changed_competitors(connection, space.id, kept.revision, _FEW)
-    if changes is None:
+    labels_since = changes.labels_since(kept.revision)
+    if labels_since is None:
         return None
-    touched, compared = changes
-    touched += purge.purged_since(connection, space.id, "label", kept.revision)
+    touched = [one.id for one in labels_since]
+    touched += purge.purged_since(changes.connection, space, "label", kept.revision)
+    compared = {one.id: one.name_hash for one in labels_since if one.has_prototype}
     stays = ~np.isin(kept.ids, np.array(touched, dtype=np.int64))
     new_ids, new_hashes = (
         np.fromiter(some, np.int64, len(compared)) for some in (compared, compared.values())

@@ -72,7 +72,7 @@ class SupportCache:
         """This index, brought to the revision of `space`, which is the transaction's."""
         if (since := self.revision) < space.revision:
             if since:
-                self._drop(purge.purged_since(connection, space.id, "support", since))
+                self._drop(purge.purged_since(connection, space, "support", since))
             dim, classifier = _dim(space, self._classifier), self._classifier
             for change in supports.changed(connection, space.id, since, dim, classifier=classifier):
                 self._drop(change.removed)

@@ -73,7 +73,7 @@ class SupportPrints:
         dim, since = space.verifier_dim, self.revision
         if since and since < space.log_start:
             return SupportPrints(dim).followed(connection, space)
-        gone = purge.purged_since(connection, space.id, "support", since) if since else []
+        gone = purge.purged_since(connection, space, "support", since) if since else []
         dropped, ids, prints = [np.array(gone, np.int64)], [], []
         for change in supports.changed(connection, space.id, since, dim, checked=False):
             dropped += [np.array(change.removed, np.int64), np.array(change.ids, np.int64)]
@@ -191,7 +191,7 @@ def _are_few(reading: Reading) -> bool:
     before, log_start = memo.latest(counts.SupportCount), view.space.log_start
     if before is not None and (
         not log_start <= before.revision <= view.revision
-        or purge.purged_since(connection, view.space.id, "support", before.revision)
+        or purge.purged_since(connection, view.space, "support", before.revision)
     ):
         before = None
     counted = counts.count_supports(connection, view.space.id, view.revision, MOST_COMPARED, before)

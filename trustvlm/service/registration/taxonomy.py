@@ -62,6 +62,8 @@ def new_edges(
         Conflict: a label has another parent, unless `replace`. InvalidInput: they would make a
             circle.
     """
+    if not parents:
+        return {}
     before = edges.parents_of(connection, space_id, parents)
     for child, parent in before.items():
         if parent != parents[child] and not replace:

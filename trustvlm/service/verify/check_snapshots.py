@@ -230,7 +230,7 @@ class _Check:
         problem_of: Callable[[StoredRow, int, Float32s], str | None],
     ) -> None:
         """Compare blocks of rows with those of the catalog that have not changed since."""
-        purged = purge.purged_since(self._connection, self._space.id, kind, self._revision)
+        purged = purge.purged_since(self._connection, self._space, kind, self._revision)
         gone, first, compared = set(purged), 0, 0
         for ids, rows in blocks:
             stored = {

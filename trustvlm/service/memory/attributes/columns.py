@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 
 from trustvlm.catalog.rows.attributes import rows
 from trustvlm.catalog.rows.attributes.rows import Kind
+from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.upkeep import purge
 from trustvlm.errors import Damaged, InvalidInput
 from trustvlm.index.slot_table import SlotTable, SlotView
@@ -97,17 +98,16 @@ class AttributeColumns:
             arrays |= {f"{number}.texts": texts, f"{number}.texts.offsets": offsets}
         return arrays
 
-    def follow(
-        self, connection: Connection, space_id: int, revision: int, paths: Iterable[Path]
-    ) -> None:
-        """Bring them to the transaction's revision, with columns for these keys."""
+    def follow(self, connection: Connection, space: SpaceRecord, paths: Iterable[Path]) -> None:
+        """Bring them to the space's revision, which is the transaction's, with columns for these
+        keys."""
         if missing := [path for path in paths if path not in self._columns]:
             # One pass over all rows serves the new keys; the others start again with them.
             self._columns |= {path: Column() for path in missing}
-            self._read_all(connection, space_id)
-        elif self.revision < revision:
-            self._read_changes(connection, space_id)
-        self.revision = revision
+            self._read_all(connection, space.id)
+        elif self.revision < space.revision:
+            self._read_changes(connection, space)
+        self.revision = space.revision
 
     def _read_all(self, connection: Connection, space_id: int) -> None:
         self._table, self.generation = SlotTable(), self.generation + 1
@@ -115,9 +115,9 @@ class AttributeColumns:
         for some in rows.changed(connection, self._kind, space_id, 0):
             self._add(some)
 
-    def _read_changes(self, connection: Connection, space_id: int) -> None:
-        self._drop(purge.purged_since(connection, space_id, self._kind, self.revision))
-        for some in rows.changed(connection, self._kind, space_id, self.revision):
+    def _read_changes(self, connection: Connection, space: SpaceRecord) -> None:
+        self._drop(purge.purged_since(connection, space, self._kind, self.revision))
+        for some in rows.changed(connection, self._kind, space.id, self.revision):
             self._drop([owner for owner, _ in some])
             self._add(some)
             self.followed += len(some)
@@ -214,7 +214,7 @@ class AttributeMemo:
 
     def at(self, reading: Reading, kind: Kind, paths: Iterable[Path]) -> AttributeColumns:
         """The columns at the reading's revision. The caller holds the lock while it reads them."""
-        revision, space_id = reading.view.revision, reading.view.space.id
+        revision = reading.view.revision
         columns, paths = self.columns.get(kind), list(paths)
         of_labels = kind == "label" and self.files is not None
         if columns is None or columns.revision < reading.view.space.log_start:
@@ -226,7 +226,7 @@ class AttributeMemo:
         if columns.revision < revision or any(path not in columns for path in paths):
             connection = reading.connection  # which may say that the call has to start over
             try:
-                columns.follow(connection, space_id, revision, paths)
+                columns.follow(connection, reading.view.space, paths)
             except BaseException:
                 self.columns.pop(kind, None)  # half of a change may be in them
                 raise

@@ -102,7 +102,7 @@ class AttributeFiles:
             return
         columns = AttributeColumns(rows.LABELS)
         paths = [tuple(key.split(".")) for key in keys]
-        columns.follow(connection, space.id, space.revision, paths)
+        columns.follow(connection, space, paths)
         key = snapshot_key(space, epoch, space.revision)
         write_snapshot(self.path(space.id), key, columns.to_arrays())
 
