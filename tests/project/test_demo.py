@@ -144,17 +144,17 @@ def test_the_demo_calibrates_and_writes_a_report(demo: Demo):
 def test_the_extremes_are_ordered_and_have_evidence_of_both_sides(demo: Demo):
     most, least = demo.result.most_trusted, demo.result.least_trusted
     assert len(most) == len(least) == 5
-    trusts = [case.trust for case in (*least, *reversed(most))]
+    trusts = [case.verdict.trust for case in (*least, *reversed(most))]
     assert trusts == sorted(trusts)
-    chances = [case.probability for case in (*least, *reversed(most))]
+    chances = [case.verdict.probability for case in (*least, *reversed(most))]
     assert None not in chances
     assert chances == sorted(chances)
-    assert {case.decision for case in most} == {"accept"}
-    assert "accept" not in {case.decision for case in least}
+    assert {case.verdict.decision for case in most} == {"accept"}
+    assert "accept" not in {case.verdict.decision for case in least}
     for case in (*most, *least):
         for label, neighbours in (
-            (case.label, case.evidence.label),
-            (case.rival, case.evidence.rival),
+            (case.verdict.label, case.evidence.label),
+            (case.verdict.rival, case.evidence.rival),
         ):
             assert [Path(n.source or "").parent.name for n in neighbours] == [label] * 3
     assert sum(case.right for case in most) > sum(case.right for case in least)

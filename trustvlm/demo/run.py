@@ -36,7 +36,7 @@ from trustvlm.demo.specs import SPACE
 from trustvlm.errors import ReadOnly
 from trustvlm.selective.intervals import proportion_interval
 from trustvlm.system.terminal_table import Shape, Table, terminal_width
-from trustvlm.types import Neighbour, Verdicts
+from trustvlm.types import Neighbour, Verdict, Verdicts
 from trustvlm.types.arrays import Floats
 from trustvlm.types.tables.probability import chance, percent, probability_line, promise
 
@@ -193,20 +193,9 @@ def _score(service: TrustService, images: Path, echo: Echo) -> tuple[HeldOut, di
 
 def _cases(verdicts: Verdicts, held_out: HeldOut, rank: Floats) -> tuple[Case, ...]:
     """The cases of the smallest `rank`."""
+    paths, truth = held_out.paths, held_out.truth
     return tuple(
-        Case(
-            image=held_out.paths[i],
-            truth=str(held_out.truth[i]),
-            decision=str(verdicts.decision[i]),
-            probability=verdicts.probability[i],
-            label=str(verdicts.label[i]),
-            trust=float(verdicts.trust[i]),
-            text_confidence=float(verdicts.text_confidence[i]),
-            image_similarity=float(verdicts.image_similarity[i]),
-            nearest_prototype=str(verdicts.nearest_prototype[i]),
-            rival=verdicts.rival[i],
-            evidence=verdicts.evidence(i, _EVIDENCE),
-        )
+        Case(paths[i], str(truth[i]), verdicts[i], verdicts.evidence(i, _EVIDENCE))
         for i in np.argsort(rank, kind="stable")[:_SHOWN].tolist()
     )
 
@@ -250,23 +239,21 @@ def _figures_table(figures: Mapping[str, Figures]) -> str:
 
 
 def _cases_table(cases: Sequence[Case]) -> str:
-    return _rendered(
-        _CASES,
-        [
-            (
-                case.image.name,
-                case.decision,
-                chance(case.probability),
-                case.label,
-                case.truth if case.right else f"{case.truth} !",
-                f"{case.text_confidence:.3f}",
-                f"{case.image_similarity:.3f}",
-                case.nearest_prototype,
-                _names(case.evidence.label),
-                _names(case.evidence.rival),
-            )
-            for case in cases
-        ],
+    return _rendered(_CASES, [_case_cells(case, case.verdict) for case in cases])
+
+
+def _case_cells(case: Case, verdict: Verdict) -> tuple[str, ...]:
+    terms = verdict.text_confidence, verdict.image_similarity
+    return (
+        case.image.name,
+        verdict.decision,
+        chance(verdict.probability),
+        verdict.label,
+        case.truth if case.right else f"{case.truth} !",
+        *("–" if one is None else f"{one:.3f}" for one in terms),
+        str(verdict.nearest_prototype),
+        _names(case.evidence.label),
+        _names(case.evidence.rival),
     )
 
 

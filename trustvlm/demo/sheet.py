@@ -13,7 +13,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from trustvlm.types import Evidence
+from trustvlm.types import Evidence, Verdict
 from trustvlm.types.tables.probability import chance
 
 Thumbnails = Callable[[int], bytes | None]
@@ -35,20 +35,13 @@ class Case:
 
     image: Path
     truth: str
-    decision: str
-    probability: float | None
-    label: str
-    trust: float
-    text_confidence: float
-    image_similarity: float
-    nearest_prototype: str
-    rival: str | None
+    verdict: Verdict
     evidence: Evidence
 
     @property
     def right(self) -> bool:
         """Whether the label is the true one."""
-        return self.label == self.truth
+        return self.verdict.label == self.truth
 
 
 def draw_sheet(
@@ -96,20 +89,21 @@ def _card(case: Case, thumbnails: Thumbnails) -> Image.Image:
     with Image.open(case.image) as picture:
         _put(card, picture.convert("RGB"), (24, 20), _PICTURE)
 
-    decision = f"{case.decision} · {chance(case.probability)}"
+    verdict = case.verdict
+    decision = f"{verdict.decision} · {chance(verdict.probability)}"
     pen.text((_TEXT_LEFT, 18), decision, _DARK, _font(19))
-    pen.text((_TEXT_LEFT, 44), case.label, _DARK, _font(26))
-    verdict = "right" if case.right else f"wrong: it is {case.truth}"
-    pen.text((_TEXT_LEFT, 78), verdict, colour, _font(17))
-    agreement = "agrees" if case.nearest_prototype == case.label else f"is {case.nearest_prototype}"
-    terms = f"text {_number(case.text_confidence)} · image {_number(case.image_similarity)}"
+    pen.text((_TEXT_LEFT, 44), verdict.label, _DARK, _font(26))
+    outcome = "right" if case.right else f"wrong: it is {case.truth}"
+    pen.text((_TEXT_LEFT, 78), outcome, colour, _font(17))
+    agreement = "agrees" if verdict.agrees else f"is {verdict.nearest_prototype}"
+    terms = f"text {_number(verdict.text_confidence)} · image {_number(verdict.image_similarity)}"
     pen.text((_TEXT_LEFT, 104), f"{terms} · nearest {agreement}", _GREY, _font(14))
     pen.text((_TEXT_LEFT, 130), case.image.name, _GREY, _font(14))
 
     pen.line((_EVIDENCE_LEFT - 14, 16, _EVIDENCE_LEFT - 14, _CARD[1] - 16), fill=_LINE)
     sides = (
-        (f"label {case.label}", case.evidence.label),
-        (f"rival {case.rival or 'none'}", case.evidence.rival),
+        (f"label {verdict.label}", case.evidence.label),
+        (f"rival {verdict.rival or 'none'}", case.evidence.rival),
     )
     for (name, neighbours), top in zip(sides, (14, 90), strict=True):
         kind, _, word = name.partition(" ")
@@ -139,8 +133,8 @@ def _put(card: Image.Image, picture: Image.Image, place: tuple[int, int], side: 
     ImageDraw.Draw(card).rectangle((place[0] - 1, place[1] - 1, *corner), outline=_LINE)
 
 
-def _number(value: float) -> str:
-    return f"{value:.2f}".replace("-", "−")
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}".replace("-", "−")
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
