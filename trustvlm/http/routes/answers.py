@@ -125,7 +125,7 @@ def _declare(
 ) -> F:
     """Add the route of the function `work` by :func:`reads` or :func:`writes`."""
     signature = inspect.signature(work, eval_str=True)
-    parameters = signature.parameters
+    parameters, answers = signature.parameters, signature.return_annotation
     body = _body_of(parameters)
     takes = () if body is None else (body, *(kinds or (JSON,)))
 
@@ -133,24 +133,34 @@ def _declare(
         received = None if body is None else await read_body(request, *takes)
         if "{label}" in path:
             values["label"] = name_of(values["label"])
-        beside = {"request": request, "received": received, "body": received and received.body}
-        values |= {name: value for name, value in beside.items() if name in parameters}
-        return await respond(request, lambda serving: work(serving, **values), received)
+        values |= _beside(parameters, request, received)
+        return await respond(request, partial(work, **values), received)
 
     functools.update_wrapper(endpoint, work)
     del endpoint.__wrapped__  # type: ignore[attr-defined]
-    in_address = [one for name, one in parameters.items() if name not in _BESIDE]
-    first = inspect.Parameter(
-        "request", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Request
-    )
-    vars(endpoint)["__signature__"] = inspect.Signature([first, *in_address])
-    answers = signature.return_annotation
+    vars(endpoint)["__signature__"] = _signature(parameters)
     declared = JPEG if answers is bytes else route(scope, answers, *takes, status=status)
     add(**declared)(endpoint)
     return work
 
 
 _BESIDE = ("serving", "request", "received", "body")
+
+
+def _signature(parameters: Mapping[str, inspect.Parameter]) -> inspect.Signature:
+    """What FastAPI is to give to a route: the request, and the values of path and query."""
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    request = inspect.Parameter("request", kind, annotation=Request)
+    values = [one for name, one in parameters.items() if name not in _BESIDE]
+    return inspect.Signature([request, *values])
+
+
+def _beside(
+    parameters: Mapping[str, inspect.Parameter], request: Request, received: Received[Any] | None
+) -> dict[str, Any]:
+    """What else a route's function takes."""
+    beside = {"request": request, "received": received, "body": received and received.body}
+    return {name: value for name, value in beside.items() if name in parameters}
 
 
 def _body_of(parameters: Mapping[str, inspect.Parameter]) -> Any:
