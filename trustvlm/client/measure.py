@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,16 @@ from trustvlm.client.codec import form_body, npz_body, reading_fields, truth_arr
 from trustvlm.client.images import loaded
 from trustvlm.client.jobs import Progress, finished
 from trustvlm.client.queries import EmbeddedQueries, check_labels, embedded_queries, groups_of_files
-from trustvlm.client.transport import Body, Fields, Wire, json_body, options_query, path_of, read
+from trustvlm.client.transport import (
+    Body,
+    Fields,
+    RequestSizes,
+    Wire,
+    json_body,
+    options_query,
+    path_of,
+    read,
+)
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.claims import no_claims
 from trustvlm.reading.given import given_labelled
@@ -140,32 +149,41 @@ def feedback(
     if given.images is None:
         body, _ = _labelled(wire, space, given, labels, names, "raise")
         return sent(body, options_query(options))
-    options += reading_fields(given.image_range, given.accept_truncated)
+    forms = _forms(given, labels, names, options, wire.sizes)
+    return _combined([sent(form) for form in forms])
+
+
+def _forms(
+    given: Queries, truth: Names, names: Names | None, options: Fields, sizes: RequestSizes
+) -> Iterator[Body]:
+    """Image files, with what is said of each, as forms of bounded size. Raises InvalidInput: an
+    image that cannot be read, or another number of names."""
     count = len(sources(given.images, "queries.images"))
-    _same_number("truth", len(truth_array(labels, "truth")), count)
-    texts = {"truth": optional_texts(labels, "truth", _EACH)}
+    _same_number("truth", len(truth_array(truth, "truth")), count)
+    said = {"truth": optional_texts(truth, "truth", _EACH)}
     if names is not None:
-        texts["sources"] = optional_texts(names, "sources", _EACH)
-        _same_number("sources", len(texts["sources"]), count)
+        said["sources"] = optional_texts(names, "sources", _EACH)
+        _same_number("sources", len(said["sources"]), count)
     given = beside_images(given, given, count, range(count))
-    options.append(("outputs", given.outputs))
-    results, start = [], 0
+    options = [
+        *options,
+        *reading_fields(given.image_range, given.accept_truncated),
+        ("outputs", given.outputs),
+    ]
+    start = 0
     files = loaded(given.images, "queries.images")
-    for group in groups_of_files(files, wire.sizes.files, wire.sizes.file_bytes):
-        bad = next((file for file in group if file.problem is not None), None)
-        if bad is not None:
-            raise InvalidInput(
-                f"queries.images: {bad.source}: {bad.problem} (1 of {count} cannot be read)"
-            )
-        stop = start + len(group)
-        named: list[tuple[str, Any]]
-        named = [(name, values[start:stop]) for name, values in texts.items()]
+    for group in groups_of_files(files, sizes.files, sizes.file_bytes):
+        for file in group:
+            if file.problem is not None:
+                what = f"{file.source}: {file.problem} (1 of {count} cannot be read)"
+                raise InvalidInput(f"queries.images: {what}")
+        some = slice(start, start + len(group))
+        fields = [*options, *((name, values[some]) for name, values in said.items())]
         if given.probabilities is not None:
-            rows = np.asarray(given.probabilities)[start:stop]
-            named.append(("probabilities", _json_rows(rows)))
-        results.append(sent(form_body([*options, *named], group)))
-        start = stop
-    return _combined(results)
+            rows = np.asarray(given.probabilities)[some]
+            fields.append(("probabilities", _json_rows(rows)))
+        yield form_body(fields, group)
+        start = some.stop
 
 
 def _json_rows(values: Float64s) -> str:

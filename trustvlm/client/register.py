@@ -6,9 +6,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby
+from itertools import groupby, islice, zip_longest
 from typing import Any
 
 import numpy as np
@@ -241,27 +241,33 @@ def _pieces(item: LabelInput, place: int, sizes: RequestSizes) -> Iterator[_Piec
     """A label in pieces that fit into requests; nearly always one."""
     content, arrays = _content(item, place)
     plain_size = 200 + len(json.dumps(content))
-    rows = max((len(array) for array in arrays.values()), default=0)
-    width = sum(array.size for array in arrays.values()) * _NUMBER / max(rows, 1)
-    step = max(1, int(PIECE_BYTES / max(width, 1)))
-    # Where numbers of rows differ, the service says so: they stay together.
-    step = step if len({len(array) for array in arrays.values()}) == 1 else max(rows, 1)
-    files = iter(()) if item.images is None else loaded(item.images, "images")
-    groups = groups_of_files(files, sizes.files, sizes.file_bytes)
+    rows, step, row_size = _steps(arrays)
     given = [] if item.images is None else sources(item.images, "images")
     texts = each_text(item.image_attributes, len(given) + rows, "image_attributes")
-    of_files, of_vectors = texts[: len(given)], texts[len(given) :]
-    for start in range(0, max(rows, 1), step):
-        part = {name: array[start : start + step].tolist() for name, array in arrays.items()}
-        size = plain_size + int(min(step, rows) * width)
-        group = next(groups, [])
-        part |= _described([*of_files[: len(group)], *of_vectors[start : start + step]])
-        del of_files[: len(group)]
-        yield _Piece(place, item.name, content | part, size, group)
-    for group in groups:
-        part = _described(of_files[: len(group)])
-        del of_files[: len(group)]
-        yield _Piece(place, item.name, content | part, plain_size, group)
+    of_files, of_vectors = iter(texts[: len(given)]), texts[len(given) :]
+    files = iter(()) if item.images is None else loaded(item.images, "images")
+    groups = groups_of_files(files, sizes.files, sizes.file_bytes)
+    for start, group in zip_longest(range(0, max(rows, 1), step), groups):
+        described, part, size = (
+            list(islice(of_files, len(group or ()))),
+            dict[str, Any](),
+            plain_size,
+        )
+        if start is not None:
+            some = slice(start, start + step)
+            part = {name: array[some].tolist() for name, array in arrays.items()}
+            size += int(min(step, rows) * row_size)
+            described += of_vectors[some]
+        yield _Piece(place, item.name, content | part | _described(described), size, group or [])
+
+
+def _steps(arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[int, int, float]:
+    """(rows of a label's vectors, how many of them go into a piece, bytes of one as JSON)."""
+    rows = max((len(array) for array in arrays.values()), default=0)
+    size = sum(array.size for array in arrays.values()) * _NUMBER / max(rows, 1)
+    if len({len(array) for array in arrays.values()}) != 1:
+        return rows, max(rows, 1), size  # the service says so: they stay together
+    return rows, max(1, int(PIECE_BYTES / max(size, 1))), size
 
 
 def _described(texts: Sequence[str | None]) -> dict[str, Any]:
