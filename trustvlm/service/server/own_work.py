@@ -3,18 +3,25 @@ processes that are at them."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from trustvlm.catalog.server import idempotency, jobs
 from trustvlm.catalog.server.idempotency import CallRecord
 from trustvlm.catalog.server.jobs import JobRecord
+from trustvlm.catalog.store import clock
 from trustvlm.catalog.store.location import ServerLocation
-from trustvlm.errors import NotFound
+from trustvlm.errors import InvalidInput, NotFound, Overloaded
 from trustvlm.service.home.open_home import OpenHome
 from trustvlm.service.home.verdict_log.trim import trim_all
-from trustvlm.service.server.repeated_calls import KEPT, begin_call, end_orphans, sweep
 from trustvlm.service.server.workers import Worker, worker_of
+
+KEPT = timedelta(days=2)
+"""For this time a repeated call gets its first answer, and ended jobs are listed."""
+
+_ORPHANED = "the process that was at it has died; ask for it again"
 
 
 class OwnWork(OpenHome):
@@ -33,7 +40,27 @@ class OwnWork(OpenHome):
         Raises:
             InvalidInput: the key came with another request. Overloaded: the call is under way.
         """
-        return begin_call(self._writable(), owner, key, request, worker)
+        with self._writable().catalog.write("call") as connection:
+            call = idempotency.find(connection, owner, key)
+            if call is None:
+                idempotency.claim(
+                    connection, owner, key, request, worker.id, clock.stamp(connection)
+                )
+                return None
+            if call.request != request:
+                raise InvalidInput(
+                    f"Idempotency-Key: {key!r} came with another request before; give each request "
+                    f"its own"
+                )
+            if call.status is not None:
+                return call
+            if worker.alive(call.worker):
+                raise Overloaded(
+                    f"the request with the Idempotency-Key {key!r} is being done; ask again"
+                )
+            # Its process died before it stored an answer: no change was made, or it is repeatable.
+            idempotency.take_over(connection, owner, key, worker.id)
+        return None
 
     def do_call(self, owner: str, key: str, status: int, work: Callable[[], bytes]) -> bytes:
         """The answer to a claimed call, stored in the transaction of the change that it makes: both
@@ -98,10 +125,27 @@ class OwnWork(OpenHome):
 
     def sweep(self) -> None:
         """Delete old answers and old jobs, and what verdict logs keep no longer."""
-        sweep(self._writable())
+        with self._writable().catalog.write("call") as connection:
+            now = clock.stamp(connection)
+            idempotency.forget_older(connection, now - KEPT)
+            jobs.forget_older(connection, min(now, datetime.now(UTC)) - KEPT)
         trim_all(self._ready().catalog)
 
     def end_orphans(self, worker: Worker, gone: dict[str, float]) -> list[str]:
         """End the jobs of processes that have died, as failed; their ids. `gone`: since when each
         process was not seen; kept by the caller from one call to the next."""
-        return end_orphans(self._ready(), worker, gone)
+        home = self._ready()
+        with home.catalog.read() as connection:
+            running = jobs.running(connection)
+        now = time.monotonic()
+        dead = {job.worker for job in running if not worker.alive(job.worker)}
+        since = {one: gone.get(one, now) for one in dead}
+        gone.clear()
+        gone.update(since)
+        orphans = [
+            job.id for job in running if now - since.get(job.worker, now + 1) >= worker.sure_s
+        ]
+        if not orphans:
+            return []
+        with home.catalog.write("job") as connection:
+            return [job for job in orphans if jobs.fail(connection, job, _ORPHANED)]

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from datetime import timedelta
 from typing import Any
 
 from trustvlm.catalog.rows import label_pages, spaces, supports
 from trustvlm.catalog.rows.likeness import not_found_text, unknown
 from trustvlm.catalog.rows.review import states
 from trustvlm.catalog.rows.spaces import SpaceRecord
-from trustvlm.catalog.server.keys import KeyRecord
 from trustvlm.catalog.upkeep.trash import removed_rows
 from trustvlm.errors import NotFound
 from trustvlm.service.home.open_home import OpenHome
@@ -26,62 +24,23 @@ from trustvlm.service.query.observed import (
 )
 from trustvlm.service.registration.filtered import label_page
 from trustvlm.service.registration.sync import Contents, preview, sync_contents
-from trustvlm.service.server import api_keys
+from trustvlm.service.server.api_keys import ApiKeys
 from trustvlm.service.server.label_records import LabelRecords
 from trustvlm.service.server.own_work import OwnWork
 from trustvlm.service.server.states import SpaceState, space_states
-from trustvlm.types import Evidence, KeyRow, LabelRow, Queries, RegisterResult, Verdicts
+from trustvlm.types import Evidence, LabelRow, Queries, RegisterResult, Verdicts
 from trustvlm.types.answers import LabelDetails, RemovedList
 from trustvlm.types.attributes.filters import Filter
 from trustvlm.types.rows import ObservationRow
 
 
-class ServerHome(OwnWork):
+class ServerHome(OwnWork, ApiKeys):
     """The server's side of an open service, whose home it shares: keys, calls, jobs, workers, pages
     of labels and the state of spaces."""
 
     def __init__(self, service: OpenHome) -> None:
         super().__init__(service._home)
         self.label_records = LabelRecords(self._ready)
-
-    # Keys
-
-    def create_key(
-        self,
-        scope: str,
-        *,
-        space: str | None = None,
-        note: str | None = None,
-        rate: float | None = None,
-        days: float | None = None,
-    ) -> tuple[KeyRow, str]:
-        """Make a key: its row, and the key itself, which is stored nowhere.
-
-        Args:
-            scope: "read", "write" or "admin"; each may do what the one before may.
-            space: the only space that it opens. rate: requests a second. days: until it expires.
-
-        Raises:
-            InvalidInput. NotFound: no such space.
-        """
-        return api_keys.create_key(self._writable(), scope, space, note, rate, days)
-
-    def list_keys(self) -> Sequence[KeyRow]:
-        """Every key, oldest first."""
-        return api_keys.list_keys(self._ready())
-
-    def revoke_key(self, key_id: str) -> bool:
-        """Make a key worthless at once; False: it was revoked before. Raises NotFound."""
-        return api_keys.revoke_key(self._writable(), key_id)
-
-    def rotate_key(self, key_id: str, *, overlap: timedelta = timedelta(0)) -> tuple[KeyRow, str]:
-        """Make a key that may do what this one may, which ends after `overlap`. Raises NotFound,
-        Conflict, InvalidInput."""
-        return api_keys.rotate_key(self._writable(), key_id, overlap)
-
-    def use_key(self, key: str) -> KeyRecord | None:
-        """The record of this key, if it opens anything now."""
-        return api_keys.use_key(self._ready(), key)
 
     def version(self) -> Hashable:
         """Equal for two calls only if nothing was committed to the home between them; None: that
