@@ -8,14 +8,18 @@ import numpy as np
 
 from trustvlm.catalog.rows import observations
 from trustvlm.catalog.rows.observations import Pool
+from trustvlm.catalog.server import stored_images
+from trustvlm.errors import NotFound
 from trustvlm.scoring.vectors import unit_rows
 from trustvlm.service.home.calibrations import in_force
 from trustvlm.service.home.home import Home
+from trustvlm.service.inputs.encode import unit_queries
 from trustvlm.service.inputs.labelled import are_supports
 from trustvlm.service.memory.reading import Reading
 from trustvlm.service.query.score import verdicts_of
-from trustvlm.types import Queries
+from trustvlm.types import Queries, Verdicts
 from trustvlm.types.arrays import Float64s, Int64s
+from trustvlm.types.attributes.filters import Filter
 from trustvlm.types.rows import LabelPredictions, StoredError
 
 MOST_IMAGES = 2_000
@@ -144,3 +148,20 @@ def stored_errors(
         StoredError(number, images.sources[row], images.pictured[row], str(label), true)
         for number, row, label, true in zip(ids, rows.tolist(), given, truth, strict=True)
     )
+
+
+def stored_verdict(
+    home: Home, reading: Reading, number: int, rule: str | None, top_k: int, labels: Filter | None
+) -> Verdicts:
+    """The verdict that the stored image of this id gets now: one row. Raises NotFound: there is no
+    such image, or its embeddings were deleted."""
+    space = reading.view.space
+    row, classifier, verifier = stored_images.find(reading.connection, space, number)
+    if classifier is None:
+        raise NotFound(
+            f"no embeddings of stored image {number}: they were deleted with the support image "
+            f"that was made of it"
+        )
+    unit = Queries(*unit_queries(home, space, Queries(classifier, verifier)))
+    about = {"source": np.array([row.source], dtype=object)}
+    return verdicts_of(home, reading, space, unit, rule, top_k=top_k, labels=labels, about=about)

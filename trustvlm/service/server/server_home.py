@@ -17,24 +17,18 @@ from trustvlm.service.inputs.outputs import with_vectors
 from trustvlm.service.inputs.space_encoders import encoder_of, encodes_images
 from trustvlm.service.query.collect import can_collect, collect
 from trustvlm.service.query.evidence import evidence_of
-from trustvlm.service.query.observed import (
-    get_observation,
-    pictured_observations,
-    score_observation,
-)
 from trustvlm.service.registration.filtered import label_page
 from trustvlm.service.registration.sync import Contents, preview, sync_contents
 from trustvlm.service.server.api_keys import ApiKeys
 from trustvlm.service.server.label_records import LabelRecords
+from trustvlm.service.server.observations import Observations
 from trustvlm.service.server.own_work import OwnWork
 from trustvlm.service.server.states import SpaceState, space_states
-from trustvlm.types import Evidence, LabelRow, Queries, RegisterResult, Verdicts
+from trustvlm.types import Evidence, LabelRow, Queries, RegisterResult
 from trustvlm.types.answers import LabelDetails, RemovedList
-from trustvlm.types.attributes.filters import Filter
-from trustvlm.types.rows import ObservationRow
 
 
-class ServerHome(OwnWork, ApiKeys):
+class ServerHome(OwnWork, ApiKeys, Observations):
     """The server's side of an open service, whose home it shares: keys, calls, jobs, workers, pages
     of labels and the state of spaces."""
 
@@ -209,26 +203,6 @@ class ServerHome(OwnWork, ApiKeys):
         if space is None:
             raise NotFound(f"no support image {support_id}")
         return space
-
-    def get_observation(self, space: str, observation_id: int) -> ObservationRow:
-        """A stored image of known label. Raises NotFound."""
-        return get_observation(self._ready(), space, observation_id)
-
-    def pictured_observations(self, space: str, limit: int) -> list[ObservationRow]:
-        """Up to `limit` stored images of known label that have a thumbnail. Raises NotFound."""
-        return pictured_observations(self._ready(), space, limit)
-
-    def score_observation(
-        self,
-        space: str,
-        observation_id: int,
-        *,
-        rule: str | None,
-        top_k: int,
-        labels: Filter | None = None,
-    ) -> Verdicts:
-        """The verdict that a stored image gets now: one row. Raises NotFound, InvalidInput."""
-        return score_observation(self._ready(), space, observation_id, rule, top_k, labels)
 
     def evidence_of(
         self,
