@@ -132,6 +132,31 @@ def test_rooms_of_a_package_import_only_from_lower_rooms(package: str) -> None:
     assert len(arrows) <= 40, sorted(arrows)
 
 
+def modules() -> dict[str, Path]:
+    """Name of a module → its file."""
+    names = {path: ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in FILES}
+    return {name.removesuffix(".__init__"): path for path, name in names.items()}
+
+
+# Imports for types count too: two modules that need each other's classes are one, or need a third.
+def test_modules_do_not_import_each_other_in_a_circle() -> None:
+    files = modules()
+    arrows: dict[str, set[str]] = {}
+    for name, path in files.items():
+        targets = set()
+        for node in nodes(path):
+            if isinstance(node, ast.ImportFrom) and node.module in files:
+                whole = [f"{node.module}.{alias.name}" for alias in node.names]
+                targets |= {one if one in files else node.module for one in whole}
+        arrows[name] = targets - {name}
+    ends: set[str] | None = None
+    while ends is None or ends:  # what imports none of the rest, or is imported by none
+        targets = {target for some in arrows.values() for target in some}
+        ends = {name for name in arrows if name not in targets or not arrows[name] & arrows.keys()}
+        arrows = {name: some for name, some in arrows.items() if name not in ends}
+    assert not arrows, f"a circle of imports is among {sorted(arrows)}"
+
+
 def test_folders_hold_at_most_fifteen_files() -> None:
     folders = [PACKAGE, *(path for path in PACKAGE.rglob("*") if path.is_dir())]
     for folder in folders:
