@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -19,6 +20,12 @@ _REMEDY = "restore a backup, or 'trustvlm verify --all --repair' takes it out of
 def pack(vector: Float32s) -> bytes:
     """Little-endian float32 bytes of one vector (d,)."""
     return np.ascontiguousarray(vector, dtype="<f4").tobytes()
+
+
+def hash_of(vector: Float32s) -> bytes:
+    """The content hash of an image that comes as its embedding by the verifier (the classifier's
+    where there is none)."""
+    return hashlib.sha256(pack(vector)).digest()
 
 
 def checksum(*parts: bytes | None) -> int:

@@ -3,12 +3,11 @@ embeddings, and an image that goes into the review queue needs its picture."""
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections import OrderedDict
 from typing import NamedTuple
 
-from trustvlm.catalog.store.vectors import pack
+from trustvlm.catalog.store.vectors import hash_of
 from trustvlm.types.arrays import Float32s
 
 _MOST_BYTES = 32 * 2**20
@@ -35,7 +34,7 @@ class RecentPictures:
 
     def remember(self, embedding: Float32s, picture: Picture) -> None:
         """Keep the picture of an image with this (d,) embedding."""
-        key, size = _key(embedding), _size(picture)
+        key, size = hash_of(embedding), _size(picture)
         with self._lock:
             if (earlier := self._pictures.pop(key, None)) is not None:
                 self._bytes -= _size(earlier)
@@ -47,13 +46,9 @@ class RecentPictures:
     def of(self, embedding: Float32s) -> Picture:
         """The picture of an image; without one, the hash of the embedding stands for the image, as
         it does for a support image that comes as a vector."""
-        key = _key(embedding)
+        key = hash_of(embedding)
         with self._lock:
             return self._pictures.get(key) or Picture(key, None, None)
-
-
-def _key(embedding: Float32s) -> bytes:
-    return hashlib.sha256(pack(embedding)).digest()
 
 
 def _size(picture: Picture) -> int:

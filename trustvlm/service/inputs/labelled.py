@@ -3,7 +3,6 @@ images."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -15,7 +14,7 @@ from trustvlm.catalog.rows import labels as label_rows
 from trustvlm.catalog.rows.likeness import not_found_text, unknown
 from trustvlm.catalog.rows.observations import NewObservation
 from trustvlm.catalog.rows.spaces import SpaceRecord
-from trustvlm.catalog.store.vectors import pack
+from trustvlm.catalog.store.vectors import hash_of
 from trustvlm.encoders import UnreadableImage, decode_image
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.reading.claims import claimed_names
@@ -131,7 +130,7 @@ def observe(
         raise no_classifier(space, "trust")
     if images is None:
         rows = (classifier if verifier is None else verifier).astype(np.float32)
-        hashes = [hashlib.sha256(pack(row)).digest() for row in rows]
+        hashes = [hash_of(row) for row in rows]
     else:
         hashes = images.hashes
         truth = [truth[place] for place in images.places]

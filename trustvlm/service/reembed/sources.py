@@ -3,7 +3,6 @@ originals."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +14,7 @@ import numpy.typing as npt
 from trustvlm.catalog.rows.export import StoredLabel, StoredSupport
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.rows.supports import NewSupport
-from trustvlm.catalog.store.vectors import pack, unpack, vector
+from trustvlm.catalog.store.vectors import hash_of, unpack, vector
 from trustvlm.encoders import GOLDEN_SAME, EncodedImage, UnreadableImage, compare_golden, hash_image
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.reading.images import every_file
@@ -194,7 +193,7 @@ class Sources:
         With `partial`, its verifier embedding is enough: search by text does without the image.
         """
         if (given := self.vectors.images.get(image.id)) is not None:
-            content = hashlib.sha256(pack(given)).digest()
+            content = hash_of(given)
             other = self.vectors.classifier_images.get(image.id)
             return NewSupport(content, image.source, given, other, image.thumbnail)
         same = self.old.verifier == "same"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
@@ -12,7 +11,7 @@ import numpy.typing as npt
 
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.rows.supports import NewSupport
-from trustvlm.catalog.store.vectors import pack
+from trustvlm.catalog.store.vectors import hash_of
 from trustvlm.errors import Conflict, InvalidInput
 from trustvlm.scoring.prototypes import single_text_prototypes, text_prototype
 from trustvlm.scoring.vectors import as_matrix
@@ -285,7 +284,7 @@ def _add_supports(space: SpaceRecord, label: PlannedLabel, item: LabelInput) -> 
                 f"image_vectors; leave them out"
             )
     label.image_vectors.append((item.image_vectors, item.classifier_image_vectors))
-    label.hashes += [hashlib.sha256(pack(vector)).digest() for vector in vectors]
+    label.hashes += [hash_of(vector) for vector in vectors]
 
 
 def same_direction(first: Float32s, second: Float32s) -> bool:

@@ -14,6 +14,7 @@ from trustvlm.catalog.rows.review import items
 from trustvlm.catalog.rows.review.items import NewItem
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.rows.support import images as support_images
+from trustvlm.catalog.store.vectors import hash_of
 from trustvlm.errors import InvalidInput
 from trustvlm.scoring.proposals import chosen_images, same_neighbours
 from trustvlm.scoring.rules import DEFAULT_RULE, resolve_parameters
@@ -308,7 +309,7 @@ def _accepted(home: Home, space: SpaceRecord, images: _Images, choice: _Choice) 
         )
         for label, rows in by_label.items()
     ]
-    content = {row: support_images.hash_of(images.verifier[row]) for row in choice.rows.tolist()}
+    content = {row: hash_of(images.verifier[row]) for row in choice.rows.tolist()}
     pictures = {
         content[row]: (images.pictures[row].source, images.pictures[row].thumbnail)
         for row in choice.rows.tolist()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,8 +13,8 @@ from trustvlm.catalog.rows.labels import groups
 from trustvlm.catalog.rows.supports import NewSupport
 from trustvlm.catalog.store.bulk import rows_among, slices
 from trustvlm.catalog.store.models import Label, Support, Thumbnail
-from trustvlm.catalog.store.vectors import pack, unpack, vector, verified
-from trustvlm.types.arrays import Float32s, Float64s, Int64s
+from trustvlm.catalog.store.vectors import unpack, vector, verified
+from trustvlm.types.arrays import Float64s, Int64s
 
 _LIVE = Support.removed_revision.is_(None)
 _IMAGES = select(
@@ -194,8 +193,3 @@ def few_labels(connection: Connection, space_id: int, few: int) -> set[int]:
         Label.support_count < few,
     )
     return set(connection.scalars(query))
-
-
-def hash_of(embedding: Float32s) -> bytes:
-    """The content hash of a support image that comes as an embedding of the verifier."""
-    return hashlib.sha256(pack(embedding)).digest()

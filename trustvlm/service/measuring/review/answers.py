@@ -4,7 +4,6 @@ is completed when the answer is given again."""
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 
 from sqlalchemy import Connection
@@ -13,7 +12,7 @@ from trustvlm.catalog.rows import labels, observations, supports
 from trustvlm.catalog.rows.review import items
 from trustvlm.catalog.rows.review.items import StoredImage
 from trustvlm.catalog.rows.spaces import SpaceRecord
-from trustvlm.catalog.store.vectors import pack
+from trustvlm.catalog.store.vectors import hash_of
 from trustvlm.errors import Conflict, InvalidInput, NotFound
 from trustvlm.service.home.home import Home
 from trustvlm.service.measuring.feedback import Judged, judged_images, require_unchanged
@@ -106,7 +105,7 @@ def _promote(home: Home, space: SpaceRecord, item: ReviewItem, image: StoredImag
     if observation_id is None:
         return item
     vector = image.classifier if image.verifier is None else image.verifier
-    content = hashlib.sha256(pack(vector)).digest()
+    content = hash_of(vector)
     given = LabelInput(
         str(item.truth),
         image_vectors=[vector],
