@@ -43,6 +43,7 @@ COMMITS = {
     "0017": "b80ef1a07d75",
     "0018": "ccde0a263f9d",
     "0019": "248374ca4abc",
+    "0020": "219e6eebab31",
 }
 """Of schemas 0010 and 0012 to 0015 no program went out: their migrations came together with later
 ones."""

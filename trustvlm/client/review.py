@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from trustvlm.client.transport import Wire, json_body, path_of, read
 from trustvlm.reading.review.files import QueueFiles
 from trustvlm.types.bounds import choice, flags, identifier, whole
+from trustvlm.types.json_form import to_plain
 from trustvlm.types.review import (
     FORMATS,
     STATES,
     TRAYS,
+    AddedLogged,
+    AddLoggedOptions,
     ReviewExport,
     ReviewItem,
     ReviewNext,
@@ -40,6 +44,26 @@ class ReviewQueue(QueueFiles):
         flags(collecting=collecting, discard=discard)
         content = {"collecting": bool(collecting), "discard": bool(discard)}
         return self._wire.write(ReviewStatus, "POST", *self._parts, **content)
+
+    def add_logged(
+        self,
+        *,
+        sample: int | None = None,
+        seed: int = 0,
+        limit: int | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        decision: str | None = None,
+        label: str | None = None,
+    ) -> AddedLogged:
+        """Put answers of the space's log into the queue, by the names of their images; with
+        `sample`, that many drawn at random. Raises InvalidInput."""
+        options = AddLoggedOptions(
+            sample=sample, seed=seed, limit=limit, since=since, until=until, decision=decision,
+            label=label,
+        )  # fmt: skip
+        options.checked()
+        return self._wire.write(AddedLogged, "POST", *self._parts, "logged", **to_plain(options))
 
     def items(
         self,

@@ -61,7 +61,11 @@ class ReviewRow(Base):
     rule: Mapped[str]
     calibration_id: Mapped[int | None] = mapped_column(BigInteger)
     revision: Mapped[int] = mapped_column(BigInteger)
+    node: Mapped[str | None]
     """The verdict that it got when it was scored."""
+    logged_id: Mapped[int | None] = mapped_column(BigInteger)
+    """The row of the log of answers that it came from: it has no image, and its embedding is empty.
+    No foreign key: the log forgets rows."""
     created_at: Mapped[datetime] = mapped_column(UTCDateTime)
     changed_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
     truth_id: Mapped[int | None] = mapped_column(BigInteger)

@@ -12,12 +12,13 @@ from trustvlm.http.routes.answers import reads, writes
 from trustvlm.http.routes.measuring import begun
 from trustvlm.http.routes.openapi import route
 from trustvlm.http.wire.bodies import JSON, read_body
-from trustvlm.http.wire.review_bodies import AnswerBody, AnswersBody, CollectBody
+from trustvlm.http.wire.review_bodies import AddLoggedBody, AnswerBody, AnswersBody, CollectBody
 from trustvlm.http.work.job_queue import Progress
 from trustvlm.http.work.process import Serving, serving_of
 from trustvlm.reading.review.files import import_text, items_text
 from trustvlm.types.answers import Job
 from trustvlm.types.review import (
+    AddedLogged,
     ReviewExport,
     ReviewImport,
     ReviewItem,
@@ -47,6 +48,13 @@ def collect(serving: Serving, space: str, body: CollectBody) -> ReviewStatus:
     """Switch collecting on or off: images that are scored without a rule, parameters or a choice of
     labels are then stored if they are not accepted, or drawn at random."""
     return serving.service.review(space).collect(body.collecting, discard=body.discard)
+
+
+@writes(router.post, f"{REVIEW}/logged", repeatable=True)
+def add_logged_verdicts(serving: Serving, space: str, body: AddLoggedBody) -> AddedLogged:
+    """Put answers of the space's log into the queue, by the names of their images: a random sample,
+    or the newest that were not accepted."""
+    return serving.service.review(space).add_logged(**vars(body))
 
 
 @reads(router.get, f"{REVIEW}/items")

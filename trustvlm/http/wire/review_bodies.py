@@ -7,8 +7,15 @@ from typing import Annotated
 
 from trustvlm.http.wire.queries.bodies import Name
 from trustvlm.types.options import Options, says
-from trustvlm.types.review import AnswerOptions, CollectOptions
+from trustvlm.types.review import AddLoggedOptions, AnswerOptions, CollectOptions
 from trustvlm.types.verdict_log import LogOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddLoggedBody(AddLoggedOptions):
+    """Which logged answers go into the queue."""
+
+    label: Annotated[Name | None, says("only answers of this label, by its name then")] = None
 
 
 @dataclass(frozen=True, kw_only=True)

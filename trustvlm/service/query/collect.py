@@ -123,4 +123,5 @@ def _item(sides: Sequence[Float32s], place: int, tray: str, image: Picture, row:
         classifier_embedding=sides[0][place],
         verifier_embedding=sides[1][place] if len(sides) > 1 else None,
         thumbnail=image.thumbnail,
+        node=row["node"],
     )

@@ -83,10 +83,16 @@ def check_reviews(
 ) -> Iterator[Problem]:
     """What is wrong with items of the review queue."""
     for row in rows:
-        problem = _vectors_problem(
-            row,
-            ("classifier_embedding", facts.classifier_dim),
-            ("verifier_embedding", facts.verifier_dim),
+        sides = (row["classifier_embedding"], row["verifier_embedding"])
+        of_log = row["logged_id"] is not None and sides == (b"", None)
+        problem = (
+            None
+            if of_log
+            else _vectors_problem(
+                row,
+                ("classifier_embedding", facts.classifier_dim),
+                ("verifier_embedding", facts.verifier_dim),
+            )
         )
         if problem is None and row["state"] not in STATES:
             problem = f"it is {row['state']!r:.20}, which no item is"

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated
 
-from trustvlm.types.bounds import FORMATS, STATES, TRAYS
+from trustvlm.errors import InvalidInput
+from trustvlm.types.bounds import FORMATS, STATES, TRAYS, whole
 from trustvlm.types.json_form import Answer, Time
-from trustvlm.types.options import Options, says
+from trustvlm.types.options import OneOf, Options, WholeNumber, Within, says
 from trustvlm.types.tables.evidence import Evidence
+from trustvlm.types.verdict_log import DECISIONS, LogFilter
 
 __all__ = [
-    "FORMATS", "STATES", "TRAYS", "AnswerOptions", "CollectOptions", "ReviewExport",
-    "ReviewImport", "ReviewItem", "ReviewNext", "ReviewPage", "ReviewQuestion",
-    "ReviewStatus", "Taught", "TrayCounts",
+    "FORMATS", "STATES", "TRAYS", "AddLoggedOptions", "AddedLogged", "AnswerOptions",
+    "CollectOptions", "ReviewExport", "ReviewImport", "ReviewItem", "ReviewNext", "ReviewPage",
+    "ReviewQuestion", "ReviewStatus", "Taught", "TrayCounts",
 ]  # fmt: skip
 
 
@@ -35,6 +38,60 @@ class AnswerOptions(Options):
 
     truth: Annotated[str | None, says("the right label; null: none of the labels")]
     use_as_support: Annotated[bool, says("make it a support image of that label, too")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddLoggedOptions(Options):
+    """Which answers of a space's log go into its review queue."""
+
+    sample: Annotated[
+        Annotated[WholeNumber, Within("log_page")] | None,
+        says("draw this number at random, for the tray sample; null: the newest, for review"),
+    ] = None
+    seed: Annotated[WholeNumber, Within("seed"), says("of the draw")] = 0
+    limit: Annotated[
+        Annotated[WholeNumber, Within("log_page")] | None,
+        says("at most this number of the newest; null: 100"),
+    ] = None
+    since: Annotated[datetime | None, says("answered at or after this time")] = None
+    until: Annotated[datetime | None, says("answered before this time")] = None
+    decision: Annotated[
+        Annotated[str, OneOf(*DECISIONS)] | None,
+        says("only these; null: without a sample those that were not accepted"),
+    ] = None
+    label: Annotated[str | None, says("only answers of this label, by its name then")] = None
+
+    def checked(self) -> LogFilter:
+        """What is read of the log. Raises InvalidInput: options that do not go together, or a
+        number out of range."""
+        whole("seed", self.seed)
+        for name in ("sample", "limit"):
+            if (value := getattr(self, name)) is not None:
+                whole(name, value, bounds="log_page")
+        for name in ("limit", "decision", "label"):
+            if self.sample is not None and getattr(self, name) is not None:
+                raise InvalidInput(
+                    f"sample, {name}: a sample stands for all answers; expected one of the two"
+                )
+        return LogFilter(
+            since=self.since, until=self.until, decision=self.decision, label=self.label
+        ).checked()
+
+
+@dataclass(frozen=True)
+class AddedLogged(Answer):
+    """What became of answers of the log that were chosen for the review queue.
+
+    Attributes:
+        added: items that are new in the queue. chosen: answers that were chosen; the others of them
+            were in the queue already, or found no room.
+        unnamed: answers that could not be chosen, since their image has no name that a person could
+            find it by.
+    """
+
+    added: int
+    chosen: int
+    unnamed: int
 
 
 @dataclass(frozen=True, repr=False)
@@ -72,6 +129,9 @@ class ReviewItem(Answer):
         truth: the answer: the right label; None: none of the labels, or not answered yet.
         use_as_support: the answer makes it a support image. support_id: which one it became.
         created_at, changed_at: when it was collected, and answered or skipped.
+        node: the node of the taxonomy that was answered, where a calibration backs off.
+        logged_id: the row of the log of answers that it came from: only the name of its image is
+            known. None: it has an image.
         taught: what it changes that the image is a support image, right after it became one.
     """
 
@@ -92,6 +152,8 @@ class ReviewItem(Answer):
     support_id: int | None
     created_at: Time
     changed_at: Time | None
+    node: str | None = None
+    logged_id: int | None = None
     taught: Taught | None = None
 
 

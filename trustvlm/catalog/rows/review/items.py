@@ -34,7 +34,7 @@ _ITEM = select(*_COLUMNS, ReviewRow.thumbnail.is_not(None).label("has_picture"))
 @dataclass(frozen=True, eq=False)
 class NewItem:
     """An image about to be queued, with its verdict; `verifier_embedding` is None where the space's
-    verifier is "same"."""
+    verifier is "same". One from the log of answers has a `logged_id` and an empty embedding."""
 
     tray: str
     content_hash: bytes
@@ -50,6 +50,8 @@ class NewItem:
     classifier_embedding: Float32s
     verifier_embedding: Float32s | None
     thumbnail: bytes | None
+    node: str | None = None
+    logged_id: int | None = None
 
 
 class StoredImage(NamedTuple):
@@ -58,6 +60,14 @@ class StoredImage(NamedTuple):
     classifier: Float32s
     verifier: Float32s | None
     thumbnail: bytes | None
+
+
+class LoggedKey(NamedTuple):
+    """What an item from the log of answers is stored as: (32,) bytes in place of its content, and
+    the id of the label that was predicted."""
+
+    content_hash: bytes
+    predicted_id: int
 
 
 class Answered(NamedTuple):
@@ -169,8 +179,15 @@ def find(connection: Connection, space_id: int, item_id: int) -> ReviewItem | No
     return None if row is None else ReviewItem(**row._asdict())
 
 
-def image(connection: Connection, item_id: int, dims: tuple[int, int]) -> StoredImage:
-    """The image of an item; `dims`: of the space's classifier and verifier.
+def logged_key(connection: Connection, item_id: int) -> LoggedKey:
+    """What an item from the log of answers is stored as."""
+    query = select(ReviewRow.content_hash, ReviewRow.predicted_id)
+    return LoggedKey(*connection.execute(query.where(ReviewRow.id == item_id)).one())
+
+
+def image(connection: Connection, item_id: int, dims: tuple[int, int]) -> StoredImage | None:
+    """The image of an item; None: it came from the log of answers. `dims`: of the space's
+    classifier and verifier.
 
     Raises:
         Damaged: an embedding does not match its checksum.
@@ -181,6 +198,8 @@ def image(connection: Connection, item_id: int, dims: tuple[int, int]) -> Stored
     )  # fmt: skip
     row = connection.execute(select(*columns).where(ReviewRow.id == item_id)).one()
     verified("review item", [row])
+    if not row.classifier_embedding:
+        return None
     return _image(row, dims, row.thumbnail)
 
 
@@ -192,13 +211,14 @@ def _image(row: Any, dims: tuple[int, int], thumbnail: bytes | None) -> StoredIm
 def open_images(
     connection: Connection, space_id: int, but: int, limit: int, dims: tuple[int, int]
 ) -> list[StoredImage]:
-    """The images of the up to `limit` oldest open items of a space, without that of item `but` and
-    without pictures. Raises Damaged."""
+    """The images of the up to `limit` oldest open items of a space that have one, without that of
+    item `but` and without pictures. Raises Damaged."""
     columns = (
         ReviewRow.id, ReviewRow.checksum, ReviewRow.classifier_embedding,
         ReviewRow.verifier_embedding,
     )  # fmt: skip
-    query = select(*columns).where(ReviewRow.space_id == space_id, _OPEN, ReviewRow.id != but)
+    wanted = (_OPEN, ReviewRow.id != but, ReviewRow.logged_id.is_(None))
+    query = select(*columns).where(ReviewRow.space_id == space_id, *wanted)
     rows = connection.execute(query.order_by(ReviewRow.id).limit(limit)).all()
     return [_image(row, dims, None) for row in verified("review item", rows)]
 

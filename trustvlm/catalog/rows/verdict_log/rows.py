@@ -82,6 +82,20 @@ def page(
     return [LoggedVerdict(*row) for row in rows]
 
 
+def named_ids(
+    connection: Connection, space_id: int, which: LogFilter, *, not_accepted: bool
+) -> tuple[list[int], int]:
+    """(ids of the answers that a filter keeps and whose image has a name, newest first; how many
+    others it keeps). Answers on claims are left out and, with `not_accepted`, accepted ones."""
+    query: Any = select(VerdictRow.id, VerdictRow.source.is_not(None))
+    query = _kept(query, space_id, which).where(VerdictRow.claimed.is_(None))
+    if not_accepted:
+        query = query.where(VerdictRow.decision != "accept")
+    rows = connection.execute(query.order_by(*_NEWEST)).all()
+    named = [row_id for row_id, has_name in rows if has_name]
+    return named, len(rows) - len(named)
+
+
 def ids(connection: Connection, space_id: int, which: LogFilter) -> list[int]:
     """The ids of the rows that a filter keeps, in order."""
     query = _kept(select(VerdictRow.id), space_id, which)

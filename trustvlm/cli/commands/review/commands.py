@@ -13,13 +13,15 @@ from trustvlm.cli.printing.formats import Column, as_json, details, row_writer, 
 from trustvlm.cli.printing.queue import how_to_add, next_step, waiting_in
 from trustvlm.cli.printing.safe_text import note
 from trustvlm.cli.printing.suggested import here
-from trustvlm.cli.reading.bounds import Choice
+from trustvlm.cli.reading.bounds import Bounded, Choice
+from trustvlm.cli.reading.times import Moment
 from trustvlm.cli.session import Session, exactly_one
 from trustvlm.errors import Conflict
 from trustvlm.types.bounds import FORMATS, STATES, TRAYS
 from trustvlm.types.messages.commands import suggested, word
 from trustvlm.types.messages.counts import count
 from trustvlm.types.tables.probability import chance
+from trustvlm.types.verdict_log import DECISIONS
 
 if TYPE_CHECKING:
     from trustvlm.types.review import ReviewItem, ReviewQuestion, ReviewStatus, Taught
@@ -96,6 +98,45 @@ def _report(status: ReviewStatus) -> None:
         )
 
 
+@review.command("add-logged")
+@SPACE
+@click.option(
+    "--sample", type=Bounded("log_page"), help="Draw this number of all answers at random."
+)
+@click.option("--seed", type=Bounded("seed"), default=0, help="Of the draw.")
+@click.option(
+    "--limit", type=Bounded("log_page"), help="At most this number of the newest.  [default: 100]"
+)
+@click.option("--since", type=Moment(), metavar="TIME", help="Answered at or after this time.")
+@click.option("--until", type=Moment(), metavar="TIME", help="Answered before this time.")
+@click.option(
+    "--decision", type=Choice(DECISIONS), help="Only these.  [default: those not accepted]"
+)
+@text("--label", metavar="NAME", help="Only answers of this label.")
+@json_flag(help="Print the numbers as JSON.")
+@click.pass_obj
+def add_logged(session: Session, /, space: str, json_: bool, **which: Any) -> None:
+    """Add answers of the log, by the names of their images.
+
+    'trustvlm space log-verdicts' keeps the log. It holds no images: find each by its name, in your
+    own system. With --sample the answers are watched by 'trustvlm monitor', but calibrate nothing.
+    """
+    with session.writing() as service:
+        queue = service.review(space)
+        done, waiting = queue.add_logged(**which), waiting_in(queue)
+        logging = service.verdict_log(space).status().logging
+    if json_:
+        click.echo(as_json(done.to_dict()))
+    else:
+        before = done.chosen - done.added
+        say(f"{count(done.added, 'item')} added" + f", {before} not added again" * bool(before))
+    if done.unnamed:
+        note(f"{count(done.unnamed, 'answer')} left out: their images have no names")
+    if not done.chosen and not logging:
+        note(f"the space logs no answers: {suggested('space log-verdicts', space)}")
+    note(next_step(space, waiting))
+
+
 @review.command("next")
 @SPACE
 @TRAY
@@ -118,6 +159,8 @@ def _show(space: str, question: ReviewQuestion) -> None:
     item = question.item
     pairs: dict[str, object] = {"item": f"{item.id}, tray {item.tray}"}
     pairs |= {"image": item.source or "an embedding", "decision": item.decision}
+    if item.logged_id is not None:
+        pairs["answered"] = "earlier, in the log: find the image by its name"
     pairs |= {"probability": chance(item.probability), "label": item.predicted}
     pairs |= {"likely": ", ".join(question.choices)}
     for side in ("label", "rival"):

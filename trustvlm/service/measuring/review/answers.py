@@ -4,18 +4,21 @@ is completed when the answer is given again."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from sqlalchemy import Connection
 
 from trustvlm.catalog.rows import labels, observations, supports
+from trustvlm.catalog.rows.observations import NewObservation
 from trustvlm.catalog.rows.review import items
 from trustvlm.catalog.rows.review.items import StoredImage
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.store.vectors import hash_of
 from trustvlm.errors import Conflict, InvalidInput, NotFound
 from trustvlm.service.home.home import Home
-from trustvlm.service.measuring.feedback import Judged, judged_images, require_unchanged
+from trustvlm.service.measuring.feedback import judged_images, require_unchanged
+from trustvlm.service.measuring.review.logged import observation_of
 from trustvlm.service.measuring.taught import watched
 from trustvlm.service.registration.edit_labels import remove_support
 from trustvlm.service.registration.encode_chunk import RegisterOptions
@@ -43,48 +46,73 @@ def answer(
             "use_as_support: a support image needs a label; the answer is none of the labels"
         )
     space, item, image = image_of(home, space_name, item_id)
+    if use_as_support and image is None:
+        raise InvalidInput(
+            f"use_as_support: review item {item.id} came from the log of answers, which holds no "
+            f"images; {suggested('feedback', space_name, files='FOLDER', options='--promote')} "
+            f"makes support images of files"
+        )
     use_as_support = use_as_support or (item.tray == PROPOSAL and truth is not None)
-    watch = watched(home, space, [image], item.id) if use_as_support else None
+    watch = watched(home, space, [image], item.id) if use_as_support and image else None
     if item.state != "answered":
-        queries = queries_of(image)
         sampling = SAMPLING.get(item.tray, "chosen")
-        judged = judged_images(home, space_name, queries, [truth], sampling, [item.source])
-        picture = image.thumbnail if home.observation_thumbnails else None
-        judged = replace(judged, rows=[replace(row, thumbnail=picture) for row in judged.rows])
+        if image is None:
+            rows = [observation_of(home, space, item, truth, sampling)]
+        else:
+            rows = _rows_of_image(home, space, item, image, truth, sampling)
         with home.catalog.write("review") as connection:
             require_unchanged(connection, space)
-            item = _answered(connection, judged, item, use_as_support)
+            item = _answered(connection, space, rows, item, truth, use_as_support)
     _require_same(space_name, item, truth)
-    if watch is None or item.support_id is not None:
+    if watch is None or image is None or item.support_id is not None:
         return item
     made = _promote(home, space, item, image)
     return made if made.support_id is None else replace(made, taught=watch.taught(home))
 
 
+def _rows_of_image(
+    home: Home,
+    space: SpaceRecord,
+    item: ReviewItem,
+    image: StoredImage,
+    truth: str | None,
+    sampling: str,
+) -> list[NewObservation]:
+    """The observation of an item's image, judged as the space is now; none of a support image."""
+    queries, names = queries_of(image), [item.source]
+    judged = judged_images(home, space.name, queries, [truth], sampling, names)
+    picture = image.thumbnail if home.observation_thumbnails else None
+    return [replace(row, thumbnail=picture) for row in judged.rows]
+
+
 def _answered(
-    connection: Connection, judged: Judged, item: ReviewItem, use_as_support: bool
+    connection: Connection,
+    space: SpaceRecord,
+    rows: Sequence[NewObservation],
+    item: ReviewItem,
+    truth: str | None,
+    use_as_support: bool,
 ) -> ReviewItem:
     """Store the answer and its observation; an item that was answered meanwhile stays as it is. An
     image that became a support image meanwhile gets no observation: it cannot count as feedback."""
-    current = items.find(connection, judged.space.id, item.id)
+    current = items.find(connection, space.id, item.id)
     if current is None:
-        raise _gone(item.id, judged.space.name)
+        raise _gone(item.id, space.name)
     if current.state == "answered":
         return current
     earlier, ids, truth_id = None, list[int](), None
-    for row in judged.rows:
-        key = (judged.space.id, row.content_hash, row.sampling)
+    for row in rows:
+        key = (space.id, row.content_hash, row.sampling)
         earlier, truth_id = items.before_answer(connection, *key), row.truth_id
-        ids = observations.store(connection, judged.space.id, [row]).ids
-    truth = judged.observed.truth[0]
+        ids = observations.store(connection, space.id, [row]).ids
     if not ids and truth is not None:
-        truth_id = labels.find_many(connection, judged.space.id, [truth])[truth].id
+        truth_id = labels.find_many(connection, space.id, [truth])[truth].id
     items.close(
         connection, item.id, "answered", truth=truth, truth_id=truth_id,
         use_as_support=use_as_support and bool(ids), observation_id=ids[0] if ids else None,
         earlier=earlier,
     )  # fmt: skip
-    return _item_of(connection, judged.space, item.id)
+    return _item_of(connection, space, item.id)
 
 
 def _require_same(space: str, item: ReviewItem, truth: str | None) -> None:
@@ -170,8 +198,8 @@ def _undo(home: Home, space_name: str, item_id: int) -> ReviewItem:
 
 def image_of(
     home: Home, space_name: str, item_id: int
-) -> tuple[SpaceRecord, ReviewItem, StoredImage]:
-    """An item with its image. Raises NotFound, InvalidInput, Damaged."""
+) -> tuple[SpaceRecord, ReviewItem, StoredImage | None]:
+    """An item with its image, None of one from the log. Raises NotFound, InvalidInput, Damaged."""
     number = identifier("item", item_id)
     with home.read(space_name) as (connection, space):
         item = _item_of(connection, space, number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 
 from trustvlm.catalog.rows import labels, spaces
 from trustvlm.catalog.rows.review import items, states
@@ -10,17 +11,21 @@ from trustvlm.reading.review.files import QueueFiles
 from trustvlm.service.home.home import Home
 from trustvlm.service.measuring.review import answers
 from trustvlm.service.measuring.review.answers import image_of, queries_of
+from trustvlm.service.measuring.review.logged import add_logged
 from trustvlm.service.query.score import score
 from trustvlm.types.bounds import choice, flags, identifier, whole
 from trustvlm.types.review import (
     STATES,
     TRAYS,
+    AddedLogged,
+    AddLoggedOptions,
     ReviewItem,
     ReviewPage,
     ReviewQuestion,
     ReviewStatus,
     TrayCounts,
 )
+from trustvlm.types.tables.evidence import Evidence
 from trustvlm.types.tables.verdict import Verdict
 
 
@@ -31,8 +36,8 @@ class ReviewQueue(QueueFiles):
 
     Images come from :meth:`TrustService.score` with review=True, and from the HTTP service once
     :meth:`collect` has switched that on. Each waits with its embeddings, a small picture where it
-    came as an image, and its verdict. Errors of every method: NotFound for an unknown space or
-    item.
+    came as an image, and its verdict. :meth:`add_logged` adds answers of the log. Errors of every
+    method: NotFound for an unknown space or item.
     """
 
     def __init__(self, space: str, ready: Callable[[], Home], writable: Callable[[], Home]) -> None:
@@ -62,6 +67,40 @@ class ReviewQueue(QueueFiles):
             if some < items.CHUNK_ROWS:
                 break
         return _status(home, self.space)
+
+    def add_logged(
+        self,
+        *,
+        sample: int | None = None,
+        seed: int = 0,
+        limit: int | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        decision: str | None = None,
+        label: str | None = None,
+    ) -> AddedLogged:
+        """Put answers of the space's log into the queue, by the names of their images: the log
+        holds no images, so a person finds them by name, and answers neither calibrate nor become
+        support images. A random sample is watched by :meth:`TrustService.monitor`.
+
+        Left out are answers on claims and those whose image has no name (`Queries.sources`).
+
+        Args:
+            sample: draw this number of all answers at random, for the tray "sample"; None: the
+                newest ones, for the tray "review". seed: the same draw for the same answers.
+            limit: at most this number of the newest; None: 100.
+            since, until: answered at or after, and before a time with a time zone.
+            decision: only "accept", "review" or "unknown"; None: without a sample those that were
+                not accepted. label: only answers of this label, by its name then.
+
+        Raises:
+            InvalidInput: a number out of range, or a sample beside limit, decision or label.
+        """
+        options = AddLoggedOptions(
+            sample=sample, seed=seed, limit=limit, since=since, until=until, decision=decision,
+            label=label,
+        )  # fmt: skip
+        return add_logged(self._writable(), self.space, options)
 
     def items(
         self,
@@ -166,6 +205,8 @@ NEAREST = 3
 def _question_of(home: Home, space_name: str, item_id: int) -> ReviewQuestion:
     """See :meth:`ReviewQueue.question`."""
     space, item, image = image_of(home, space_name, item_id)
+    if image is None:  # of the log: nothing to compare with
+        return ReviewQuestion(item, (item.predicted,), item.predicted, None, Evidence((), ()))
     verdict = score(home, space_name, queries_of(image), None, CHOICES, None, None)[0]
     with home.catalog.read() as connection:
         exists = labels.find_many(connection, space.id, [item.predicted])
