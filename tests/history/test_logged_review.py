@@ -129,4 +129,4 @@ def test_over_http_and_on_the_command_line(service: TrustService, tmp_path: Path
     said = cli("review", "add-logged", "s", "--sample", "10", "--seed", "3")
     assert len(cli.rows("review", "list", "s")) == 5 + int(said.split()[0])
     assert "find the image by its name" in cli("review", "next", "s")
-    assert cli.json("review", "add-logged", "s", "--sample", "10", "--json")["unnamed"] == 10
+    assert '"unnamed": 10' in cli("review", "add-logged", "s", "--sample", "10", "--json")

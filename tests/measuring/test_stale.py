@@ -129,6 +129,21 @@ def test_what_alters_verdicts_makes_it_stale_until_the_next_one(
         assert said(calibrated, tmp_path / "home", queries) == {False}, what
 
 
+def test_stale_since_names_the_change_that_made_it_stale(
+    calibrated: TrustService, world: World
+) -> None:
+    """Not one of attributes or of the taxonomy, that came before it."""
+    calibrated.update_label("s", "beach", attributes={"coast": True})
+    calibrated.set_parents("s", {"beach": "nature"})
+    calibrated.remove_label("s", "harbour")
+    since = calibrated.get_space("s").revision
+    calibrated.update_label("s", "beach", attributes={"coast": False})
+    verdicts = calibrated.score("s", world.queries(1))
+    assert verdicts.stale_since == since
+    assert f"stale since revision {since}:" in verdicts[0].reason
+    assert f"stale since revision {since} " in calibrated.monitor("s").message
+
+
 def test_with_back_off_the_taxonomy_counts_and_attributes_do_not(
     calibrated: TrustService, tmp_path: Path, world: World
 ) -> None:

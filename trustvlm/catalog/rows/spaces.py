@@ -229,7 +229,7 @@ def advance(
     of the change, which adds, changes or removes this number of `labels` and `supports`, and whose
     `effect` says which calibrations it makes stale."""
     revision: int = connection.execute(_ADVANCE[effect], {"space": space_id}).scalar_one()
-    history.record(connection, space_id, revision, labels, supports)
+    history.record(connection, space_id, revision, labels, supports, effect)
     return revision
 
 
@@ -247,7 +247,7 @@ def advance_to(
     within = case((Space.log_start < revision, Space.log_start), else_=revision)
     values = {"revision": revision, "log_start": within} | _MARKS[effect]
     connection.execute(update(Space).where(Space.id == space_id).values(**values))
-    history.record(connection, space_id, revision, labels, supports)
+    history.record(connection, space_id, revision, labels, supports, effect)
 
 
 def set_recipe(connection: Connection, space_id: int, recipe: str) -> None:

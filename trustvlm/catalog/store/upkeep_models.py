@@ -27,6 +27,8 @@ class RevisionRow(Base):
     """One of :data:`trustvlm.system.fault_points.CHANGES`."""
     labels: Mapped[int]
     supports: Mapped[int]
+    effect: Mapped[str | None] = mapped_column(String(8))
+    """What it can alter: "verdicts", "nodes" or "none"; NULL: an older program did not say."""
 
 
 class Quarantine(Base):

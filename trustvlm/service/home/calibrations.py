@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from trustvlm.catalog.rows import calibrations, observations
 from trustvlm.catalog.rows.calibrations import OBSERVED, CalibrationRecord
+from trustvlm.catalog.rows.history import revisions
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.errors import NotFound
 from trustvlm.scoring.rules import RULES
@@ -118,6 +119,14 @@ def loaded(
         author=record.author, other_encoders=other_encoders,
         stale=other_encoders or record.revision < changed, **content,
     )  # fmt: skip
+
+
+def stale_since(connection: Connection, space: SpaceRecord, calibration: Calibration) -> int:
+    """The first revision that a stale calibration does not know: changes that cannot alter what it
+    is about, as of attributes, are passed over."""
+    effects = ("verdicts", "nodes") if calibration.back_off else ("verdicts",)
+    first = revisions.first_altering(connection, space.id, calibration.revision, effects)
+    return calibration.revision + 1 if first is None else first
 
 
 def _loaded(record: CalibrationRecord, space: SpaceRecord) -> Calibration:

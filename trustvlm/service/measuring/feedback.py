@@ -18,7 +18,7 @@ from trustvlm.reading.claims import no_claims
 from trustvlm.reading.sets.rows import label_of_images
 from trustvlm.selective import monitoring
 from trustvlm.selective.monitoring import Monitoring
-from trustvlm.service.home.calibrations import in_force
+from trustvlm.service.home.calibrations import in_force, stale_since
 from trustvlm.service.home.home import Home
 from trustvlm.service.inputs.encode import image_limits
 from trustvlm.service.inputs.labelled import Observed, are_supports, as_rows, observe, truth_ids
@@ -234,6 +234,7 @@ def monitor(home: Home, space_name: str, alpha: float) -> MonitorReport:
         right = _right(reading, predicted, [pair[2] for pair in pairs], truth)
         counts = _logged(reading, calibration.id)
         traffic = traffic_share(home, reading)
+        since = stale_since(connection, view.space, calibration) if calibration.stale else None
     seen = monitoring.monitor((~right).tolist(), calibration.max_risk, alpha)
     return MonitorReport(
         calibration_id=calibration.id,
@@ -246,7 +247,7 @@ def monitor(home: Home, space_name: str, alpha: float) -> MonitorReport:
         broken=seen.broken,
         broken_after=seen.broken_after,
         alpha=alpha,
-        message=_message(calibration, seen, stale=calibration.stale),
+        message=_message(calibration, seen, since),
         logged=counts[0],
         accepted=counts[1],
         traffic=traffic,
@@ -264,7 +265,8 @@ def _logged(reading: Reading, calibration_id: int) -> tuple[int | None, int | No
     return facts.accept + facts.review + facts.unknown, facts.accept
 
 
-def _message(calibration: Calibration, seen: Monitoring, *, stale: bool) -> str:
+def _message(calibration: Calibration, seen: Monitoring, since: int | None) -> str:
+    """What a monitor says; `since`: the first revision that the calibration does not know."""
     promised = promise(calibration.max_risk, calibration.confidence)
     counts = f"{seen.errors} of {seen.items} accepted images whose label became known are wrong"
     remedy = f"run {suggested('recalibrate', calibration.space)}"
@@ -273,9 +275,9 @@ def _message(calibration: Calibration, seen: Monitoring, *, stale: bool) -> str:
             f"the promise is broken that {promised}: {counts}, and the risk is at least "
             f"{percent(seen.risk_low)}. Do not rely on calibration {calibration.id}; {remedy}"
         )
-    if stale:
+    if since is not None:
         return (
-            f"calibration {calibration.id} is stale since revision {calibration.revision + 1} "
+            f"calibration {calibration.id} is stale since revision {since} "
             f"and promises nothing{f': {counts}' if seen.items else ''}; {remedy}"
         )
     if not seen.items:

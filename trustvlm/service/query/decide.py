@@ -14,6 +14,7 @@ import numpy.typing as npt
 from trustvlm.catalog.rows import labels, observations
 from trustvlm.scoring.rules import RULES, Rule
 from trustvlm.scoring.vectors import unit_rows
+from trustvlm.service.home.calibrations import stale_since
 from trustvlm.service.memory.label_subset import subset_of_ids
 from trustvlm.service.memory.space_cache import SpaceView
 from trustvlm.service.memory.taxonomy.space_tree import tree_revision
@@ -64,7 +65,7 @@ class _Staleness:
     """Why a calibration does not cover the space as it is.
 
     Attributes:
-        since: the first revision after its own. abstain: nothing is to be accepted.
+        since: the first revision that it does not know. abstain: nothing is to be accepted.
         words: for people.
         unseen: ids of the labels that it never saw.
     """
@@ -328,7 +329,11 @@ def _staleness(context: Context, calibration: Calibration) -> _Staleness | None:
     view = context.view
     if not calibration.stale:
         return None
-    since, remedy = calibration.revision + 1, f"run {suggested('recalibrate', view.space.name)}"
+    reading, remedy = context.reading, f"run {suggested('recalibrate', view.space.name)}"
+    since = reading.once(
+        f"stale since, claims {calibration.claims}",
+        lambda: stale_since(reading.connection, view.space, calibration),
+    )
     title = f"calibration {calibration.id} is stale"
     if calibration.other_encoders:
         words = f"{title}: the space was re-embedded since; {remedy}"

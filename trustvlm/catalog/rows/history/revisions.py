@@ -3,9 +3,10 @@ leaves nothing here."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, or_, select, update
 
 from trustvlm.catalog.store.backends.database import AUTHOR, CHANGE
 from trustvlm.catalog.store.upkeep_models import RevisionRow
@@ -25,10 +26,18 @@ _PAGE = (
 )
 
 
+_FIRST = select(func.min(RevisionRow.revision)).where(
+    RevisionRow.space_id == bindparam("space"),
+    RevisionRow.revision > bindparam("since"),
+    or_(RevisionRow.effect.is_(None), RevisionRow.effect.in_(bindparam("effects", expanding=True))),
+)
+
+
 def record(
-    connection: Connection, space_id: int, revision: int, labels: int, supports: int
+    connection: Connection, space_id: int, revision: int, labels: int, supports: int, effect: str
 ) -> None:
-    """Log a revision that this transaction makes, with its kind of change and its author."""
+    """Log a revision that this transaction makes, with its kind of change, its author and what it
+    can alter."""
     options = connection.get_execution_options()
     row = {
         "space_id": space_id,
@@ -38,6 +47,7 @@ def record(
         "action": options[CHANGE],
         "labels": labels,
         "supports": supports,
+        "effect": effect,
     }
     connection.execute(_INSERT, [row])
     if revision % _EVERY == 0:
@@ -50,6 +60,16 @@ def move(connection: Connection, old_id: int, new_id: int) -> None:
     connection.execute(delete(RevisionRow).where(RevisionRow.space_id == new_id))
     of_old = update(RevisionRow).where(RevisionRow.space_id == old_id)
     connection.execute(of_old.values(space_id=new_id))
+
+
+def first_altering(
+    connection: Connection, space_id: int, since: int, effects: Sequence[str]
+) -> int | None:
+    """The first revision after `since` that can alter what one of `effects` names; None: the log
+    has none."""
+    values = {"space": space_id, "since": since, "effects": list(effects)}
+    first: int | None = connection.scalar(_FIRST, values)
+    return first
 
 
 def page(connection: Connection, space_id: int, since: int, limit: int) -> list[HistoryRow]:

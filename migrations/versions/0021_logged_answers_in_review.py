@@ -1,4 +1,5 @@
-"""Items of the review queue that come from the log of answers, and the node that was answered.
+"""Items of the review queue that come from the log of answers, and the node that was answered; what
+each revision can alter.
 
 Revision ID: 0021
 Revises: 0020
@@ -16,6 +17,7 @@ depends_on = None
 def upgrade() -> None:
     op.add_column("review_items", sa.Column("node", sa.String()))
     op.add_column("review_items", sa.Column("logged_id", sa.BigInteger()))
+    op.add_column("revisions", sa.Column("effect", sa.String(8)))
 
 
 def downgrade() -> None:
@@ -24,3 +26,5 @@ def downgrade() -> None:
     with op.batch_alter_table("review_items") as batch:
         batch.drop_column("logged_id")
         batch.drop_column("node")
+    with op.batch_alter_table("revisions") as batch:
+        batch.drop_column("effect")
