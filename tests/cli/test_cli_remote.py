@@ -270,6 +270,7 @@ def test_the_review_queue_is_the_same(both: Both) -> None:
     both.change("review", "export", "v", "--state", "any", "-o", both.folder / "queue.csv")
     both.change("review", "import", "v", both.folder / "queue.csv")
     both.change("review", "answer", "v", 999, "--right", code=3)
+    both.change("review", "add-logged", "v", "--sample", "2", "--json")
     both.change("review", "off", "v")
 
 

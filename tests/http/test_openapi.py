@@ -340,6 +340,7 @@ def _review(http: Http, queries: dict[str, Any]) -> None:
     assert http("GET", f"{where}/next")["question"] is None
     http("POST", where, json={"collecting": True})
     http("POST", "/v1/spaces/s/score", json=queries | {"rule": "msp", "review": True})
+    http("POST", f"{where}/logged", json={"sample": 2})
     http("GET", f"{where}/items?state=any&limit=2")
     item = http("GET", f"{where}/next")["question"]["item"]["id"]
     text = http("GET", f"{where}/export?format=label-studio&state=any")["content"]

@@ -64,6 +64,7 @@ EXAMPLES = {
     "monitor": "trustvlm monitor digits",
     "review on": "trustvlm review on digits",
     "review list": "trustvlm review list digits",
+    "review add-logged": "trustvlm review add-logged digits --sample 50",
     "review next": "trustvlm review next digits",
     "review answer": "trustvlm review answer digits 1 --label nine",
     "review undo": "trustvlm review undo digits 1",

@@ -27,6 +27,7 @@ class AsyncReviewQueue:
 
     status = awaited(ReviewQueue.status)
     collect = awaited(ReviewQueue.collect)
+    add_logged = awaited(ReviewQueue.add_logged)
     items = awaited(ReviewQueue.items)
     next = awaited(ReviewQueue.next)
     question = awaited(ReviewQueue.question)

@@ -14,6 +14,7 @@ from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.errors import NotFound
 from trustvlm.scoring.rules import RULES
 from trustvlm.service.home.home import Home
+from trustvlm.service.memory.reading import Reading
 from trustvlm.types import RuleLeftOut
 from trustvlm.types.bounds import identifier
 from trustvlm.types.calibration import Calibration
@@ -121,12 +122,18 @@ def loaded(
     )  # fmt: skip
 
 
-def stale_since(connection: Connection, space: SpaceRecord, calibration: Calibration) -> int:
+def stale_since(reading: Reading, calibration: Calibration) -> int:
     """The first revision that a stale calibration does not know: changes that cannot alter what it
     is about, as of attributes, are passed over."""
     effects = ("verdicts", "nodes") if calibration.back_off else ("verdicts",)
-    first = revisions.first_altering(connection, space.id, calibration.revision, effects)
-    return calibration.revision + 1 if first is None else first
+    space_id, own = reading.view.space.id, calibration.revision
+
+    def look() -> int:
+        first = revisions.first_altering(reading.connection, space_id, own, effects)
+        return own + 1 if first is None else first
+
+    since: int = reading.once(f"stale since, claims {calibration.claims}", look)
+    return since
 
 
 def _loaded(record: CalibrationRecord, space: SpaceRecord) -> Calibration:

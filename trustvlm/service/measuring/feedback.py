@@ -234,7 +234,7 @@ def monitor(home: Home, space_name: str, alpha: float) -> MonitorReport:
         right = _right(reading, predicted, [pair[2] for pair in pairs], truth)
         counts = _logged(reading, calibration.id)
         traffic = traffic_share(home, reading)
-        since = stale_since(connection, view.space, calibration) if calibration.stale else None
+        since = stale_since(reading, calibration) if calibration.stale else None
     seen = monitoring.monitor((~right).tolist(), calibration.max_risk, alpha)
     return MonitorReport(
         calibration_id=calibration.id,

@@ -326,22 +326,17 @@ def _objects(values: npt.NDArray[Any]) -> Objects:
 
 def _staleness(context: Context, calibration: Calibration) -> _Staleness | None:
     """None while the calibration covers the space."""
-    view = context.view
     if not calibration.stale:
         return None
-    reading, remedy = context.reading, f"run {suggested('recalibrate', view.space.name)}"
-    since = reading.once(
-        f"stale since, claims {calibration.claims}",
-        lambda: stale_since(reading.connection, view.space, calibration),
-    )
-    title = f"calibration {calibration.id} is stale"
+    remedy = f"run {suggested('recalibrate', context.view.space.name)}"
+    since, none = stale_since(context.reading, calibration), np.empty(0, np.int64)
+    words = f"calibration {calibration.id} is stale"
     if calibration.other_encoders:
-        words = f"{title}: the space was re-embedded since; {remedy}"
-        return _Staleness(since, True, words, np.empty(0, np.int64))
+        return _Staleness(since, True, f"{words}: the space was re-embedded since; {remedy}", none)
+    words += f" since revision {since}: "
     if calibration.back_off and tree_revision(context.reading) > calibration.revision:
-        words = f"{title} since revision {since}: the taxonomy changed; {remedy}"
-        return _Staleness(since, True, words, np.empty(0, np.int64))
-    words = f"{title} since revision {since}: labels or support images changed"
+        return _Staleness(since, True, f"{words}the taxonomy changed; {remedy}", none)
+    words += "labels or support images changed"
     unseen = _unseen(context, calibration)
     abstain = calibration.on_stale == "abstain"
     if calibration.claims and calibration.on_stale == "auto" and len(unseen.ids):
