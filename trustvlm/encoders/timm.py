@@ -12,7 +12,7 @@ from trustvlm.encoders.images.preprocess import Preprocess
 from trustvlm.encoders.libraries import Unfilled, load_library
 from trustvlm.encoders.remembered import RememberedParts
 from trustvlm.encoders.specs.parse import EncoderSpec
-from trustvlm.encoders.torch_model import MISFITS, TorchModel, shortened, similar
+from trustvlm.encoders.torch_model import MISFITS, TorchModel, pooled_tokens, shortened, similar
 from trustvlm.encoders.weights import check_weights, hub_file
 from trustvlm.errors import InvalidInput, NotFound, WeightsMissing
 
@@ -53,27 +53,13 @@ class TimmEncoder(TorchModel):
         if self.pooling == "default":
             pooled: torch.Tensor = self.model(pixels)
             return pooled
-        tokens = self._tokens(pixels)
-        return tokens[:, 0] if self.pooling == "class-token" else tokens.mean(dim=1)
-
-    def _tokens(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(n, tokens, width) output tokens after the final norm."""
         tokens: torch.Tensor = self.model.forward_features(pixels)
-        if tokens.ndim != 3:
-            raise InvalidInput(
-                f"{self.spec}: this model gives no tokens but a feature map; only "
-                f"pooling=default fits it"
-            )
-        if self.pooling == "class-token" and getattr(self.model, "cls_token", None) is None:
-            raise InvalidInput(
-                f"{self.spec}: this model has no class token; use pooling=default or mean-tokens"
-            )
         # Average-pooled ViTs keep their final norm behind the pooling; tokens need it all the same.
         norm, late_norm = getattr(self.model, "norm", None), getattr(self.model, "fc_norm", None)
-        if isinstance(norm, torch.nn.Identity) and late_norm is not None:
-            normed: torch.Tensor = late_norm(tokens)
-            return normed
-        return tokens
+        if tokens.ndim == 3 and isinstance(norm, torch.nn.Identity) and late_norm is not None:
+            tokens = late_norm(tokens)
+        has_class_token = getattr(self.model, "cls_token", None) is not None
+        return pooled_tokens(self.spec, tokens, self.pooling, has_class_token=has_class_token)
 
 
 def open_timm_encoder(

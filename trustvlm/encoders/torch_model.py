@@ -217,6 +217,24 @@ def _batches_by_length(lengths: torch.Tensor) -> Iterator[torch.Tensor]:
         yield from torch.split(group, _PROMPTS_PER_BATCH)
 
 
+def pooled_tokens(
+    spec: str, tokens: torch.Tensor, pooling: str, *, has_class_token: bool
+) -> torch.Tensor:
+    """(n, width) one vector of the output tokens (n, tokens, width): the class token, or the mean.
+    Raises InvalidInput: the model has none."""
+    if tokens.ndim != 3:
+        raise InvalidInput(
+            f"{spec}: this model gives no tokens but a feature map; only pooling=default fits it"
+        )
+    if pooling == "mean-tokens":
+        return tokens.mean(dim=1)
+    if not has_class_token:
+        raise InvalidInput(
+            f"{spec}: this model has no class token; use pooling=default or mean-tokens"
+        )
+    return tokens[:, 0]
+
+
 def shortened(error: Exception) -> str:
     """The first two lines of a library's message."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

@@ -17,7 +17,13 @@ from trustvlm.encoders.identity import EncoderParts
 from trustvlm.encoders.images.preprocess import Preprocess
 from trustvlm.encoders.remembered import RememberedParts
 from trustvlm.encoders.specs.parse import EncoderSpec
-from trustvlm.encoders.torch_model import SIGMOID_SCALE, TextModel, TorchModel, shortened
+from trustvlm.encoders.torch_model import (
+    SIGMOID_SCALE,
+    TextModel,
+    TorchModel,
+    pooled_tokens,
+    shortened,
+)
 from trustvlm.encoders.transformers.files import Checkpoint, find_checkpoint
 from trustvlm.encoders.transformers.load import (
     load_model,
@@ -98,20 +104,10 @@ class TransformersImageEncoder(TorchModel):
         answer = self.model(pixel_values=pixels)
         if self.pooling == "default":
             return _pooled(answer, self.spec)
-        tokens: torch.Tensor = answer.last_hidden_state
-        if tokens.ndim != 3:
-            raise InvalidInput(
-                f"{self.spec}: this model gives no tokens but a feature map; only "
-                f"pooling=default fits it"
-            )
-        if self.pooling == "mean-tokens":
-            return tokens.mean(dim=1)
-        names = [name for name, _ in self.model.named_parameters()]
-        if not any(name.endswith(("cls_token", "class_embedding")) for name in names):
-            raise InvalidInput(
-                f"{self.spec}: this model has no class token; use pooling=default or mean-tokens"
-            )
-        return tokens[:, 0]
+        names = (name for name, _ in self.model.named_parameters())
+        has_class_token = any(name.endswith(("cls_token", "class_embedding")) for name in names)
+        tokens = answer.last_hidden_state
+        return pooled_tokens(self.spec, tokens, self.pooling, has_class_token=has_class_token)
 
 
 class TransformersEncoder(TextModel):
