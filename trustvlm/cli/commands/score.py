@@ -191,11 +191,6 @@ def score(
     space: str,
     paths: tuple[Path, ...],
     vectors: Path | None,
-    rule: str | None,
-    top_k: int,
-    only: tuple[str, ...],
-    where: str | None,
-    back_off: bool | float | None,
     evidence: int | None,
     claimed: str | None,
     probabilities: str | None,
@@ -203,7 +198,7 @@ def score(
     exclude: tuple[str, ...],
     reading: dict[str, Any],
     form: str,
-    **params: float | None,
+    **chosen: Any,
 ) -> None:
     """Score images: decision, probability, label, evidence.
 
@@ -222,22 +217,11 @@ def score(
     it is another's, and yellow where the predicted label has no support image (unverified).
     """
     exactly_one(PATHS=paths, vectors=vectors)
-    if only and where is not None:
-        raise click.UsageError("Expected --only or --where, not both.")
+    options = _options(**chosen)
     check_exclude(exclude, paths)
     beside = Beside(
         claims_given(claimed, paths, vectors), probabilities_given(probabilities, vectors)
     )
-    given = {name: value for name, value in params.items() if value is not None}
-    options: dict[str, Any] = {
-        "rule": rule,
-        "top_k": top_k,
-        "labels": list(only) or None,
-        "params": given or None,
-        "back_off": back_off,
-    }
-    if where is not None:
-        options["labels"] = Filter(where, "--where")
     options["review"] = review or None  # None: as the service at --url is set
     if evidence is None:
         evidence = 3 if form == "jsonl" else 0
@@ -252,6 +236,24 @@ def score(
             _write(service, space, batches, options, evidence, form)
         if review:
             report_waiting(service.review(space), space, before)
+
+
+def _options(
+    *,
+    only: tuple[str, ...],
+    where: str | None,
+    rule: str | None,
+    top_k: int,
+    back_off: bool | float | None,
+    **params: float | None,
+) -> dict[str, Any]:
+    """The arguments of the library's verb. Raises click.UsageError: both --only and --where."""
+    if only and where is not None:
+        raise click.UsageError("Expected --only or --where, not both.")
+    labels = (list(only) or None) if where is None else Filter(where, "--where")
+    given = {name: value for name, value in params.items() if value is not None}
+    options = {"rule": rule, "top_k": top_k, "back_off": back_off}
+    return options | {"labels": labels, "params": given or None}
 
 
 def _write(
