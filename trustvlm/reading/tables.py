@@ -131,10 +131,27 @@ def names_in_table(path: Path, text: str) -> list[Listed] | None:
         InvalidInput: a table of another kind, of files and their labels for instance, or a row that
             does not fit.
     """
-    number, line = first_line(text)
+    layout = _layout_of_names(path, *first_line(text))
+    if layout is None:
+        return None
+    entries = list(_entries(path, text, layout))
+    if layout.key is None:
+        return [one._replace(keys=(str(place),)) for place, one in enumerate(entries)]
+    for one in entries:
+        if not re.fullmatch(r"-?\d{1,18}", one.keys[0]):
+            raise InvalidInput(
+                f"{path}, {one.place}: expected the number of a class, got {one.keys[0]!r:.60}"
+            )
+    entries = [one._replace(keys=(str(int(one.keys[0])),)) for one in entries]
+    require_distinct(path, [int(one.keys[0]) for one in entries])
+    return sorted(entries, key=lambda one: int(one.keys[0]))
+
+
+def _layout_of_names(path: Path, number: int, line: str) -> _Layout | None:
+    """The layout of a table of names with this first line; None: the line is no header of names.
+    Raises InvalidInput: a table of another kind."""
     for delimiter in DELIMITERS:
-        columns = _columns(line, delimiter)
-        raw = cells_of(line, delimiter)
+        columns, raw = _columns(line, delimiter), cells_of(line, delimiter)
         if (len(columns) > 1 or delimiter in line) and not {*NAMES, *_PROMPTS}.isdisjoint(columns):
             break
     else:
@@ -155,21 +172,10 @@ def names_in_table(path: Path, text: str) -> list[Listed] | None:
             f"attributes and attr.KEY; got {', '.join(columns)}"
         )
     prompt, index, parent = map(_only, others)
-    layout = _Layout(
+    return _Layout(
         number, delimiter, len(columns), names[0], prompt, index, attributes=described,
         parent=parent,
     )  # fmt: skip
-    entries = list(_entries(path, text, layout))
-    if layout.key is None:
-        return [one._replace(keys=(str(place),)) for place, one in enumerate(entries)]
-    for one in entries:
-        if not re.fullmatch(r"-?\d{1,18}", one.keys[0]):
-            raise InvalidInput(
-                f"{path}, {one.place}: expected the number of a class, got {one.keys[0]!r:.60}"
-            )
-    entries = [one._replace(keys=(str(int(one.keys[0])),)) for one in entries]
-    require_distinct(path, [int(one.keys[0]) for one in entries])
-    return sorted(entries, key=lambda one: int(one.keys[0]))
 
 
 def folders_in_table(path: Path, text: str) -> list[Listed] | None:

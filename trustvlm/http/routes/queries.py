@@ -234,14 +234,19 @@ async def search(request: Request, space: str) -> Response:
         embedded, queries = await _embedded(serving, space, received)
         part = await serving.search(space, queries, options)
         notes = () if embedded is None else embedded.notes
+    return answer(await _hit_list(serving, part, notes, body.supports))
+
+
+async def _hit_list(serving: Serving, part: Part, notes: tuple[str, ...], supports: int) -> HitList:
+    """The hits of a call, with up to `supports` support images of each label."""
     hits = part.answer
-    quality = {name: getattr(hits, name) for name in ("approximate", "error_bound", "recall")}
     if hits.vectors is not None:
         k, dim = hits.vectors.shape[1:]
         require_few(part.stop - part.start, k, dim, MOST_VALUES)
     rows = _hit_rows(part)
-    supports = await _supports(serving, rows, body.supports)
-    return answer(HitList(hits.revision, hits.kind, rows, notes, supports=supports, **quality))
+    some = await _supports(serving, rows, supports)
+    quality = {name: getattr(hits, name) for name in ("approximate", "error_bound", "recall")}
+    return HitList(hits.revision, hits.kind, rows, notes, supports=some, **quality)
 
 
 @reads(router.get, f"{SPACE}/projection")
