@@ -121,8 +121,8 @@ def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1_800)
 def test_schemathesis_finds_nothing_in_long(tmp_path: Path) -> None:
-    """All phases, 1,000 examples an operation."""
-    said = tried(tmp_path, "--max-examples", "1000", seconds=1_700)
+    """All phases, 100 examples an operation."""
+    said = tried(tmp_path, "--max-examples", "100", seconds=1_700)
     assert all(
         f"✅ {phase}" in said for phase in ("Examples", "Coverage", "Fuzzing", "Stateful")
     ), said[-2_000:]
