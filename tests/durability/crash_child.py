@@ -16,7 +16,7 @@ import random
 import shutil
 import sys
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -151,9 +151,12 @@ def restore_space(service: TrustService, op: Op) -> None:
 
 
 def purge(service: TrustService, op: Op) -> None:
-    from datetime import timedelta
-
+    """Purge what was removed, and an image file of a registration that did not commit."""
+    original = service._home.folder / "originals" / "00" / ("0" * 62)
+    original.parent.mkdir(parents=True, exist_ok=True)
+    original.touch()
     service.purge(older_than=timedelta(0))
+    assert not original.exists()
 
 
 def rebuild(service: TrustService, op: Op) -> None:
@@ -170,6 +173,15 @@ def tune(service: TrustService, op: Op) -> None:
 
 def score(service: TrustService, op: Op) -> None:
     service.score(op["space"], queries([1, 2, 3]))
+
+
+def log(service: TrustService, op: Op) -> None:
+    """Log three answers, then no more, and delete what is logged."""
+    verdicts = service.verdict_log(op["space"])
+    verdicts.switch(True)
+    score(service, op)
+    assert verdicts.status().stored == 3
+    verdicts.switch(False, discard=True)
 
 
 def calibrate(service: TrustService, op: Op) -> None:
@@ -389,6 +401,7 @@ def tour_of() -> list[Op]:
         {"op": "review", **main, "queries": [FEEDBACK[2]], "truth": ["m6"], "promote": True},
         {"op": "unreview", **main, "label": "m6", "supports": [FEEDBACK[2]]},
         {"op": "score", **main},
+        {"op": "log", **main},
         {"op": "rebuild", **main},
         {"op": "repoint", **main},
         {"op": "serve"},

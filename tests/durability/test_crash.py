@@ -267,9 +267,10 @@ def strike_in_the_tour(
 IN_MEMORY = ("rebuild.", "cache.", "purge.discarded", "purge.checkpointed")
 """Steps between others, at which nothing is written."""
 
-OFTEN = ("register.", "purge.", "snapshot.")
-ELSEWHERE = ("bulk.",)  # tests/bulk/test_bulk_kills.py
+OFTEN = ("register.", "purge.", "snapshot.", "verdict_log.")
 """Steps that the tour reaches again and again."""
+
+ELSEWHERE = ("bulk.",)  # tests/bulk/test_bulk_kills.py
 
 FEW = ("backup.renamed",)
 

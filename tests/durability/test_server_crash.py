@@ -51,6 +51,7 @@ CHANGES = [
     "feedback",
     "promote",
     "review",
+    "verdict_log",
 ]
 """What STEPS make, one after the other."""
 
@@ -100,6 +101,7 @@ STEPS: tuple[Callable[[TrustService], Any], ...] = (
     lambda s: s.feedback("space", *images(1), promote=True),
     lambda s: s.remove_calibration("space", calibration(s)),
     lambda s: s.review("space").collect(True),
+    lambda s: s.verdict_log("space").switch(True),
     lambda s: s.remove_space("space"),
     lambda s: s.restore_space("space"),
     lambda s: s.register("space", [label(number) for number in range(10, 80)]),

@@ -144,7 +144,7 @@ def states_after(state: State, op: Op) -> list[State]:
     """The states that a change goes through, each durable as a whole; the last one is that of the
     finished change."""
     kind = op["op"]
-    if kind in ("score", "serve", "backup", "restore", "abort"):
+    if kind in ("score", "log", "serve", "backup", "restore", "abort"):
         return [state]
     if kind == "purge":
         return [purged(state)]
