@@ -48,7 +48,7 @@ def move(
         revision: the revision from which the change log says that the row is gone; None: of a space
             that is gone itself.
     """
-    key, owner = int(row[stored_rows.key_of(kind)]), row
+    key = int(row[stored_rows.key_of(kind)])
     if kind == "support":
         for picture in stored_rows.by_ids(connection, "thumbnail", [key]):
             move(connection, "thumbnail", picture, f"of support image {key}: {reason}", space_id)
@@ -57,30 +57,39 @@ def move(
         for described in stored_rows.by_ids(connection, f"{kind} data", [key]):
             why = f"of {kind} {key}: {reason}"
             move(connection, f"{kind} data", described, why, space_id)
+    values = _values(connection, kind, key, row) | {"reason": reason, "space_id": space_id}
+    if isinstance(row, Unreadable):
+        values["reason"] = f"{reason}; nothing but its number could be read"
+    connection.execute(insert(Quarantine).values(**values))
+    if revision is not None and kind in ("label", "support"):
+        created = _integer(row.get("created_revision"))
+        change = {
+            "space_id": space_id, "kind": kind, "row_id": key, "label_id": values["label_id"] or 0,
+            "created_revision": created if created in range(revision) else 0, "revision": revision,
+        }  # fmt: skip
+        connection.execute(insert(Change).values(**change))
+    stored_rows.delete_row(connection, kind, key)
+
+
+def _values(connection: Connection, kind: str, key: int, row: StoredRow) -> dict[str, Any]:
+    """The columns of the row in quarantine that follow from the damaged one."""
+    owner = row
     if (parent := _PARENTS.get(kind)) is not None:
         owner = next(iter(stored_rows.by_ids(connection, parent, [key])), row)
     first, second = _BLOBS.get(kind, ("", ""))
     # Prototypes are derived from support images; a review item can be judged without its picture.
     left_out = (first, second, "prototype", *(["thumbnail"] if kind == "review" else []))
-    content = {name: _json(value) for name, value in row.items() if name not in left_out}
-    if isinstance(row, Unreadable):
-        reason = f"{reason}; nothing but its number could be read"
-    label_id = key if kind.startswith("label") else _integer(owner.get("label_id"))
-    values = {
-        "kind": kind, "row_id": key, "space_id": space_id, "label_id": label_id,
-        "content_hash": _bytes(owner.get("content_hash")), "reason": reason, "content": content,
-        "first": _bytes(row.get(first)), "second": _bytes(row.get(second)),
-        "removed_at": _time(owner.get("removed_at")), "quarantined_at": clock.stamp(connection),
-    }  # fmt: skip
-    connection.execute(insert(Quarantine).values(**values))
-    if revision is not None and kind in ("label", "support"):
-        created = _integer(row.get("created_revision"))
-        change = {
-            "space_id": space_id, "kind": kind, "row_id": key, "label_id": label_id or 0,
-            "created_revision": created if created in range(revision) else 0, "revision": revision,
-        }  # fmt: skip
-        connection.execute(insert(Change).values(**change))
-    stored_rows.delete_row(connection, kind, key)
+    return {
+        "kind": kind,
+        "row_id": key,
+        "label_id": key if kind.startswith("label") else _integer(owner.get("label_id")),
+        "content_hash": _bytes(owner.get("content_hash")),
+        "content": {name: _json(value) for name, value in row.items() if name not in left_out},
+        "first": _bytes(row.get(first)),
+        "second": _bytes(row.get(second)),
+        "removed_at": _time(owner.get("removed_at")),
+        "quarantined_at": clock.stamp(connection),
+    }
 
 
 def _let_go(connection: Connection, support_id: int, row: StoredRow) -> None:
