@@ -200,19 +200,17 @@ def map_snapshot(
             stored, entries = read_head(path, file)
             _require_same(path, stored, key)
             end, size = file.tell(), os.fstat(file.fileno()).st_size
-            content = np.frombuffer(mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ), np.uint8)
+            mapped = mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ)
+            content = np.frombuffer(mapped, np.uint8)
             arrays = _checked_arrays(path, content, end, entries, sums_of)
-            by_row = {
-                entry.name: RowFile(
-                    path,
-                    os.dup(file.fileno()),
-                    entry.offset,
-                    entry.shape,
-                    arrays.pop(sums_of[entry.name]),
-                )
-                for entry in entries
-                if entry.name in sums_of
-            }
+            by_row = {}
+            for entry in entries:
+                if entry.name in sums_of:
+                    first = entry.offset // mmap.PAGESIZE * mmap.PAGESIZE
+                    # a row alone is read from the disk, not its neighbourhood
+                    mapped.madvise(mmap.MADV_RANDOM, first, entry.offset + entry.nbytes - first)
+                    sums = arrays.pop(sums_of[entry.name])
+                    by_row[entry.name] = RowFile(path, _array(content, entry), sums)
     except FileNotFoundError as error:
         raise NotFound(f"no snapshot {path}") from error
     except OSError as error:
@@ -241,8 +239,13 @@ def _checked_arrays(
             continue
         if hashlib.sha256(data.data).hexdigest() != entry.sha256:
             raise Damaged(f"snapshot {path}: array {entry.name!r} does not match its checksum")
-        arrays[entry.name] = data.view(entry.dtype).reshape(entry.shape)
+        arrays[entry.name] = _array(content, entry)
     return arrays
+
+
+def _array(content: npt.NDArray[np.uint8], entry: Entry) -> npt.NDArray[Any]:
+    data = content[entry.offset : entry.offset + entry.nbytes]
+    return data.view(entry.dtype).reshape(entry.shape)
 
 
 def _require_same(path: Path, stored: SnapshotKey, expected: SnapshotKey | None) -> None:

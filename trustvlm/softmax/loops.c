@@ -5,7 +5,6 @@
  * Matrices are row-major, and rows hold the bits of bfloat16 numbers. No function allocates beyond a
  * scratch of its own, keeps a pointer, or reads what the caller has not given sizes of.
  */
-#include <errno.h>
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -390,23 +389,4 @@ PORTABLE void trustvlm_select(int64_t n, int64_t k, float *candidates, int64_t *
         select_largest(leading, positions + query * 2 * k, counts[query], k);
         if (sums) sum_up(sums[query], top[query], top[query], leading + k, counts[query] - k);
     }
-}
-
-/* ---- rows that stay in a file ---- */
-
-/* Reads the parts of `size` bytes at these positions of an array that begins at `offset` of a file.
- * Returns how many could be read before one failed (errno) or the file ended (errno 0). */
-int64_t trustvlm_read(int file, int64_t offset, int64_t size, const int64_t *positions, int64_t count,
-                      char *out)
-{
-    for (int64_t part = 0; part < count; part++)
-        for (int64_t done = 0; done < size;) {
-            errno = 0;
-            ssize_t got = pread(file, out + part * size + done, size - done,
-                                offset + positions[part] * size + done);
-            if (got < 0 && errno == EINTR) continue;
-            if (got <= 0) return part;
-            done += got;
-        }
-    return count;
 }

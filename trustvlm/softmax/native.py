@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import logging
-import os
 import zlib
 from ctypes import c_int, c_int64, c_uint32, c_void_p
 from functools import cache
@@ -20,7 +19,7 @@ import numpy as np
 
 from trustvlm.softmax.quantize import Uint16s
 from trustvlm.softmax.state import State
-from trustvlm.types.arrays import Bools, Float32s, Int64s
+from trustvlm.types.arrays import Bools, Float32s
 
 log = logging.getLogger("trustvlm")
 
@@ -29,7 +28,6 @@ _PRODUCT: list[Any] = [c_void_p, c_int64, c_int64, c_void_p, c_int64, c_void_p, 
 _TILES: list[Any] = [c_void_p, c_int64, c_int64, c_void_p]
 _ADD: list[Any] = [c_void_p, *[c_int64] * 4, c_void_p, c_int64, *[c_void_p] * 6]
 _SELECT: list[Any] = [c_int64, c_int64, *[c_void_p] * 5]
-_READ: list[Any] = [c_int, c_int64, c_int64, c_void_p, c_int64, c_void_p]
 
 
 class Library:
@@ -42,12 +40,11 @@ class Library:
     """
 
     def __init__(self, functions: ctypes.CDLL) -> None:
-        self._few, self._read = functions.trustvlm_few, functions.trustvlm_read
+        self._few = functions.trustvlm_few
         self.add, self.select = functions.trustvlm_add, functions.trustvlm_select
         self._few.argtypes, self._few.restype = _PRODUCT, None
         self.add.argtypes, self.add.restype = _ADD, None
         self.select.argtypes, self.select.restype = _SELECT, None
-        self._read.argtypes, self._read.restype = _READ, c_int64
         self.has_matrix_units = bool(functions.trustvlm_has_matrix_units())
         self.has_wide_vectors = bool(functions.trustvlm_has_wide_vectors())
         if self.has_matrix_units:
@@ -83,22 +80,6 @@ class Library:
         _require(tiles.shape[:2] == _tile_counts(len(out), rows.shape[1]), "tiles")
         if self._many(*_product(rows, tiles, out)):
             raise MemoryError("no memory for rows as tiles")
-
-    def read(self, file: int, offset: int, positions: Int64s, out: Float32s) -> int:
-        """Read the rows at these (n,) positions of a matrix at `offset` of an open file into `out`
-        (n, d). Returns how many rows were read.
-
-        Raises:
-            OSError: the file cannot be read.
-        """
-        _require(positions.dtype == np.int64 and positions.flags.c_contiguous, "positions")
-        _require(out.dtype == np.float32 and out.flags.c_contiguous, "out")
-        _require(len(out) == len(positions), "out")
-        count, data = len(positions), (positions.ctypes.data, len(positions), out.ctypes.data)
-        done: int = self._read(file, offset, 4 * out.shape[1], *data)
-        if done < count and ctypes.get_errno():
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-        return done
 
 
 class Running:
@@ -172,7 +153,7 @@ def library() -> Library | None:
 def loaded(folder: Path) -> Library | None:
     """The library in a folder; None where there is none of the source in that folder."""
     try:
-        functions = ctypes.CDLL(str(folder / "loops.so"), use_errno=True)
+        functions = ctypes.CDLL(str(folder / "loops.so"))
         functions.trustvlm_source.restype = c_uint32
         if functions.trustvlm_source() == zlib.crc32((folder / "loops.c").read_bytes()):
             return Library(functions)
