@@ -3,6 +3,7 @@ images."""
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import tempfile
@@ -59,6 +60,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.slow)
             else:
                 over_postgresql.add(test)
+
+
+def pytest_collection_finish() -> None:
+    """Leave what the modules of the tests made to no garbage collection: each that a test asks for
+    would look at all of it, half a second long."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
