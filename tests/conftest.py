@@ -31,6 +31,8 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
     [str(SUPPORT), str(SUPPORT.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
 )
 
+gc.disable()  # until all tests are collected: nothing of it becomes garbage
+
 MEMORY = Path("/dev/shm")
 if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 << 30:
     # Homes in memory: tests make thousands, and each write to one waits for the disk.
@@ -63,10 +65,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Leave what the modules of the tests made to no garbage collection: each that a test asks for
-    would look at all of it, half a second long."""
-    gc.collect()
+    """Leave what was imported to no garbage collection: each that a test asks for would look at all
+    of it, half a second long."""
     gc.freeze()
+    gc.enable()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -21,7 +21,14 @@ def filled(service: trustvlm.TrustService, world: World) -> trustvlm.TrustServic
     return service
 
 
-@pytest.mark.parametrize("name", ["bias", "matrix", "labels", "facts"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "bias",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("matrix", "labels")),
+        "facts",
+    ],
+)
 def test_the_fit_is_compared_with_the_support_images(
     filled: trustvlm.TrustService, world: World, tmp_path: Path, name: str
 ) -> None:

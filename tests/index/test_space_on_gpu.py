@@ -45,7 +45,15 @@ def gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("gpu")
-@pytest.mark.parametrize("recipe", ["flat", "flat-fp16", "ivf-flat", "ivf-sq8", "hnsw"])
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        "flat",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("flat-fp16", "ivf-flat")),
+        "ivf-sq8",
+        "hnsw",
+    ],
+)
 def test_search_and_score_are_those_of_brute_force(tmp_path: Path, recipe: str) -> None:
     rng = np.random.default_rng(0)
     texts, images = units(rng, LABELS, CLASSIFIER), units(rng, LABELS, SHOTS, VERIFIER)

@@ -89,7 +89,9 @@ def test_errors_that_come_in_clumps_raise_no_false_alarm_either() -> None:
 
 
 @pytest.mark.parametrize("good", [pytest.param(0.0, marks=pytest.mark.slow), 0.025])
-@pytest.mark.parametrize(("before", "items"), [(0, 220), (2_000, 487), (5_000, 566)])
+@pytest.mark.parametrize(
+    ("before", "items"), [(0, 220), (2_000, 487), pytest.param(5_000, 566, marks=pytest.mark.slow)]
+)
 def test_a_doubled_risk_is_found_soon_however_much_was_good_before(
     before: int, items: int, good: float
 ) -> None:

@@ -125,7 +125,7 @@ def assert_like(
     assert (left_out.max(axis=1) - found.moments.log_z <= np.log(found.bound) + 1e-3).all()
 
 
-@pytest.mark.parametrize("kind", ["all", "half", "tail"])
+@pytest.mark.parametrize("kind", ["all", pytest.param("half", marks=pytest.mark.slow), "tail"])
 @pytest.mark.parametrize("batch", [1, 64])
 def test_every_way_finds_leaders_and_total(
     rows: np.ndarray,
