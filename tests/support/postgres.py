@@ -6,6 +6,7 @@ PostgreSQL refuses to run as root: there it runs as the user "postgres" (or "nob
 
 from __future__ import annotations
 
+import atexit
 import os
 import pwd
 import shutil
@@ -15,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -62,33 +63,20 @@ class Server:
     def __init__(self, folder: Path, *settings: str) -> None:
         self.folder = folder
         self._settings = settings
-        programs = _programs()
-        assert programs is not None
-        self._programs = programs
-        if os.geteuid() == 0:
-            shutil.chown(folder, _other_user(), None)
-        self._run("initdb", "-D", str(self._data), *_INITDB)
+        _give_away(folder)
+        _run_as_other_user("cp", "-a", str(_empty_cluster(os.getpid())), str(self._data))
         self.start()
 
     @property
     def _data(self) -> Path:
         return self.folder / "data"
 
-    def _as_other_user(self, *more: str) -> list[str]:
-        """Words before a command that may not run as root."""
-        user = ["--reuid", str(_other_user()), "--clear-groups"] if os.geteuid() == 0 else []
-        return ["setpriv", *user, *more] if user or more else []
-
-    def _run(self, program: str, *arguments: str) -> None:
-        command = [*self._as_other_user(), str(self._programs / program), *arguments]
-        subprocess.run(command, check=True, capture_output=True, cwd="/", timeout=_DEADLINE_S)
-
     def start(self) -> None:
         """Start the server, and wait until it answers."""
         with_parent = ["--pdeathsig", "INT"] if shutil.which("setpriv") else []
         options = [word for setting in self._settings for word in ("-c", setting)]
         command = [
-            *self._as_other_user(*with_parent), str(self._programs / "postgres"),
+            *_as_other_user(*with_parent), _program("postgres"),
             "-D", str(self._data), "-k", str(self.folder), "-c", "listen_addresses=", *options,
         ]  # fmt: skip
         nothing = subprocess.DEVNULL
@@ -151,6 +139,46 @@ class Server:
     def url(self, name: str) -> str:
         """The URL of a database."""
         return f"postgresql://{USER}@/{name}?host={self.folder}"
+
+
+def _as_other_user(*more: str) -> list[str]:
+    """Words before a command that may not run as root."""
+    user = ["--reuid", str(_other_user()), "--clear-groups"] if os.geteuid() == 0 else []
+    return ["setpriv", *user, *more] if user or more else []
+
+
+def _run_as_other_user(*command: str) -> None:
+    subprocess.run(
+        [*_as_other_user(), *command],
+        check=True, capture_output=True, cwd="/", timeout=_DEADLINE_S,
+    )  # fmt: skip
+
+
+def _give_away(folder: Path) -> None:
+    """Let the user that PostgreSQL runs as write into a folder."""
+    if os.geteuid() == 0:
+        shutil.chown(folder, _other_user(), None)
+
+
+def _program(name: str) -> str:
+    programs = _programs()
+    assert programs is not None
+    return str(programs / name)
+
+
+@cache
+def _empty_cluster(process: int) -> Path:
+    """What the servers of a process begin with, as copies: initdb takes a second of a processor."""
+    folder = Path(tempfile.mkdtemp(prefix="tv-", dir=_in_memory() or "/tmp"))
+
+    def remove() -> None:
+        if os.getpid() == process:
+            shutil.rmtree(folder)
+
+    atexit.register(remove)
+    _give_away(folder)
+    _run_as_other_user(_program("initdb"), "-D", str(folder / "data"), *_INITDB)
+    return folder / "data"
 
 
 _INITDB = ("--username", USER, "--auth", "trust", "--encoding", "UTF8", "--locale", "C",
