@@ -45,10 +45,3 @@ def to_bfloat16(values: Float32s | Float64s) -> Uint16s:
     """The bits of the nearest bfloat16 of finite values, ties to even."""
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
-
-
-def from_bfloat16(rows: Uint16s) -> Float32s:
-    """bfloat16 bits as float32."""
-    wide = rows.astype(np.uint32)
-    wide <<= 16
-    return wide.view(np.float32)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["MAX_SOURCE", "stored_text"]
-
 MAX_SOURCE = 4_096
 """Characters that are kept of the name of an image; the longest path that Linux opens."""
 
