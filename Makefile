@@ -29,7 +29,7 @@ test-browser: $(READY)
 
 # What other work on the machine makes too slow for a browser is run once more, alone.
 test-flows: $(READY)
-	$(PYTEST) -m flow --dist loadfile || $(PYTEST) -n 0 -m flow --last-failed
+	$(PYTEST) -m flow --dist worksteal || $(PYTEST) -n 0 -m flow --last-failed
 
 # The pictures of the page that the documentation shows, in docs/pictures.
 pictures: $(READY)
