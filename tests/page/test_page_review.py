@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from browsing import Browsing, browsing, copied
-from page_homes import picture, sideways
+from keyboard import Keyboard
+from page_homes import copied_text, embedding, picture, sideways, vectors
 
 import trustvlm
 
@@ -238,3 +239,49 @@ def test_a_correction_teaches_in_one_click(home: Path) -> None:
         seen.accessible()
         picture(seen, "review-taught")
     assert answers(home) == [(choice, "review", True)]
+
+
+@pytest.mark.parametrize("phone", [False, True])
+def test_answers_of_the_log_are_asked_about(tmp_path: Path, phone: bool) -> None:
+    """By keyboard: a sample of the log comes into the queue, found by the names of the images."""
+    home, named = tmp_path / "home", "s3://bucket/" + "folder/" * 20 + "0.png"
+    vectors(home)
+    with trustvlm.open(home) as service:
+        service.verdict_log("vectors").switch(True)
+        rows = [embedding(4, 5, weight=0.1), embedding(6, 5), embedding(6, 4)]
+        queries = trustvlm.Queries(rows, rows, sources=[named, "b.png", None])
+        service.score("vectors", queries)
+    with browsing(home, phone=phone, dark=phone) as seen:
+        seen.go("vectors", "review")
+        page, keys = seen.page, Keyboard(seen)
+        keys.to(page.locator("summary", has_text="Ask about answers of the log"))
+        keys.press("Enter")
+        keys.to(page.get_by_label("Which"))
+        page.get_by_label("Which").select_option("a random sample of all answers")
+        seen.accessible()
+        assert sideways(seen) == 0
+        picture(seen, f"review-log-{'390' if phone else '1280'}")
+        keys.button("Put them into the queue")
+        page.get_by_text("2 answers came into the queue.").wait_for()
+        page.get_by_text("1 answer has an image without a name").wait_for()
+        page.locator(".trays button", has_text="Random sample").click()
+        page.locator(".review-item", has_text="The log of answers keeps no images").wait_for()
+        shown = page.locator(".elsewhere-name code").inner_text()
+        assert shown in (named, "b.png"), "the whole name"
+        assert copied_text(seen, "Copy the name") == shown
+        assert page.locator(".support-too, .review-item .near").count() == 0
+        seen.accessible()
+        assert sideways(seen) == 0
+        picture(seen, f"review-logged-{'390' if phone else '1280'}")
+        keys.press("y")
+        stored(seen, "Stored")
+        keys.press("0")
+        stored(seen, "none of the labels")
+        button = page.get_by_role("button", name="Put them into the queue")
+        button.click()
+        page.get_by_text("Nothing is new. 2 answers were there already").wait_for()
+    with trustvlm.open(home, read_only=True) as service:
+        items = service.review("vectors").items(state="answered").items
+        assert {item.tray for item in items} == {"sample"}
+        assert sorted(item.truth is None for item in items) == [False, True]
+        assert service.count_observations("vectors").random == 2

@@ -3,7 +3,7 @@
 import { imageAt, path } from "../api.js";
 import { freshId, h, put } from "../dom.js";
 import { labelCombobox } from "../labels/combobox.js";
-import { supportFigure } from "../parts.js";
+import { copyText, supportFigure } from "../parts.js";
 import { trustText } from "../rules.js";
 import { fileName, likely, number } from "../words.js";
 
@@ -52,13 +52,14 @@ export function itemCard(view, act) {
   }
 
   const heading = headline(item);
-  const root = h("article", { class: "card review-item" },
-    h("div", { class: "image" }, pictureOf(space, item), h("p", { class: "quiet file" }, h("bdi", {}, fileName(item.source) ?? "an embedding"))),
-    h("div", { class: "judged" }, heading, about(item), evidence(space, question)),
+  const logged = item.logged_id !== null;
+  const root = h("article", { class: `card review-item ${logged ? "logged" : ""}` },
+    !logged && h("div", { class: "image" }, pictureOf(space, item), h("p", { class: "quiet file" }, h("bdi", {}, fileName(item.source) ?? "an embedding"))),
+    h("div", { class: "judged" }, heading, logged && elsewhere(item), about(item), !logged && evidence(space, question)),
     h("section", { class: "answers", "aria-label": "Answer" },
       h("div", { class: "row" }, yes, no, none),
-      h("h3", {}, "Or one of these", h("span", { class: "by-key" }, " (press its key)")), h("div", { class: "choices" }, others), choosing,
-      item.tray !== "proposal" && h("p", { class: "support-too" }, support, h("label", { for: support.id }, h("kbd", {}, "s"), " Also add it as a support image of that label")),
+      others.length > 1 && [h("h3", {}, "Or one of these", h("span", { class: "by-key" }, " (press its key)")), h("div", { class: "choices" }, others)], choosing,
+      item.tray !== "proposal" && !logged && h("p", { class: "support-too" }, support, h("label", { for: support.id }, h("kbd", {}, "s"), " Also add it as a support image of that label")),
       h("div", { class: "row foot" }, skip, undo, help)));
   return { root, pressed, focus: () => heading.focus() };
 }
@@ -72,6 +73,10 @@ function headline({ decision, probability, calibration_id: calibration, predicte
   return h("h2", { class: `answer ${kind}`, tabindex: "-1" }, h("span", { class: "sign", "aria-hidden": "true" }, sign),
     h("span", {}, h("span", { class: "word" }, decision === "unknown" ? "Unknown; nearest: " : `${word}: `), label, chance, doubt));
 }
+
+/** Where the image of an answer of the log is: its whole name. */
+const elsewhere = ({ source }) => h("div", { class: "elsewhere-name" }, h("p", {}, "The log of answers keeps no images: look at this one where it is."),
+  h("p", { class: "row" }, h("code", {}, source), h("button", { type: "button", on: { click: () => copyText(source, "name") } }, "Copy the name")));
 
 function about({ tray, rule, trust }) {
   return [

@@ -8,6 +8,7 @@ import { loadRules } from "../rules.js";
 import { count, counted, likely } from "../words.js";
 import { listenToKeys, showKeys } from "./keys.js";
 import { filesPanel } from "./files.js";
+import { loggedPanel } from "./logged.js";
 import { itemCard } from "./item.js";
 
 export const title = "Review";
@@ -44,7 +45,7 @@ export async function show(root, context) {
 
   const files = filesPanel(context, { tray: () => view.tray, imported: () => { put(said); return look(); } });
 
-  put(root, head, tabs, progress, said, body, files);
+  put(root, head, tabs, progress, said, body, files, loggedPanel(context, () => look()));
   listenToKeys(signal, (key) => view.card?.pressed(key) ?? (key === "u" && (undo(), true)));
   put(body, working("Looking for images to review …"));
 
@@ -134,7 +135,7 @@ export async function show(root, context) {
 
   /** After a correction: the button that makes a support image of it, which the space learns most from. */
   function teach(item, truth) {
-    if (truth === null || truth === item.predicted || item.tray === "sample") return null;
+    if (truth === null || truth === item.predicted || item.tray === "sample" || item.logged_id !== null) return null;
     const button = h("button", { type: "button", on: { click: () => once(button, async () => {
       const { support_id: made, taught } = await post(where("items", item.id, "answer"), { json: { truth, use_as_support: true }, signal });
       button.replaceWith(made === null ? "It was a support image before." : ["Added as support image ", String(made), ". "].join(""), taught ? changes(taught, truth) : "");

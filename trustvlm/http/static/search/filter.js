@@ -2,12 +2,12 @@
 
 import { freshId, h } from "../dom.js";
 
-/** The field with its `title`; `changed(text)` is called with the text, null when it is empty. `told`: the id of what is said of
- *  the text, where it is said beside the field. */
-export function filterField(value, changed, { title = "Filter", hint = "only what has attributes that fit", told = "" } = {}) {
+/** The field with its `title`; `changed(text)` is called with the text, null when it is empty. `saying`: the id of the element
+ *  beside the field that says what is wrong with the text. */
+export function filterField(value, changed, { title = "Filter", hint = "only what has attributes that fit", saying = "" } = {}) {
   const [id, about] = ["filter", "hint"].map(freshId);
   const input = h("input", { id, type: "search", value: value ?? null, placeholder: 'region = "EU" and size >= 3', maxlength: 20000, autocomplete: "off",
-    spellcheck: "false", "aria-describedby": `${about} ${told}`.trim(), on: { change: () => changed(input.value.trim() || null) } });
+    spellcheck: "false", "aria-describedby": `${about} ${saying}`.trim(), on: { change: () => changed(input.value.trim() || null) } });
   return h("span", { class: "filter field" }, h("label", { for: id, class: "quiet" }, title), input,
     h("span", { id: about, class: "visually-hidden" }, hint));
 }

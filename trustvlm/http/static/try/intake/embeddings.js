@@ -15,9 +15,9 @@ export const sidesOf = (space) => (space.verifier === "same" ? ["classifier"] : 
 /** The form; `taken(queries)` gets one query a row, and may throw what is wrong with them. `sides`: what is asked for; the one
  *  that is needed first. `about`: what stands beneath the `title`, and `more`: what comes before it. */
 export function pasteForm({ sides, title, about, verb, taken, more = null }) {
-  const [id, hint, told] = ["pasted", "pasted-hint", "pasted-problem"].map(freshId);
-  const area = h("textarea", { id, rows: 4, spellcheck: "false", placeholder: exampleOf(sides), "aria-describedby": `${hint} ${told}` });
-  const wrong = h("p", { id: told, class: "wrong", role: "alert" });
+  const [id, hint, problem] = ["pasted", "pasted-hint", "pasted-problem"].map(freshId);
+  const area = h("textarea", { id, rows: 4, spellcheck: "false", placeholder: exampleOf(sides), "aria-describedby": `${hint} ${problem}` });
+  const wrong = h("p", { id: problem, class: "wrong", role: "alert" });
   const sent = (event) => {
     event.preventDefault();
     try {

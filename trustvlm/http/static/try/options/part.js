@@ -8,9 +8,9 @@ import { count, counted } from "../../words.js";
 /** The field, with what is wrong with its text, or how many labels it keeps, beside it. `part`: the one in use, {text, filter: the
  *  same as JSON, labels: how many}; null: all labels. `chosen(part)` is called when another one is right. */
 export function partField({ space, signal }, part, chosen) {
-  const told = freshId("part");
-  const said = h("span", { id: told, class: "said", role: "status" });
-  const field = filterField(part?.text, change, { title: "Only labels with", hint: "a filter over their attributes; empty: all labels take part", told });
+  const saying = freshId("part");
+  const said = h("span", { id: saying, class: "said", role: "status" });
+  const field = filterField(part?.text, change, { title: "Only labels with", hint: "a filter over their attributes; empty: all labels take part", saying });
   const input = field.querySelector("input");
   let last = 0;
   say(part);
