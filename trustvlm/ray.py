@@ -12,6 +12,7 @@ Files that are done once, and no more, need no pipeline: :func:`trustvlm.bulk.sc
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from trustvlm.errors import InvalidInput
 from trustvlm.reading.sets.columns import IMAGE_COLUMNS, folded
 from trustvlm.system.files.default_home import default_home
 from trustvlm.types import Queries, Verdicts
+from trustvlm.types.messages.meant import did_you_mean
 
 if TYPE_CHECKING:
     import pyarrow
@@ -41,6 +43,8 @@ class Scorer:
         database_url: where the catalog is, if not in the home.
         space: the space to score in.
         rule, params, top_k: as for :meth:`trustvlm.TrustService.score`.
+        claimed: the column of labels that the rows are claimed to have, None for none: verdicts
+            then say whether these can be accepted (docs/claims.md).
         prefix: put before the names of the added columns, where the batch has some of their names.
         device: where models run: "cpu", "cuda" or "cuda:N".
 
@@ -57,6 +61,7 @@ class Scorer:
         *,
         params: Mapping[str, float | None] | None = None,
         top_k: int = 5,
+        claimed: str | None = None,
         prefix: str = "",
         device: str | None = None,
     ) -> None:
@@ -65,7 +70,7 @@ class Scorer:
         place = default_home() if home is None else home
         opening = opening_of(place, database_url=database_url, device=device)
         self._service = opening.service()
-        self._space, self._prefix = space, prefix
+        self._space, self._prefix, self._claimed = space, prefix, claimed
         self._options = {"rule": rule, "params": params, "top_k": top_k}
         self._service.get_space(space)
 
@@ -95,7 +100,8 @@ class Scorer:
     def _of_vectors(self, batch: Mapping[str, Any], sides: Sequence[str]) -> pyarrow.Table:
         vectors = {side: _matrix(batch[side]) for side in sides}
         queries = Queries(vectors.get("classifier"), vectors.get("verifier"))
-        return self._table(self._score(queries), {}, len(vectors[sides[0]]))
+        rows = len(vectors[sides[0]])
+        return self._table(self._score(queries, batch, range(rows)), {}, rows)
 
     def _of_images(self, batch: Mapping[str, Any]) -> pyarrow.Table:
         usual = (*IMAGE_COLUMNS, "bytes")
@@ -109,10 +115,19 @@ class Scorer:
         made = self._service.embed(self._space, [_image(value) for value in batch[column]])
         reasons = [reason for _, reason in made.failures]
         failures = dict(zip(made.failed, reasons, strict=True))
-        verdicts = self._score(made.queries)
+        verdicts = self._score(made.queries, batch, made.places)
         return self._table(verdicts, failures, len(batch[column]), np.array(made.places, np.int64))
 
-    def _score(self, queries: Queries) -> Verdicts:
+    def _score(self, queries: Queries, batch: Mapping[str, Any], places: Sequence[int]) -> Verdicts:
+        """The verdicts of the rows of a batch that stand at these places, with their claims."""
+        if self._claimed is not None:
+            if self._claimed not in batch:
+                raise InvalidInput(
+                    f"claimed: the batch has no column {self._claimed!r}; it has "
+                    f"{', '.join(batch)}{did_you_mean(self._claimed, list(batch))}"
+                )
+            names = [batch[self._claimed][place] for place in places]
+            queries = replace(queries, claimed=names)
         verdicts: Verdicts = self._service.score(
             self._space, queries, review=False, **self._options
         )

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -153,6 +154,20 @@ def test_the_scorer_adds_the_columns_of_verdicts(home: Path) -> None:
         Scorer(home=str(home), space="other")
     with pytest.raises(InvalidInput, match="expected the name of a space"):
         Scorer(home=str(home))
+
+
+def test_the_scorer_judges_claims(home: Path) -> None:
+    vectors = queries(3)
+    names = np.array([scored(home, vectors).label[0], None, "nothing"], object)
+    given = {"classifier": vectors.classifier, "verifier": vectors.verifier, "said": names}
+    got = Scorer(home=str(home), space="space", claimed="said")(given)
+    expected = scored(home, replace(vectors, claimed=names))
+    assert got["claimed"].tolist() == names.tolist()
+    assert got["decision"].tolist() == expected.decision.tolist()
+    assert got["reason_code"].tolist()[2] == "not_a_label"
+    assert got["claimed_trust"].tobytes() == expected.claimed_trust.tobytes()
+    with pytest.raises(InvalidInput, match=r"no column 'sad'; it has .*did you mean 'said'"):
+        Scorer(home=str(home), space="space", claimed="sad")(given)
 
 
 def test_the_scorer_needs_no_ray(home: Path) -> None:
