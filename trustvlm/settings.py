@@ -182,6 +182,10 @@ class Settings(BaseSettings):
     serve_root_path: str = _about(
         "", "Path under which a proxy shows 'trustvlm serve', such as /trust.", max_length=500
     )
+    serve_otlp: str = _about(
+        "", "Address of an OpenTelemetry collector that gets spans (extra 'otel'), such as",
+        "http://127.0.0.1:4318/v1/traces.",
+    )  # fmt: skip
     serve_log_level: Literal["debug", "info", "warning", "error"] = _about(
         "info", "Level from which on 'trustvlm serve' writes log lines."
     )

@@ -23,6 +23,7 @@ from trustvlm.system.author import current_author
 from trustvlm.system.fault_points import reached
 from trustvlm.system.files.durable import make_folder
 from trustvlm.system.signals import unbroken
+from trustvlm.system.timing import stage
 from trustvlm.types.backups import CatalogFacts, Scrubbed
 
 _EPOCH = select(CatalogState.epoch)
@@ -141,7 +142,12 @@ class Catalog:
             yield self._joined.connection
             return
         backend = self._backend
-        with backend.translated(), backend.engine.connect() as connection, connection.begin():
+        with (
+            stage("transaction"),
+            backend.translated(),
+            backend.engine.connect() as connection,
+            connection.begin(),
+        ):
             backend.check(connection)
             yield connection
 
@@ -205,6 +211,7 @@ class Catalog:
         backend, author = self._backend, current_author() or self.author
         options = {CHANGE: what, AUTHOR: author}
         with (
+            stage("transaction"),
             unbroken(),
             backend.translated(),
             backend.engine.connect().execution_options(**options) as connection,

@@ -23,6 +23,7 @@ from starlette.types import Receive, Scope, Send
 from trustvlm import __version__
 from trustvlm.http.guard.gate import Gate
 from trustvlm.http.guard.metrics import Meters
+from trustvlm.http.guard.tracing import Spans, spans_to
 from trustvlm.http.options import ServeOptions
 from trustvlm.http.routes import (
     auditing,
@@ -92,15 +93,20 @@ class _Application(FastAPI):
         await self.middleware_stack(scope, receive, send)
 
 
-def create_app(service: TrustService, options: ServeOptions | None = None) -> FastAPI:
-    """The application over an open home, which it closes when it ends.
+def create_app(
+    service: TrustService, options: ServeOptions | None = None, spans: Spans | None = None
+) -> FastAPI:
+    """The application over an open home, which it closes when it ends; `spans`: in place of those
+    of the option `otlp`.
 
     Its threads start here: it can be called without a lifespan, and is then closed by
     `app.state.serving.close()`.
     """
     chosen = options or ServeOptions()
     home = ServerHome(service)
-    serving = Serving(service, home, chosen, home.worker(), Meters())
+    if spans is None and chosen.otlp:
+        spans = spans_to(chosen.otlp)
+    serving = Serving(service, home, chosen, home.worker(), Meters(), spans)
     bodies = Bodies(chosen)
     home.sweep()
 
@@ -129,5 +135,5 @@ def create_app(service: TrustService, options: ServeOptions | None = None) -> Fa
     usual = ExceptionMiddleware(AsyncExitStackMiddleware(app.router), app.exception_handlers)
     direct = Direct(usual, _routes())
     packed = GZipMiddleware(direct, minimum_size=PACKED_FROM, compresslevel=1)
-    app.middleware_stack = Gate(packed, chosen, serving.meters, bodies)
+    app.middleware_stack = Gate(packed, chosen, serving.meters, bodies, spans)
     return app

@@ -34,6 +34,7 @@ class ServeOptions:
         log_level: from which level on log lines are written. forwarded_ips: addresses of proxies
             whose X-Forwarded-For is taken as the client's address.
         root_path: the path under which a proxy shows the service; empty: "/".
+        otlp: where spans are sent, an address of an OpenTelemetry collector; empty: nowhere.
     """
 
     host: str = "127.0.0.1"
@@ -56,6 +57,7 @@ class ServeOptions:
     log_level: str = "info"
     forwarded_ips: tuple[str, ...] = ("127.0.0.1", "::1")
     root_path: str = ""
+    otlp: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root_path", _checked_root(self.root_path))

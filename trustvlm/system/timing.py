@@ -2,7 +2,8 @@
 listeners a stage costs a few microseconds.
 
 Stages: "decode" (image files to pixels), "encode" (an encoder's model), "text pass", "image pass"
-(all labels, all prototypes), "fuse" (the rule).
+(all labels, all prototypes), "fuse" (the rule), "transaction" (of the catalog; one that reads holds
+all that is done within it).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-STAGES = ("decode", "encode", "text pass", "image pass", "fuse")
+STAGES = ("decode", "encode", "text pass", "image pass", "fuse", "transaction")
 
 LISTENERS: list[Callable[[str, float], None]] = []
 """Called with (stage, seconds), in the thread that did the work."""

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from trustvlm.errors import Overloaded, TooLarge, TrustVLMError
 from trustvlm.http.guard.addressed import check_origin, routed_path
 from trustvlm.http.guard.metrics import Meters
+from trustvlm.http.guard.tracing import Spans
 from trustvlm.http.options import ServeOptions
 from trustvlm.http.wire.compression import Unpacked, unpacking
 from trustvlm.http.wire.problems import REQUEST_ID, kind_of, of_error, unexpected
@@ -56,8 +57,16 @@ _TRACE = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f
 class Gate:
     """Guards every request, and counts what all of them hold."""
 
-    def __init__(self, app: ASGIApp, options: ServeOptions, meters: Meters, bodies: Bodies) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        options: ServeOptions,
+        meters: Meters,
+        bodies: Bodies,
+        spans: Spans | None = None,
+    ) -> None:
         self.app, self.options, self.meters, self.bodies = app, options, meters, bodies
+        self.spans = spans
         self.in_flight = 0
         self.body_bytes = 0
 
@@ -95,6 +104,7 @@ class RequestGuard:
         self.body_bytes = 0
         """Bytes of the body that count against the memory of all bodies."""
         self._begin = time.perf_counter()
+        self._span = gate.spans.begin(self.method, self.headers) if gate.spans else None
         self._body: Body | None = None
         self._unpacked: Unpacked | None = None
         self._body_ended, self._client_left = asyncio.Event(), asyncio.Event()
@@ -257,20 +267,27 @@ class RequestGuard:
         status = self.status or 499
         method = self.method if self.method in METHODS else "other"
         error = self.state.get("error")
-        self.gate.meters.requests.labels(route, method, str(status)).observe(seconds)
+        space = self.scope.get("path_params", {}).get("space")
+        trace = _TRACE.fullmatch(self.headers.get(b"traceparent", ""))
+        trace_id, parent = (trace[1], trace[2]) if trace else (None, None)
+        if self._span is not None:
+            trace_id, _ = self._span.ids
+            facts = {"trustvlm.request_id": self.id, "trustvlm.space": space, "error.type": error}
+            self._span.end(method, route, status, facts)
+        requests = self.gate.meters.requests.labels(route, method, str(status))
+        requests.observe(seconds, None if trace_id is None else {"trace_id": trace_id})
         if error is not None:
             self.gate.meters.refused.labels(error).inc()
-        trace = _TRACE.fullmatch(self.headers.get(b"traceparent", ""))
         extra = {
             "request_id": self.id,
-            "trace_id": trace and trace[1],
-            "parent_span": trace and trace[2],
+            "trace_id": trace_id,
+            "parent_span": parent,
             "client": str((self.scope.get("client") or [""])[0])[:100] or None,
             "method": self.method,
             "route": route,
             "status": status,
             "ms": round(1000 * seconds, 2),
-            "space": self.scope.get("path_params", {}).get("space"),
+            "space": space,
             "key": getattr(self.state.get("caller"), "key", None) or None,
             "bytes_in": max(self.received, 0),
             "bytes_out": self.sent,

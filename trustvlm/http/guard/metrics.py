@@ -7,8 +7,9 @@ from collections import Counter as Tally
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
@@ -144,8 +145,9 @@ class Meters:
         self.logged_verdicts.labels(space).inc(stored)
         self.unlogged_verdicts.labels(space).inc(dropped)
 
-    def text(self) -> bytes:
-        """All metrics in Prometheus's text format."""
+    def text(self, accept: str = "") -> tuple[bytes, str]:
+        """(all metrics, their content type) in a text format that a request's header Accept names:
+        that of OpenMetrics has the trace of a request beside the times (exemplars)."""
         stored = self.registry
         several = bool(os.environ.get("PROMETHEUS_MULTIPROC_DIR"))
         if several:
@@ -154,4 +156,16 @@ class Meters:
         current = CollectorRegistry()
         current.register(self._gauges)
         current.register(Processes(together=several))
-        return generate_latest(stored) + generate_latest(current)
+        write, content_type = choose_encoder(accept)
+        return write(_Both(stored, current)), content_type
+
+
+class _Both(Collector):
+    """The metrics of two registries."""
+
+    def __init__(self, *registries: CollectorRegistry) -> None:
+        self._registries = registries
+
+    def collect(self) -> Iterator[Metric]:
+        for registry in self._registries:
+            yield from registry.collect()

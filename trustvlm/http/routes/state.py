@@ -56,8 +56,9 @@ async def metrics(request: Request) -> Response:
     serving, key_space = serving_of(request), request.state.caller.space
     if key_space is not None:
         raise Forbidden(f"this key opens the space {key_space!r} only; metrics are of all spaces")
-    text = await serving.watching.run(serving.meters.text)
-    return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+    accept = request.headers.get("accept", "")
+    text, kind = await serving.watching.run(lambda: serving.meters.text(accept))
+    return Response(text, headers={"content-type": kind})
 
 
 @reads(router.get, "/v1/rules", tags=["about"])

@@ -18,10 +18,12 @@ from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import Any
 
 from trustvlm.errors import Overloaded
+from trustvlm.http.guard.tracing import Spans
 from trustvlm.system.background import Failures
 
 log = logging.getLogger("trustvlm.http")
@@ -38,6 +40,7 @@ class _Call:
 
     Attributes:
         loop: the event loop of its caller; None: the caller is a thread that waits.
+        context: of its caller, in which it is run; a batch in that of its first call.
         result, error: one of them is given to `answer`.
     """
 
@@ -48,6 +51,7 @@ class _Call:
     deadline: float
     answer: asyncio.Future[Any] | Future[Any]
     loop: asyncio.AbstractEventLoop | None
+    context: Context
     result: Any = None
     error: BaseException | None = None
 
@@ -68,7 +72,7 @@ class Batcher:
 
     Args:
         capacity: calls that may wait. most_rows: of a batch (a single call may have more).
-        observe: called with (calls, rows) of each batch.
+        observe: called with (calls, rows) of each batch. spans: gets a span of each.
     """
 
     def __init__(
@@ -79,9 +83,10 @@ class Batcher:
         most_rows: int,
         deadline_s: float,
         observe: Callable[[int, int], None] = lambda calls, rows: None,
+        spans: Spans | None = None,
     ) -> None:
         self.name = name
-        self._observe = observe
+        self._observe, self._spans = observe, spans
         self._capacity, self._most_rows, self._deadline_s = capacity, most_rows, deadline_s
         self._waiting: deque[_Call] = deque()
         self._changed = threading.Condition()
@@ -125,7 +130,8 @@ class Batcher:
         answer: asyncio.Future[Any] | Future[Any],
         loop: asyncio.AbstractEventLoop | None,
     ) -> None:
-        call = _Call(key, run, payload, rows, time.monotonic() + self._deadline_s, answer, loop)
+        deadline = time.monotonic() + self._deadline_s
+        call = _Call(key, run, payload, rows, deadline, answer, loop, copy_context())
         with self._changed:
             if self._closed:
                 raise Overloaded("the service is shutting down; try again")
@@ -191,7 +197,7 @@ class Batcher:
 
     def _answer(self, batch: list[_Call]) -> None:
         try:
-            answers = batch[0].run([call.payload for call in batch])
+            answers = batch[0].context.run(self._run, batch)
         except BaseException as error:
             if len(batch) == 1:
                 batch[0].error = error
@@ -206,6 +212,13 @@ class Batcher:
             raise wrong
         for call, answer in zip(batch, answers, strict=True):
             call.result = answer
+
+    def _run(self, batch: Sequence[_Call]) -> Sequence[Any]:
+        payloads = [call.payload for call in batch]
+        if self._spans is None:
+            return batch[0].run(payloads)
+        with self._spans.batch(self.name, [call.context for call in batch]):
+            return batch[0].run(payloads)
 
 
 def _settle(calls: Sequence[_Call]) -> None:

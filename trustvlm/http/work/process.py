@@ -16,6 +16,7 @@ from trustvlm.errors import NotFound, TrustVLMError
 from trustvlm.http.guard.keyring import Keyring
 from trustvlm.http.guard.logs import DROPPED
 from trustvlm.http.guard.metrics import Meters
+from trustvlm.http.guard.tracing import Spans
 from trustvlm.http.options import ServeOptions
 from trustvlm.http.wire.files.image_files import ImageFile
 from trustvlm.http.wire.problems import kind_of
@@ -49,9 +50,10 @@ class Serving:
         options: ServeOptions,
         worker: Worker,
         meters: Meters,
+        spans: Spans | None = None,
     ) -> None:
         self.service, self.home, self.options = service, home, options
-        self.worker, self.meters = worker, meters
+        self.worker, self.meters, self.spans = worker, meters, spans
         self.keyring = Keyring(
             home, required=options.require_key, rate=options.rate, processes=options.processes
         )
@@ -74,7 +76,8 @@ class Serving:
         self._look_ups: dict[str, asyncio.Future[Any]] = {}
         meters.watch(self._queues, home.space_states)
         home.watch_verdict_log(meters.logged)
-        LISTENERS.append(meters.stage_ended)
+        self._listeners = [meters.stage_ended, *([spans.stage_ended] if spans else [])]
+        LISTENERS.extend(self._listeners)
         DROPPED.append(meters.log_lines_dropped.inc)
         self.reading.post(self._load_encoders)
 
@@ -85,6 +88,7 @@ class Serving:
             most_rows=most_rows,
             deadline_s=self.options.deadline_s,
             observe=self.meters.batch(name),
+            spans=self.spans,
         )
 
     def leave(self) -> None:
@@ -103,10 +107,13 @@ class Serving:
         for queue in reversed(self._queues):
             queue.close()
         self.upkeep.close()
-        LISTENERS.remove(self.meters.stage_ended)
+        for listener in self._listeners:
+            LISTENERS.remove(listener)
         DROPPED.remove(self.meters.log_lines_dropped.inc)
         self.service.close()
         self.worker.close()
+        if self.spans is not None:
+            self.spans.close()
 
     async def require_space(self, space: str) -> None:
         """Refuse a request about a space that never existed before its body is read; one that was
