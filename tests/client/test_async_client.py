@@ -20,7 +20,7 @@ from worlds import World, make_space
 import trustvlm
 from trustvlm import AsyncClient, Client, Conflict, InvalidInput, NotFound, Queries
 from trustvlm.client.asynchronous.async_client import AsyncReviewQueue, AsyncVerdictLog
-from trustvlm.client.review import ReviewQueue
+from trustvlm.reading.review.queue import ReviewQueue
 from trustvlm.reading.verdict_log.files import VerdictLog
 from trustvlm.testing import AsgiTransport
 

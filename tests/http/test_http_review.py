@@ -3,7 +3,6 @@ client's queue, which is the library's."""
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,8 +18,6 @@ from worlds import World, make_space
 import trustvlm
 from trustvlm import Queries
 from trustvlm.client import Client
-from trustvlm.client.review import ReviewQueue as ClientQueue
-from trustvlm.service.measuring.review.queue import ReviewQueue
 
 pytestmark = pytest.mark.both_back_ends
 
@@ -166,11 +163,3 @@ def test_a_file_of_answers_goes_to_the_page_and_back(http: Http, client: Client)
     http("POST", f"{WHERE}/import", json={"content": text}, key=reader, status=403)
     for number in ids[:2]:
         assert queue.undo(number).state == "open"
-
-
-def test_the_queue_of_the_client_is_that_of_the_library() -> None:
-    def methods(kind: type) -> dict[str, inspect.Signature]:
-        members = inspect.getmembers(kind, inspect.isfunction)
-        return {name: inspect.signature(one) for name, one in members if not name.startswith("_")}
-
-    assert methods(ClientQueue) == methods(ReviewQueue)

@@ -11,9 +11,10 @@ from trustvlm.client import measure
 from trustvlm.client.codec import rule_options
 from trustvlm.client.connection import Connected
 from trustvlm.client.jobs import Progress, find_job, wait_for
-from trustvlm.client.review import ReviewQueue
+from trustvlm.client.review import RemoteReviewQueue
 from trustvlm.client.transport import path_of, read
 from trustvlm.errors import InvalidInput
+from trustvlm.reading.review.queue import ReviewQueue
 from trustvlm.types import Queries
 from trustvlm.types.answers import Job, JobList, RemovedCalibration
 from trustvlm.types.bounds import identifier
@@ -203,7 +204,7 @@ class MeasuringVerbs(Connected):
 
     def review(self, space: str) -> ReviewQueue:
         """The review queue of a space: images that wait for a person's answer."""
-        return ReviewQueue(self._wire, space)
+        return RemoteReviewQueue(self._wire, space)
 
     def monitor(self, space: str, *, alpha: float = 0.05) -> MonitorReport:
         """Compare randomly drawn feedback with the promise of the calibration in force. Raises

@@ -9,7 +9,7 @@ from trustvlm.types.messages.commands import suggested
 from trustvlm.types.messages.counts import count
 
 if TYPE_CHECKING:
-    from trustvlm.service.measuring.review.queue import ReviewQueue
+    from trustvlm.reading.review.queue import ReviewQueue
 
 
 def waiting_in(queue: ReviewQueue) -> int:

@@ -11,15 +11,15 @@ from typing import Any, Self
 
 from trustvlm.client.asynchronous.threads import LANE, awaited, in_thread, listed
 from trustvlm.client.client import Client
-from trustvlm.client.review import ReviewQueue
 from trustvlm.errors import InvalidInput
+from trustvlm.reading.review.queue import ReviewQueue
 from trustvlm.reading.verdict_log.files import VerdictLog
 
 _MOST_CALLS = 1_000
 
 
 class AsyncReviewQueue:
-    """The methods of :class:`trustvlm.client.review.ReviewQueue`, to be awaited. Made by
+    """The methods of :class:`trustvlm.reading.review.queue.ReviewQueue`, to be awaited. Made by
     :meth:`AsyncClient.review`."""
 
     def __init__(self, blocking: ReviewQueue, threads: Executor) -> None:

@@ -15,7 +15,7 @@ from trustvlm.http.wire.bodies import JSON, read_body
 from trustvlm.http.wire.review_bodies import AddLoggedBody, AnswerBody, AnswersBody, CollectBody
 from trustvlm.http.work.job_queue import Progress
 from trustvlm.http.work.process import Serving, serving_of
-from trustvlm.reading.review.files import import_text, items_text
+from trustvlm.reading.review.queue import import_text, items_text
 from trustvlm.types.answers import Job
 from trustvlm.types.review import (
     AddedLogged,

@@ -1,8 +1,5 @@
 """The review queue as a file, and answers from one: CSV for spreadsheets, JSON for Label Studio
-(https://labelstud.io/guide/task_format).
-
-They work with the queue of a home and with that of a service elsewhere alike.
-"""
+(https://labelstud.io/guide/task_format)."""
 
 from __future__ import annotations
 
@@ -10,146 +7,22 @@ import base64
 import csv
 import io
 import json
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from trustvlm.errors import InvalidInput, NotFound, ReadOnly, TrustVLMError
-from trustvlm.types.bounds import choice
-from trustvlm.types.messages.meant import GIVE_NONE, did_you_mean
-from trustvlm.types.review import FORMATS, ReviewExport, ReviewImport, ReviewItem, ReviewPage
+from trustvlm.errors import InvalidInput, NotFound
+from trustvlm.types.messages.meant import did_you_mean
+from trustvlm.types.review import ReviewItem
 
 NONE_OF_THEM = "(none of the labels)"
 """Stands in files for the answer that no label is right."""
 
 COLUMNS = ("id", "tray", "state", "source", "predicted", "probability", "decision", "truth")
-_PAGE = 1_000
 _MOST_BYTES = 256 * 2**20
 _CONTROL, _IMAGE = "label", "image"
 """The names of the control tag and of the object tag in Label Studio's configuration."""
 _FORMULA = ("=", "+", "-", "@")
-
-
-class QueueFiles(ABC):
-    """What a review queue can do with files, by its other methods."""
-
-    @abstractmethod
-    def items(
-        self,
-        *,
-        tray: str | None = None,
-        state: str | None = "open",
-        limit: int = 100,
-        cursor: int | None = None,
-    ) -> ReviewPage:
-        """A page of items, oldest first."""
-
-    @abstractmethod
-    def picture(self, item: int) -> bytes | None:
-        """The small JPEG of an item; None: it has none."""
-
-    @abstractmethod
-    def answer(self, item: int, truth: str | None, *, use_as_support: bool = False) -> ReviewItem:
-        """Say the right label of an item; None: none of the labels."""
-
-    def export(
-        self,
-        path: str | Path,
-        *,
-        format: str = "csv",
-        tray: str | None = None,
-        state: str | None = "open",
-    ) -> int:
-        """Write items to a file, to answer them elsewhere; how many.
-
-        Args:
-            path: the file, which is replaced. format: "csv" (a column `truth` to fill in) or
-                "label-studio" (tasks with predictions; the picture of each is in it).
-
-        Raises:
-            InvalidInput: no such format, tray or state. ReadOnly: the file cannot be written.
-        """
-        exported = self._exported(format, tray, state)
-        try:
-            Path(path).write_text(
-                exported.content, encoding="utf-8", errors="backslashreplace", newline=""
-            )
-        except OSError as error:
-            raise ReadOnly(f"{path} cannot be written: {error.strerror}") from error
-        return exported.items
-
-    def import_answers(self, path: str | Path) -> ReviewImport:
-        """Store the answers of a file that :meth:`export` wrote and a person, or Label Studio
-        (export format JSON), filled in: each by itself, so that one that cannot be stored stops no
-        other.
-
-        Raises:
-            NotFound: no such file. InvalidInput: another kind of file. ReadOnly.
-        """
-        return import_text(self, _read(Path(path)), str(path))
-
-    def _exported(self, format: str, tray: str | None, state: str | None) -> ReviewExport:
-        return items_text(self, format, tray, state)
-
-
-def items_text(queue: QueueFiles, format: str, tray: str | None, state: str | None) -> ReviewExport:
-    """Items as the text of the file that :meth:`QueueFiles.export` writes. Raises InvalidInput."""
-    choice("format", format, FORMATS)
-    items = list(_all(queue, tray, state))
-    if format == "csv":
-        return ReviewExport(len(items), _csv(items))
-    tasks = [_task(queue, item) for item in items]
-    text = json.dumps(tasks, ensure_ascii=False, indent=1, allow_nan=False)
-    return ReviewExport(len(items), text)
-
-
-def import_text(
-    queue: QueueFiles,
-    text: str,
-    name: str,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> ReviewImport:
-    """Store the answers of the text of a file, as :meth:`QueueFiles.import_answers` does.
-
-    Args:
-        name: what messages call the file. progress: called with (answers done, answers in all).
-
-    Raises:
-        InvalidInput: it is none of the two formats.
-    """
-    text = text.removeprefix("\ufeff")
-    of_form = _of_label_studio if text.lstrip()[:1] in ("[", "{") else _of_csv
-    answers = list(of_form(name, text))
-    items = {item.id: item for item in _all(queue, None, None)}
-    answered = same = unanswered = 0
-    failures: list[tuple[int, str]] = []
-    for done, one in enumerate(answers):
-        progress(done, len(answers))
-        item = items.get(one.item)
-        if (problem := one.problem or _mismatch(one, item)) is not None:
-            failures.append((one.item, problem))
-        elif not one.given:
-            unanswered += 1
-        else:
-            try:
-                queue.answer(one.item, one.truth)
-            except TrustVLMError as error:
-                reason = str(error).replace(GIVE_NONE, f'write "{NONE_OF_THEM}"')
-                failures.append((one.item, reason))
-                continue
-            before = item is not None and item.state == "answered"
-            answered, same = answered + (not before), same + before
-    return ReviewImport(answered, same, unanswered, tuple(failures))
-
-
-def _all(queue: QueueFiles, tray: str | None, state: str | None) -> Iterator[ReviewItem]:
-    cursor = None
-    while True:
-        page = queue.items(tray=tray, state=state, limit=_PAGE, cursor=cursor)
-        yield from page.items
-        if (cursor := page.next_cursor) is None:
-            return
 
 
 class Answer(NamedTuple):
@@ -167,7 +40,7 @@ class Answer(NamedTuple):
     problem: str | None = None
 
 
-def _csv(items: Sequence[ReviewItem]) -> str:
+def csv_text(items: Sequence[ReviewItem]) -> str:
     """Rows for spreadsheets: what these would compute has an apostrophe in front."""
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
@@ -197,9 +70,14 @@ def _text(cell: str) -> str:
     return cell[1:] if bare != cell and bare.startswith(_FORMULA) else cell
 
 
-def _task(queue: QueueFiles, item: ReviewItem) -> dict[str, Any]:
+def tasks_text(items: Sequence[ReviewItem], picture: Callable[[int], bytes | None]) -> str:
+    """Tasks for Label Studio; `picture`: the small JPEG of an item."""
+    tasks = [_task(item, picture(item.id) if item.has_picture else None) for item in items]
+    return json.dumps(tasks, ensure_ascii=False, indent=1, allow_nan=False)
+
+
+def _task(item: ReviewItem, picture: bytes | None) -> dict[str, Any]:
     """An item as a task with a prediction and, once it is answered, an annotation."""
-    picture = queue.picture(item.id) if item.has_picture else None
     image = item.source if picture is None else _data_uri(picture)
     data = {_IMAGE: image, "review_id": item.id, "source": item.source, "tray": item.tray}
     data |= {"predicted": item.predicted, "decision": item.decision}
@@ -221,7 +99,7 @@ def _choice(label: str) -> dict[str, Any]:
     return {"from_name": _CONTROL, "to_name": _IMAGE, "type": "choices", "value": value}
 
 
-def _mismatch(answer: Answer, item: ReviewItem | None) -> str | None:
+def mismatch(answer: Answer, item: ReviewItem | None) -> str | None:
     """Why an answer belongs to no item of the queue: ids alone would let a file of one space answer
     the items of another."""
     if item is None:
@@ -234,7 +112,8 @@ def _mismatch(answer: Answer, item: ReviewItem | None) -> str | None:
     return None
 
 
-def _read(path: Path) -> str:
+def read_answers(path: Path) -> str:
+    """The text of a file of answers. Raises NotFound, InvalidInput."""
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise InvalidInput(f"{path}: expected at most {_MOST_BYTES >> 20} MB of answers")
@@ -245,6 +124,14 @@ def _read(path: Path) -> str:
         raise InvalidInput(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{path}: expected text in UTF-8") from error
+
+
+def answers_of(name: str, text: str) -> Iterator[Answer]:
+    """The answers of the text of a file, which messages call `name`. Raises InvalidInput: it is
+    none of the two formats."""
+    text = text.removeprefix("\ufeff")
+    of_form = _of_label_studio if text.lstrip()[:1] in ("[", "{") else _of_csv
+    return of_form(name, text)
 
 
 def _of_csv(name: str, text: str) -> Iterator[Answer]:

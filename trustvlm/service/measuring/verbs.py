@@ -11,13 +11,14 @@ from trustvlm.catalog.rows import observations, spaces
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.given import given_labelled
 from trustvlm.reading.hold_out import HeldOut, HoldOut
+from trustvlm.reading.review.queue import ReviewQueue
 from trustvlm.service.home.calibrations import list_calibrations, remove_calibration
 from trustvlm.service.home.open_home import OpenHome
 from trustvlm.service.measuring.calibrate import calibrate, recalibrate
 from trustvlm.service.measuring.evaluate import evaluate, evaluate_stored
 from trustvlm.service.measuring.feedback import feedback, monitor
 from trustvlm.service.measuring.report import write_report
-from trustvlm.service.measuring.review.queue import ReviewQueue
+from trustvlm.service.measuring.review.queue import HomeReviewQueue
 from trustvlm.service.query.decide import UNKNOWN_RATE
 from trustvlm.types import Queries
 from trustvlm.types.arrays import rule_names
@@ -301,7 +302,7 @@ class MeasuringVerbs(OpenHome):
 
     def review(self, space: str) -> ReviewQueue:
         """The review queue of a space: images that wait for a person's answer."""
-        return ReviewQueue(space, self._ready, self._writable)
+        return HomeReviewQueue(space, self._ready, self._writable)
 
     def monitor(self, space: str, *, alpha: float = 0.05) -> MonitorReport:
         """Compare randomly drawn feedback on accepted images with the promise of the calibration in
