@@ -302,6 +302,6 @@ def test_the_log_keeps_the_newest_revisions(named: trustvlm.TrustService) -> Non
     with catalog.write("repair") as connection:
         space = next(iter(named.list_spaces())).id
         for revision in (2, 3, revisions.KEPT + 2, revisions.KEPT + 1_000):
-            revisions.record(connection, space, revision, 0, 0)
+            revisions.record(connection, space, revision, 0, 0, "verdicts")
     kept = [row.revision for row in named.history("s")]
     assert kept == [revisions.KEPT + 2, revisions.KEPT + 1_000]
