@@ -16,6 +16,7 @@ from typing import Any
 from trustvlm.errors import InvalidInput
 from trustvlm.types.messages.meant import did_you_mean
 
+DECISIONS = ("accept", "review", "unknown")
 TRAYS = ("review", "sample", "proposal")
 """Where items of a review queue wait: verdicts that were not accepted, verdicts drawn at random,
 and proposed support images."""

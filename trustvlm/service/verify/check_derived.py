@@ -20,7 +20,7 @@ from trustvlm.scoring.rules import RULES
 from trustvlm.service.home.calibrations import loaded
 from trustvlm.service.memory.support_fit import disagreement
 from trustvlm.service.verify.space_facts import Problem, SpaceFacts
-from trustvlm.types.verdict_log import DECISIONS
+from trustvlm.types.bounds import DECISIONS
 from trustvlm.types.verification import Damage
 
 Row = dict[str, Any]

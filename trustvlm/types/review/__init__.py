@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import Annotated
 
 from trustvlm.errors import InvalidInput
-from trustvlm.types.bounds import FORMATS, STATES, TRAYS, whole
+from trustvlm.types.bounds import DECISIONS, FORMATS, STATES, TRAYS, whole
 from trustvlm.types.json_form import Answer, Time
 from trustvlm.types.options import OneOf, Options, WholeNumber, Within, says
 from trustvlm.types.tables.evidence import Evidence
-from trustvlm.types.verdict_log import DECISIONS, LogFilter
+from trustvlm.types.verdict_log import LogFilter
 
 __all__ = [
     "FORMATS", "STATES", "TRAYS", "AddLoggedOptions", "AddedLogged", "AnswerOptions",

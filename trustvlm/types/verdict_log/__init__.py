@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 from trustvlm.errors import InvalidInput
-from trustvlm.types.bounds import choice, got, whole
+from trustvlm.types.bounds import DECISIONS, choice, got, whole
 from trustvlm.types.bounds import number as bounded
 from trustvlm.types.json_form import Answer, Time
 from trustvlm.types.options import Options, WholeNumber, Within, says
@@ -17,14 +17,12 @@ from trustvlm.types.tables.tabular import Tabular
 from trustvlm.types.tables.verdict import ReasonCode
 
 __all__ = [
-    "DAYS", "DECISIONS", "ROWS", "LogFilter", "LogOptions", "LoggedPage", "LoggedVerdict",
+    "DAYS", "ROWS", "LogFilter", "LogOptions", "LoggedPage", "LoggedVerdict",
     "VerdictLogStatus", "log_columns",
 ]  # fmt: skip
 
 DAYS, ROWS = 30.0, 100_000
 """What a log keeps unless other numbers are given."""
-
-DECISIONS = ("accept", "review", "unknown")
 
 
 @dataclass(frozen=True, kw_only=True)

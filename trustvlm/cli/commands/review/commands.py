@@ -17,11 +17,10 @@ from trustvlm.cli.reading.bounds import Bounded, Choice
 from trustvlm.cli.reading.times import Moment
 from trustvlm.cli.session import Session, exactly_one
 from trustvlm.errors import Conflict
-from trustvlm.types.bounds import FORMATS, STATES, TRAYS
+from trustvlm.types.bounds import DECISIONS, FORMATS, STATES, TRAYS
 from trustvlm.types.messages.commands import suggested, word
 from trustvlm.types.messages.counts import count
 from trustvlm.types.tables.probability import chance
-from trustvlm.types.verdict_log import DECISIONS
 
 if TYPE_CHECKING:
     from trustvlm.types.review import ReviewItem, ReviewQuestion, ReviewStatus, Taught

@@ -14,11 +14,11 @@ from trustvlm.cli.printing.safe_text import note, quoted
 from trustvlm.cli.reading.bounds import Bounded, Choice
 from trustvlm.cli.reading.times import Moment
 from trustvlm.cli.session import Session
+from trustvlm.types.bounds import DECISIONS
 from trustvlm.types.messages.commands import suggested
 from trustvlm.types.messages.counts import count
 from trustvlm.types.tables.probability import chance
 
-_DECISIONS = ("accept", "review", "unknown")
 _PAGE = 1_000
 
 COLUMNS = [
@@ -72,7 +72,7 @@ def log_verdicts(session: Session, /, space: str, off: bool, status_: bool, **op
 @SPACE
 @click.option("--since", type=Moment(), metavar="TIME", help="Answered at this time or later.")
 @click.option("--until", type=Moment(), metavar="TIME", help="Answered before this time.")
-@click.option("--decision", type=Choice(_DECISIONS), help="Only answers with this decision.")
+@click.option("--decision", type=Choice(DECISIONS), help="Only answers with this decision.")
 @text("--label", metavar="NAME", help="Only answers with this predicted label.")
 @text("--request-id", metavar="ID", help="Only answers to this HTTP request.")
 @click.option(
