@@ -46,7 +46,7 @@ HEADERS = [
 ]
 BODILESS = ("GET", "HEAD", "OPTIONS")
 METHODS = ("GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS", "PUT")
-WATCH_AFTER_S = 0.05
+WATCH_AFTER_S = 0.25
 """Seconds after which the service watches whether the client of a request has left: most requests
 are answered before, and need no task for it."""
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
