@@ -8,6 +8,7 @@ that was just opened must give the same answers.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -17,8 +18,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -320,11 +323,30 @@ def test_almost_thirty_seconds_of_contention_are_waited_for(tmp_path: Path) -> N
 
 DIM = 768
 MANY = 10_000
+MOST = 12
+"""How many times as long as the plain insert below a transaction may have the lock. A second here:
+another machine, or a busy one, takes longer for both."""
+
+
+def plain_insert(path: Path, vectors: np.ndarray) -> float:
+    """Seconds of the processor that SQLite alone takes to store vectors and their hashes in one
+    transaction."""
+    rows = [(hashlib.sha256(vector).digest(), vector.tobytes()) for vector in vectors]
+    with closing(sqlite3.connect(path, isolation_level=None)) as plain:
+        plain.execute("PRAGMA journal_mode = WAL")
+        plain.execute("PRAGMA synchronous = FULL")
+        plain.execute("CREATE TABLE vectors (label INTEGER, hash BLOB UNIQUE, vector BLOB)")
+        plain.execute("CREATE INDEX of_label ON vectors (label)")
+        began = time.thread_time()
+        plain.execute("BEGIN IMMEDIATE")
+        plain.executemany("INSERT INTO vectors VALUES (1, ?, ?)", rows)
+        plain.execute("COMMIT")
+        return time.thread_time() - began
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_no_transaction_holds_the_lock_for_a_second(
+def test_no_transaction_holds_the_lock_for_long(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Bulk registration, and removing, restoring and purging ten thousand support images of one
@@ -342,9 +364,11 @@ def test_no_transaction_holds_the_lock_for_a_second(
         many = rng.standard_normal((MANY, DIM)).astype(np.float32)
         ids: list[int] = []
         held: list[tuple[float, float]] = []
+        plain: list[float] = []
         time_locks(service, held)
 
         def measured(what: str, verb: Callable[[], Any]) -> None:
+            plain.append(plain_insert(tmp_path / f"plain {len(plain)}", many))
             held.clear()
             ids.extend(getattr(verb(), "ids", ()))
             figures[what] = max(held)
@@ -368,14 +392,17 @@ def test_no_transaction_holds_the_lock_for_a_second(
         measured("remove and purge it", lambda: service.remove_label("main", "large", purge=True))
         measured("remove the space", lambda: service.remove_space("main"))
         measured("purge the space", lambda: service.purge(older_than=timedelta(0)))
+    yardstick = median(plain)
     with capsys.disabled():
         lines = [
             f"{1e3 * wall:6.0f} ms, {1e3 * own:4.0f} of the processor: {what}"
             for what, (wall, own) in figures.items()
         ]
         table = "\n".join(lines)
-        print(f"\nlongest write transaction of each:\n{table}")  # noqa: T201
-    assert max(own for _, own in figures.values()) < 1.0, figures
+        print(  # noqa: T201
+            f"\nlongest write transaction of each (plain insert: {1e3 * yardstick:.0f} ms):\n{table}"
+        )
+    assert max(own for _, own in figures.values()) < MOST * yardstick, (yardstick, figures)
 
 
 if __name__ == "__main__":
