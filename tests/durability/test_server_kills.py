@@ -185,26 +185,40 @@ def answers(service: TrustService) -> list[Verdicts]:
     return [service.score(name, queries(8)) for name in ("space", "copy")]
 
 
+@pytest.fixture(scope="module")
+def template(
+    postgres_server: postgres.Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """A home whose filled catalog is the database "filled"; both are copied."""
+    home = tmp_path_factory.mktemp("filled") / "home"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRUSTVLM_DATABASE_URL", postgres_server.create("filled", "head"))
+        filled(home)
+    yield home
+    postgres_server.drop("filled")
+
+
 @pytest.fixture
 def struck(
-    postgres_server: postgres.Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    postgres_server: postgres.Server,
+    template: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> Iterator[Path]:
     """A home on a filled catalog, which its children open, too."""
-    monkeypatch.setenv("TRUSTVLM_DATABASE_URL", postgres_server.create("kills", "head"))
-    filled(tmp_path / "home")
-    yield tmp_path / "home"
+    monkeypatch.setenv("TRUSTVLM_DATABASE_URL", postgres_server.create("kills", "filled"))
+    yield Path(shutil.copytree(template, tmp_path / "home"))
     postgres_server.drop("kills")
 
 
 @pytest.fixture(scope="module")
 def undisturbed(
-    postgres_server: postgres.Server, tmp_path_factory: pytest.TempPathFactory
+    postgres_server: postgres.Server, template: Path
 ) -> Iterator[tuple[dict[str, object], list[Verdicts]]]:
     """What a user sees after all steps of a process that nobody kills."""
-    home = tmp_path_factory.mktemp("undisturbed") / "home"
+    home = Path(shutil.copytree(template, template.with_name("undisturbed")))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TRUSTVLM_DATABASE_URL", postgres_server.create("undisturbed", "head"))
-        filled(home)
+        patch.setenv("TRUSTVLM_DATABASE_URL", postgres_server.create("undisturbed", "filled"))
         undisturbed_work(home)
         with trustvlm.open(home) as service:
             assert set(facts(service)) == {"space", "copy", "taken"}
