@@ -6,7 +6,8 @@ Parity: answers of every recipe that has a GPU form, against float64. IVF: recal
 second on the GPU and on the CPU. Passes: 10⁶ and 10⁷ labels, as a share of the card's bandwidth.
 Pipeline: encoding and scoring. --small takes seconds; without a GPU it runs on the CPU, with the
 stand-in of benchmarks/gpu_stand_in.py for FAISS: that shows that the script works, and no figure.
-Prints tables and writes results/gpu.json; without a GPU it says so and writes nothing.
+Prints tables and writes results/gpu.json; without a GPU it says so and writes nothing. It takes
+14 GB of memory, and as much on the GPU; of a smaller one it leaves the 10⁷ labels out.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ from trustvlm.softmax.streamed import streamed_rows
 RESULTS = Path(__file__).parent / "results" / "gpu.json"
 RECIPES, LISTED = ("flat", "flat-fp16", "ivf-flat", "ivf-sq8"), ("ivf-flat", "ivf-sq8")
 SCALE, LEADERS, K = 100.0, 64, 10
+SCRATCH = 3 << 30
+"""Bytes beside the rows that a pass may take on a GPU: blocks of logits, and copies of them."""
 
 
 @dataclass(frozen=True)
@@ -130,11 +133,19 @@ def listed(sizes: Sizes) -> Iterator[dict[str, Any]]:
             }
 
 
+def free_bytes(device: str) -> int:
+    """Bytes that can be taken on the device; on the CPU, which only tries the script, 2^40."""
+    import torch
+
+    return 1 << 40 if device == "cpu" else int(torch.cuda.mem_get_info()[0])
+
+
 def bandwidth(device: str, small: bool) -> float:
     """Bytes a second that the device's memory moves in a copy, read and written."""
     import torch
 
-    source = torch.zeros((1 << (24 if small else 32)) // 4, device=device)
+    size = min(1 << (24 if small else 32), free_bytes(device) // 4)
+    source = torch.zeros(size // 4, device=device)
     target = torch.empty_like(source)
 
     def copied() -> None:
@@ -157,6 +168,10 @@ def passes(sizes: Sizes, device: str) -> Iterator[dict[str, Any]]:
     log_z = top + np.log(np.exp(logits - top[:, np.newaxis]).sum(axis=1))
     for labels in sizes.labels:
         times = labels // len(rows)
+        needed, free = times * short.nbytes + SCRATCH, free_bytes(device)
+        if needed > free:
+            print(f"{labels:,} labels left out: they take {needed:,} bytes, the GPU has {free:,}")
+            continue
         segment = Segment(0, np.tile(short, (times, 1)), centre)
 
         def run(queries: np.ndarray, segment: Segment = segment) -> Any:
@@ -226,7 +241,8 @@ def main() -> None:
         }
         for name, part in parts.items():
             report[name] = list(part())
-            show(name, report[name])
+            if report[name]:
+                show(name, report[name])
             store(options.json, report)  # what is measured stays if a later part fails
 
 

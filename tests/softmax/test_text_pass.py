@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.synthetic import Labels, quantiles
-from trustvlm.softmax import native, products, streamed
+from trustvlm.softmax import native, products, streamed, torch_pass
 from trustvlm.softmax.dense import dense_rows
 from trustvlm.softmax.leading import LeadingRows
 from trustvlm.softmax.quantize import Segment, to_bfloat16
@@ -262,6 +262,18 @@ def test_no_queries_and_no_rows(
         assert (none.slots == -1).all()
         assert none.moments is not None
         assert np.isneginf(none.moments.log_z).all()
+
+
+def test_rows_lie_on_a_device_as_in_the_segment(
+    segments: list[Segment], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch_pass, "_MOST_ROWS", 700)  # in several blocks, the last one shorter
+    for segment in segments:
+        copied = torch_pass._rows_on(segment, "cpu")
+        assert torch_pass._rows_on(segment, "cpu") is copied
+        np.testing.assert_array_equal(
+            copied.float().numpy(), torch_pass._tensor(segment, 0, len(segment.rows)).float()
+        )
 
 
 def test_bfloat16_is_what_torch_makes_of_it() -> None:

@@ -27,11 +27,18 @@ _resident: WeakKeyDictionary[Segment, dict[str, torch.Tensor]] = WeakKeyDictiona
 
 
 def _rows_on(segment: Segment, device: str) -> torch.Tensor:
-    """The segment's rows, copied to the device once for the segment's life."""
+    """The rows of a segment, copied to the device once for its life, block by block: a mapped
+    file may hold more of them than memory does."""
+    import torch
 
     copies = _resident.setdefault(segment, {})
     if device not in copies:
-        copies[device] = _tensor(segment, 0, len(segment.rows)).to(device)
+        kind = _tensor(segment, 0, 0).dtype
+        rows = torch.empty(segment.rows.shape, dtype=kind, device=device)
+        for start in range(0, len(rows), _MOST_ROWS):
+            stop = min(start + _MOST_ROWS, len(rows))
+            rows[start:stop] = _tensor(segment, start, stop).to(device)
+        copies[device] = rows
     return copies[device]
 
 
