@@ -44,6 +44,7 @@ COMMITS = {
     "0018": "ccde0a263f9d",
     "0019": "248374ca4abc",
     "0020": "219e6eebab31",
+    "0021": "07b09612539f",
 }
 """Of schemas 0010 and 0012 to 0015 no program went out: their migrations came together with later
 ones."""

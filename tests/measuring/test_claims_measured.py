@@ -129,21 +129,43 @@ def test_both_kinds_of_calibration_are_in_force_at_once(
     assert service.score("s", queries).claims_calibration_id is None
 
 
-def test_images_of_a_calibration_of_claims_are_not_kept(verbs: Any) -> None:
-    """What needs stored images says so, and which command calibrates claims again."""
+def test_a_calibration_of_claims_is_renewed_with_its_images(verbs: Any) -> None:
+    """With the labels that they are claimed to have, by their names of now; predictions are never
+    calibrated on them."""
     made = World([f"label {i}" for i in range(10)], 5)
     make_space(verbs)
     verbs.register("s", made.inputs(3))
+    with pytest.raises(InvalidInput, match=r"no images with claims yet; .*FOLDER --claimed FILE'"):
+        verbs.recalibrate("s", claims=True)
+    queries, truth = claims(made, 150, 7)
+    names = [*queries.claimed[:148], None, "no label"]
+    first = verbs.calibrate("s", replace(queries, claimed=names), truth, max_risk=0.3)
+    assert not first.failed
+    assert first.unclaimed == 2
     for ask in (verbs.recalibrate, verbs.evaluate_stored):
-        with pytest.raises(InvalidInput, match="has no calibration images yet"):
+        with pytest.raises(
+            InvalidInput, match=r"that calibrate predictions.*recalibrate s --claim"
+        ):
             ask("s")
-    queries, truth = claims(made, 100, 7)
-    calibration = verbs.calibrate("s", queries, truth, max_risk=0.3)
-    assert not calibration.failed
-    command = rf"calibration {calibration.id}, .* 'trustvlm calibrate s FOLDER --claimed FILE'"
-    for ask in (verbs.recalibrate, verbs.evaluate_stored):
-        with pytest.raises(InvalidInput, match=command):
-            ask("s")
+    again = verbs.recalibrate("s", claims=True)
+    assert again.claims
+    assert (again.threshold, again.tested) == (first.threshold, first.tested)
+    failed = verbs.calibrate("s", queries, truth, max_risk=0.001, confidence=0.99)
+    assert failed.failed  # the images of the one in force stay
+    again = verbs.recalibrate("s", claims=True)
+    assert (again.images, again.unclaimed, again.max_risk) == (148, 0, 0.3)
+    verbs.update_label("s", "label 1", new_name="other")
+    verbs.register("s", [trustvlm.LabelInput("new", np.ones(TEXT_DIM))])
+    verbs.remove_label("s", "label 2")
+    stale = verbs.score("s", queries)
+    assert set(stale.reason_code) <= {"stale", "not_a_label"}
+    assert any("'trustvlm recalibrate s --claims'" in reason for reason in stale.reason)
+    renewed = verbs.recalibrate("s", claims=True)
+    gone = names.count("label 2")
+    assert gone
+    assert (renewed.images, renewed.unclaimed) == (148, gone)
+    assert "stale" not in verbs.score("s", queries).reason_code
+    assert verbs.count_observations("s").usable == 0
 
 
 def test_added_labels_make_a_calibration_of_claims_accept_nothing(

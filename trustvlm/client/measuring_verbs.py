@@ -17,7 +17,7 @@ from trustvlm.errors import InvalidInput
 from trustvlm.reading.review.queue import ReviewQueue
 from trustvlm.types import Queries
 from trustvlm.types.answers import Job, JobList, RemovedCalibration
-from trustvlm.types.bounds import identifier
+from trustvlm.types.bounds import flags, identifier
 from trustvlm.types.calibration import Calibration, FeedbackResult, MonitorReport, ObservationCounts
 from trustvlm.types.evaluation import Evaluation
 
@@ -146,12 +146,14 @@ class MeasuringVerbs(Connected):
         may_correct: bool | None = None,
         threshold: float | None = None,
         procedure: str | None = None,
+        claims: bool = False,
         progress: Progress | None = None,
     ) -> Calibration:
         """Calibrate the space as it is now on the stored images; see
         :meth:`TrustService.recalibrate`."""
         if params is not None and rule is None:
             raise InvalidInput("params: name the rule they belong to")
+        flags(claims=claims)
         options = {
             "rule": rule,
             "max_risk": max_risk,
@@ -160,6 +162,7 @@ class MeasuringVerbs(Connected):
             "may_correct": may_correct,
             "threshold": threshold,
             "procedure": procedure,
+            "claims": bool(claims) or None,
         }
         return read(Calibration, measure.stored(self._wire, "calibrate", space, options, progress))
 

@@ -281,6 +281,9 @@ class RecalibrateOptions(Options):
             "was requested last or, where a rule is named, as that rule needs it"
         ),
     ] = None
+    claims: Annotated[
+        bool, says("the calibration of claims, on its images, in place of that of predictions")
+    ] = False
 
 
 @dataclass(frozen=True, kw_only=True)

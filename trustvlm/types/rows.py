@@ -78,14 +78,15 @@ class ObservationRow(Answer):
 
     Attributes:
         truth: name of its true label when that was told; None: no label of the space.
-        origin: what stored it. sampling: how it was picked, see :meth:`TrustService.feedback`.
+        origin: what stored it. sampling: how it was picked, see :meth:`TrustService.feedback`;
+            "claimed": of a calibration of claims.
         pictured: it has a thumbnail."""
 
     id: int
     source: str | None
     truth: str | None
     origin: Literal["calibration", "feedback"]
-    sampling: Literal["random", "chosen"]
+    sampling: Literal["random", "chosen", "claimed"]
     created_at: Time
     pictured: bool
 

@@ -22,18 +22,20 @@ from sqlalchemy import (
 
 from trustvlm.catalog.rows import calibrations
 from trustvlm.catalog.store.bulk import rows_among, slices
-from trustvlm.catalog.store.models import Observation, Support
+from trustvlm.catalog.store.models import Label, Observation, Support
 from trustvlm.catalog.store.vectors import checksum, pack, unpack, verified
 from trustvlm.types.arrays import Float32s
 from trustvlm.types.calibration import ObservationCounts
 
 _RANDOM_FEEDBACK = and_(Observation.origin == "feedback", Observation.sampling == "random")
+CLAIMED = "claimed"
+"""The sampling of the images of a calibration of claims: they say nothing of predicted labels."""
+
+_OF_CLAIMS = Observation.sampling == CLAIMED
+_OF_PREDICTIONS = and_(Observation.origin == "calibration", Observation.sampling != CLAIMED)
 _USABLE = (
     func.length(Observation.classifier_embedding) > 0,  # purged with their support image otherwise
-    or_(
-        Observation.origin == "calibration",
-        and_(_RANDOM_FEEDBACK, Observation.support_id.is_(None)),
-    ),
+    or_(_OF_PREDICTIONS, and_(_RANDOM_FEEDBACK, Observation.support_id.is_(None))),
 )
 
 
@@ -65,6 +67,7 @@ class NewObservation:
     verifier_embedding: Float32s | None
     verdict: GivenVerdict | None = None
     thumbnail: bytes | None = None
+    claimed_id: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +78,7 @@ class Pool:
         ids: of the observations. pictured: which have a thumbnail.
         hashes: content hashes. truth: names, None for no label. truth_ids: label ids, −1 for no
             label. sources: names or None.
+        claimed: names that the claimed labels have now, None for one that is gone; None: no claims.
         classifier: (n, d_t). verifier: (n, d_v), or None where they have none.
     """
 
@@ -86,6 +90,7 @@ class Pool:
     sources: list[str | None]
     classifier: Float32s
     verifier: Float32s | None
+    claimed: list[str | None] | None = None
 
     def __len__(self) -> int:
         return len(self.hashes)
@@ -169,7 +174,10 @@ _A_VERDICT = next(iter(GivenVerdict.__dataclass_fields__))
 def _values(item: NewObservation) -> dict[str, Any]:
     classifier = pack(item.classifier_embedding)
     verifier = None if item.verifier_embedding is None else pack(item.verifier_embedding)
-    names = ("content_hash", "origin", "sampling", "truth_id", "truth", "source", "thumbnail")
+    names = (
+        "content_hash", "origin", "sampling", "truth_id", "truth", "source", "thumbnail",
+        "claimed_id",
+    )  # fmt: skip
     return {name: getattr(item, name) for name in names} | {
         "classifier_embedding": classifier,
         "verifier_embedding": verifier,
@@ -210,9 +218,10 @@ def embeddings(
     return [content for content, _ in rows], unpack([blob or b"" for _, blob in rows], dim)
 
 
-def forget_calibration(connection: Connection, space_id: int) -> None:
-    """Delete the images of earlier calibrate calls; feedback stays."""
-    made = (Observation.space_id == space_id, Observation.origin == "calibration")
+def forget_calibration(connection: Connection, space_id: int, *, claims: bool = False) -> None:
+    """Delete the images of earlier calibrate calls, of predicted labels or of claims; feedback
+    stays."""
+    made = (Observation.space_id == space_id, _OF_CLAIMS if claims else _OF_PREDICTIONS)
     connection.execute(delete(Observation).where(*made))
 
 
@@ -255,20 +264,32 @@ _OF_POOL = (
     Observation.id, Observation.checksum, Observation.content_hash, Observation.truth,
     Observation.truth_id, Observation.source, Observation.classifier_embedding,
     Observation.verifier_embedding,
+    select(Label.name)
+    .where(Label.id == Observation.claimed_id, Label.removed_revision.is_(None))
+    .correlate(Observation)
+    .scalar_subquery()
+    .label("claimed"),
 )  # fmt: skip
 
 
 def pool(
-    connection: Connection, space_id: int, dims: tuple[int, int], newest: int | None = None
+    connection: Connection,
+    space_id: int,
+    dims: tuple[int, int],
+    newest: int | None = None,
+    *,
+    claims: bool = False,
 ) -> Pool:
     """Everything that may calibrate, or the `newest` of it, in order of time: images of the last
-    calibrate call, and feedback that was drawn at random and did not become a support image.
+    calibrate call, and feedback that was drawn at random and did not become a support image; or,
+    with `claims`, the images of the last calibration of claims.
 
     Raises:
         Damaged: an embedding does not match its checksum.
     """
     pictured = func.length(Observation.thumbnail).label("pictured")
-    query = select(*_OF_POOL, pictured).where(Observation.space_id == space_id, *_USABLE)
+    which = (_OF_CLAIMS,) if claims else _USABLE
+    query = select(*_OF_POOL, pictured).where(Observation.space_id == space_id, *which)
     newest_first = connection.execute(query.order_by(Observation.id.desc()).limit(newest)).all()
     rows = verified("observation", newest_first[::-1])
     verifier = [r.verifier_embedding for r in rows if r.verifier_embedding is not None]
@@ -282,6 +303,7 @@ def pool(
         sources=[row.source for row in rows],
         classifier=unpack([row.classifier_embedding for row in rows], dims[0]),
         verifier=unpack(verifier, dims[1]) if complete else None,
+        claimed=[row.claimed for row in rows] if claims else None,
     )
 
 
@@ -293,7 +315,7 @@ def counts(connection: Connection, space_id: int) -> ObservationCounts:
         return connection.scalar(query.where(Observation.space_id == space_id, *conditions)) or 0
 
     return ObservationCounts(
-        calibration=count(Observation.origin == "calibration"),
+        calibration=count(_OF_PREDICTIONS),
         random=count(_RANDOM_FEEDBACK),
         chosen=count(Observation.origin == "feedback", Observation.sampling == "chosen"),
         usable=count(*_USABLE),

@@ -174,7 +174,8 @@ def renew_observations(connection: Connection, job: ReembedRecord) -> None:
     copied = Observation.space_id == job.other_id
     connection.execute(delete(Observation).where(copied, ~valid.exists()))
     values: dict[str, Any] = {"origin": source.origin, "truth": source.truth}
-    for kind, name in (("label", "truth_id"), ("support", "support_id")):
+    columns = (("label", "truth_id"), ("label", "claimed_id"), ("support", "support_id"))
+    for kind, name in columns:
         staged_id = select(ReembedRow.staged_id).where(
             *_of(job, kind), ReembedRow.source_id == getattr(source, name)
         )

@@ -187,6 +187,7 @@ def _check_rule(rule: str | None, may_correct: bool) -> None:
     "--rule", help="Another rule; auto: compare them again. Without --threshold, one is chosen."
 )
 @_procedure("as before or, with --rule, as that rule needs it.")
+@flag("--claims", help="Renew the calibration of claims in place of that of predictions.")
 @json_flag(help="Print the calibration as JSON.")
 @click.pass_obj
 def recalibrate(
@@ -196,8 +197,7 @@ def recalibrate(
 
     Uses the images of the last calibration and randomly drawn feedback, and asks for the same.
     Where no threshold can be proved, the calibration in force stays in force, and the exit code is
-    1. The images of a calibration of claims are not kept: 'trustvlm calibrate --claimed', with
-    images, renews it.
+    1.
     """
     with session.writing() as service:
         made = service.recalibrate(space, may_correct=may_correct or None, **options)
@@ -351,7 +351,9 @@ def _promise(made: Calibration, state: str) -> str:
     """What it promises as long as it is in force and not stale; nothing else does."""
     if state == "in force, stale":
         changed = f"the space changed since revision {made.revision}"
-        return f"none: {changed}; run {suggested('recalibrate', made.space)}"
+        options = "--claims" if made.claims else ""
+        again = suggested("recalibrate", made.space, options=options)
+        return f"none: {changed}; run {again}"
     if state != "in force":
         return f"none: it {'failed' if made.failed else 'is no longer in force'}"
     return promise(made.max_risk, made.confidence)

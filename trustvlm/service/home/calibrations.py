@@ -37,14 +37,19 @@ def in_force(
     return None if record is None else _loaded(record, space)
 
 
-def newest(connection: Connection, space: SpaceRecord) -> Calibration | None:
-    """The newest calibration of the space that is about predicted labels, failed or not."""
+def newest(
+    connection: Connection, space: SpaceRecord, *, claims: bool = False
+) -> Calibration | None:
+    """The newest calibration of the space that is about predicted labels or, with `claims`, about
+    claimed ones, failed or not."""
     every = calibrations.list_rows(connection, space.id)
-    records = [record for record in every if not record.claims]
+    records = [record for record in every if record.claims == claims]
     return _loaded(records[0], space) if records else None
 
 
-def chosen_rules(connection: Connection, space: SpaceRecord, first_image: int) -> frozenset[str]:
+def chosen_rules(
+    connection: Connection, space: SpaceRecord, first_image: int, *, claims: bool = False
+) -> frozenset[str]:
     """The rules that some of the stored images chose, or parameters of theirs, in any calibration
     that divided its images, failed and removed ones included.
 
@@ -56,7 +61,7 @@ def chosen_rules(connection: Connection, space: SpaceRecord, first_image: int) -
     return frozenset(
         record.content["rule"]
         for record in records
-        if not record.claims
+        if record.claims == claims
         and record.content.get("procedure", "split") == "split"
         and (record.observed is None or record.observed >= first_image)
     )

@@ -202,15 +202,18 @@ def _check_count(what: str, names: Sequence[object], count: int) -> None:
         raise InvalidInput(f"{what}: expected {count} names, one for each query, got {len(names)}")
 
 
-def stored_images(connection: Connection, space: SpaceRecord) -> tuple[Observed, Int64s]:
-    """The stored images that may calibrate, and the ids of their true labels (−1: none).
+def stored_images(
+    connection: Connection, space: SpaceRecord, *, claims: bool = False
+) -> tuple[Observed, Int64s]:
+    """The stored images that may calibrate predictions or `claims`, and the ids of their true
+    labels (−1: none).
 
     Raises:
         InvalidInput: there are none. Damaged: an embedding does not match its checksum.
     """
-    pool = observations.pool(connection, space.id, space.dims)
+    pool = observations.pool(connection, space.id, space.dims, claims=claims)
     if not len(pool):
-        raise _no_stored_images(connection, space)
+        raise _no_stored_images(connection, space, claims=claims)
     classifier = pool.classifier.astype(np.float64)
     verifier = (
         classifier
@@ -222,20 +225,22 @@ def stored_images(connection: Connection, space: SpaceRecord) -> tuple[Observed,
     truth = np.array(pool.truth, dtype=object)
     observed = Observed(
         classifier, verifier, truth, list(pool.hashes), list(pool.sources),
-        stored=list(zip(pool.ids, pool.pictured, strict=True)),
+        stored=list(zip(pool.ids, pool.pictured, strict=True)), claimed=pool.claimed,
     )  # fmt: skip
     return observed, np.array(pool.truth_ids, np.int64)
 
 
-def _no_stored_images(connection: Connection, space: SpaceRecord) -> InvalidInput:
-    """The error of a space that stores no images; a calibration of claims stores none."""
-    adds = f"{suggested('calibrate', space.name, files='FOLDER')} adds some"
-    if (made := calibrations.current(connection, space.id, claims=True)) is None:
-        return InvalidInput(f"space {space.name!r} has no calibration images yet; {adds}")
-    again = suggested("calibrate", space.name, files="FOLDER", options="--claimed FILE")
+def _no_stored_images(connection: Connection, space: SpaceRecord, *, claims: bool) -> InvalidInput:
+    """The error of a space that stores no images of this kind."""
+    options = "--claimed FILE" if claims else ""
+    adds = f"{suggested('calibrate', space.name, files='FOLDER', options=options)} adds some"
+    kind = "images with claims" if claims else "calibration images"
+    if claims or calibrations.current(connection, space.id, claims=True) is None:
+        return InvalidInput(f"space {space.name!r} has no {kind} yet; {adds}")
+    again = suggested("recalibrate", space.name, options="--claims")
     return InvalidInput(
-        f"space {space.name!r} has no stored images: those of calibration {made.id}, which is of "
-        f"claims, are not kept; {again} calibrates claims again, and {adds} for predictions"
+        f"space {space.name!r} has no images that calibrate predictions; {adds}. {again} renews "
+        f"the calibration of claims"
     )
 
 

@@ -10,8 +10,10 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 import numpy as np
+from sqlalchemy import Connection
 
-from trustvlm.catalog.rows import observations, spaces
+from trustvlm.catalog.rows import labels, observations, spaces
+from trustvlm.catalog.rows.observations import NewObservation
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.errors import Conflict, InvalidInput
 from trustvlm.scoring.rules import Rule, require_images, resolve_parameters
@@ -54,7 +56,7 @@ from trustvlm.service.measuring.usable import (
 from trustvlm.service.memory.taxonomy.space_tree import SpaceTree, space_tree
 from trustvlm.service.query.back_off.nodes import top_mass, tree_of_call, wrong_up_to
 from trustvlm.service.query.claims.judge_claims import about_claims
-from trustvlm.service.query.claims.resolve import require_claimable
+from trustvlm.service.query.claims.resolve import can_be_name, require_claimable
 from trustvlm.service.query.columns import Columns
 from trustvlm.service.query.context import Context, context_of
 from trustvlm.service.query.decide import acceptable, is_unknown
@@ -85,24 +87,26 @@ def calibrate(
     observed = observe(home, space, queries, truth, sources, on_error)
     if not len(observed):
         raise InvalidInput("queries: expected images with known labels, got none")
-    claims = observed.claimed is not None  # whose images are not stored, as claims are not
+    claims = observed.claimed is not None
     if claims and options.back_off:
         raise InvalidInput("back_off: a promise on claims is about labels; leave out back_off")
     if claims and options.rule not in (None, "auto"):
         require_claimable([options.rule])
-    made = _calibrate(home, space, observed, None, options, keep=not claims)
+    made = _calibrate(home, space, observed, None, options, keep=True)
     return replace(made, notes=observed.notes, failures=observed.failures)
 
 
 def recalibrate(
-    home: Home, space_name: str, changes: Mapping[str, Any] | None = None
+    home: Home, space_name: str, changes: Mapping[str, Any] | None = None, *, claims: bool = False
 ) -> Calibration:
     """See :meth:`TrustService.recalibrate`; `changes`: new values of fields of
     :class:`CalibrateOptions`."""
     with home.read(space_name) as (connection, space):
-        before = in_force(connection, space) or newest(connection, space)
-        observed, truth = stored_images(connection, space)
-        chosen = chosen_rules(connection, space, min(number for number, _ in observed.stored))
+        before = in_force(connection, space, claims=claims)
+        before = before or newest(connection, space, claims=claims)
+        observed, truth = stored_images(connection, space, claims=claims)
+        first = min(number for number, _ in observed.stored)
+        chosen = chosen_rules(connection, space, first, claims=claims)
     options = options_again(before, changes or {}, chosen)
     check_options(options)
     return _calibrate(home, space, observed, truth, options, keep=False)
@@ -134,18 +138,36 @@ def _calibrate(
         support = are_supports(home, reading, observed.unit[1], len(observed))
         images = usable_images(context, observed, truth, support)
         calibration = _calibration(context, images, options)
+        rows = _rows(connection, space, observed, truth) if keep else []
     may_stop()
-    rows = as_rows(observed, truth, "calibration", "random") if keep else []
     with home.catalog.write("calibrate") as connection:
         if spaces.find(connection, space.name).id != space.id:
             raise Conflict(
                 f"space {space.name!r} was removed and made again, or re-embedded, during the "
                 f"call; calibrate again"
             )
-        if keep and not (calibration.failed and in_force(connection, space)):
-            observations.forget_calibration(connection, space.id)
+        claims = calibration.claims
+        if keep and not (calibration.failed and in_force(connection, space, claims=claims)):
+            observations.forget_calibration(connection, space.id, claims=claims)
             observations.store(connection, space.id, rows)
         return store(connection, space, calibration)
+
+
+def _rows(
+    connection: Connection, space: SpaceRecord, observed: Observed, truth: Int64s
+) -> list[NewObservation]:
+    """The calibration images that are stored; of those with claims the ones that claim a label."""
+    if observed.claimed is None:
+        return as_rows(observed, truth, "calibration", "random")
+    rows = as_rows(observed, truth, "calibration", observations.CLAIMED)
+    names = [name if name and can_be_name(name) else None for name in observed.claimed]
+    distinct = sorted({name for name in names if name is not None})
+    records = labels.find_many(connection, space.id, distinct)
+    return [
+        replace(row, claimed_id=records[name].id)
+        for row, name in zip(rows, names, strict=True)
+        if name in records
+    ]
 
 
 @dataclass(frozen=True, eq=False)

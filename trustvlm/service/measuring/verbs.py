@@ -224,6 +224,7 @@ class MeasuringVerbs(OpenHome):
         may_correct: bool | None = None,
         threshold: float | None = None,
         procedure: str | None = None,
+        claims: bool = False,
     ) -> Calibration:
         """Calibrate the space as it is now on the stored images and random feedback, with the
         options of the last calibration.
@@ -238,6 +239,8 @@ class MeasuringVerbs(OpenHome):
             procedure: as for :meth:`calibrate`; "ranks" is refused for a rule that a third of the
                 images has chosen before. None: as requested last or, where `rule` is given, as that
                 rule needs it.
+            claims: renew the calibration of claims, on the images of the last one, whose claims are
+                stored with them; no feedback counts.
 
         Raises:
             NotFound: unknown space. InvalidInput: there are no images yet, or bad arguments.
@@ -251,7 +254,8 @@ class MeasuringVerbs(OpenHome):
         changes = {name: value for name, value in options.items() if value is not None}
         if rule is not None:
             changes["params"] = params
-        return recalibrate(self._writable(), space, changes)
+        flags(claims=claims)
+        return recalibrate(self._writable(), space, changes, claims=bool(claims))
 
     def list_calibrations(self, space: str) -> list[Calibration]:
         """The calibrations of a space, newest first: the first one that did not fail is in force.

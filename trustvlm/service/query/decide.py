@@ -328,7 +328,8 @@ def _staleness(context: Context, calibration: Calibration) -> _Staleness | None:
     """None while the calibration covers the space."""
     if not calibration.stale:
         return None
-    remedy = f"run {suggested('recalibrate', context.view.space.name)}"
+    options = "--claims" if calibration.claims else ""
+    remedy = f"run {suggested('recalibrate', context.view.space.name, options=options)}"
     since, none = stale_since(context.reading, calibration), np.empty(0, np.int64)
     words = f"calibration {calibration.id} is stale"
     if calibration.other_encoders:
@@ -340,7 +341,6 @@ def _staleness(context: Context, calibration: Calibration) -> _Staleness | None:
     unseen = _unseen(context, calibration)
     abstain = calibration.on_stale == "abstain"
     if calibration.claims and calibration.on_stale == "auto" and len(unseen.ids):
-        # The images of a calibration of claims are not stored, so that they cannot be judged again.
         abstain = True
         words += f", and labels were added that calibration {calibration.id} never saw"
     elif calibration.on_stale == "auto" and unseen.taken is not None:

@@ -130,7 +130,7 @@ def _observation_problem(facts: SpaceFacts, row: Row, supports: set[int]) -> str
     if row["thumbnail"] is not None and (wrong := _picture_problem(row["thumbnail"])) is not None:
         return f"its thumbnail {wrong}"
     origin, sampling = row["origin"], row["sampling"]
-    if origin not in ("calibration", "feedback") or sampling not in ("random", "chosen"):
+    if origin not in ("calibration", "feedback") or sampling not in ("random", "chosen", "claimed"):
         return f"it is {origin!r:.20} drawn {sampling!r:.20}, which no observation is"
     if row["support_id"] is not None and row["support_id"] not in supports and not facts.purging:
         return f"it became support image {row['support_id']}, which is not there"

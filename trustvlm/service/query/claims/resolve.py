@@ -66,7 +66,7 @@ def claims_of(
     A name that is no label, or one that does not take part, is no error: its verdict says so.
     """
     distinct = sorted({name for name in names if name is not None})
-    usable = [name for name in distinct if _can_be_name(name)]
+    usable = [name for name in distinct if can_be_name(name)]
     records = label_rows.find_many(connection, view.space.id, usable)
     ids = np.array([record.id for record in records.values()], dtype=np.int64)
     slots = view.text.slots(view.aliases.of(ids))
@@ -84,7 +84,7 @@ def claims_of(
     return Claims(shown, np.array(claimed, dtype=np.int64), problems)
 
 
-def _can_be_name(name: str) -> bool:
+def can_be_name(name: str) -> bool:
     """Whether the catalog can look the name up: no database stores NUL or half a character."""
     return "\0" not in name and not any("\ud800" <= character <= "\udfff" for character in name)
 
@@ -92,7 +92,7 @@ def _can_be_name(name: str) -> bool:
 def _no_labels(connection: Connection, view: SpaceView, names: Sequence[str]) -> dict[str, str]:
     """What to say of names that are no labels; of the first ones, with the label that was probably
     meant."""
-    usable = [name for name in names if _can_be_name(name)][:_SUGGESTED]
+    usable = [name for name in names if can_be_name(name)][:_SUGGESTED]
     meant = unknown(connection, view.space.id, usable) if usable else {}
     problems = {}
     for name in names:
