@@ -216,15 +216,7 @@ def answers_of(
     """The answers to the rows in as many parts as their size needs (one where there are none), of
     at most `most` rows, each with its number of rows; all at one revision: those older than the
     newest are requested again. Raises Busy: the space changes faster than that."""
-    count = len(next(iter(arrays.values())))
-    width = sum(rows.nbytes for rows in arrays.values()) / max(count, 1)
-    step = max(1, int(wire.sizes.vector_bytes / max(width, 1)))
-    step = step if most is None else min(step, most)
-    parts = [
-        {name: rows[i : i + step] for name, rows in arrays.items()}
-        for i in range(0, max(count, 1), step)
-    ]
-    options = options_query(query)
+    parts, options = _parts(arrays, wire.sizes.vector_bytes, most), options_query(query)
 
     def ask(part: Arrays) -> Any:
         return wire.ask("POST", path, query=options, body=body(part), revision=revision)
@@ -245,6 +237,16 @@ def answers_of(
         )
     counts = [len(next(iter(part.values()))) for part in parts]
     return list(zip(answers, counts, strict=True))
+
+
+def _parts(arrays: Arrays, most_bytes: int, most: int | None) -> list[Arrays]:
+    """The rows in parts of at most `most_bytes` and `most` rows; one part where there are none."""
+    count = len(next(iter(arrays.values())))
+    width = sum(rows.nbytes for rows in arrays.values()) / max(count, 1)
+    step = max(1, int(most_bytes / max(width, 1)))
+    step = step if most is None else min(step, most)
+    starts = range(0, max(count, 1), step)
+    return [{name: rows[i : i + step] for name, rows in arrays.items()} for i in starts]
 
 
 def check_labels(wire: Wire, space: str, names: Iterable[str | None]) -> None:

@@ -11,7 +11,7 @@ from trustvlm.client import measure
 from trustvlm.client.codec import npz_body, truth_array
 from trustvlm.client.connection import Connected
 from trustvlm.client.jobs import Progress, finished
-from trustvlm.client.queries import embedded_queries
+from trustvlm.client.queries import EmbeddedQueries, embedded_queries
 from trustvlm.client.transport import options_query, path_of, read
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.claims import are_labelled_by_claims
@@ -101,12 +101,7 @@ class SupportVerbs(Connected):
         named, sources = named_queries(given_queries(queries), sources)
         embedded = embedded_queries(self._wire, space, named, on_error)
         arrays: dict[str, Any] = embedded.arrays | embedded.beside
-        names = list(embedded.sources) if embedded.sources is not None else None
-        if sources is not None:
-            given = optional_texts(sources, "sources", "one name for each query, or None")
-            places = embedded.places if embedded.sources is not None else range(len(given))
-            names = [given[place] for place in places]
-        if names is not None:
+        if (names := _names(embedded, sources)) is not None:
             arrays["sources"] = truth_array(names, "sources")
         path = path_of("spaces", space, "propose")
         result = finished(self._wire, path, options_query(options), npz_body(arrays), progress)
@@ -119,10 +114,8 @@ class SupportVerbs(Connected):
     def remove_proposed(self, space: str, *, label: str | None = None) -> RemovedProposals:
         """Remove the support images that were proposed; see
         :meth:`TrustService.remove_proposed`."""
-        query, path = (
-            options_query([("label", label)]),
-            path_of("spaces", space, "proposed-supports"),
-        )
+        path = path_of("spaces", space, "proposed-supports")
+        query = options_query([("label", label)])
         return read(RemovedProposals, self._wire.ask("DELETE", path, query=query, write=True))
 
     def list_supports(
@@ -201,6 +194,16 @@ class SupportVerbs(Connected):
 
 def _ids(ids: object) -> list[int]:
     return id_list(ids, "ids", "a list of support image ids")
+
+
+def _names(
+    embedded: EmbeddedQueries, sources: Sequence[str | None] | None
+) -> Sequence[str | None] | None:
+    """The names of the queries that are sent: those that were given, else those of their images."""
+    if sources is None:
+        return None if embedded.sources is None else list(embedded.sources)
+    names = optional_texts(sources, "sources", "one name for each query, or None")
+    return names if embedded.sources is None else [names[place] for place in embedded.places]
 
 
 def _choice(label: str | None, filter: FilterLike | None) -> dict[str, Any]:
