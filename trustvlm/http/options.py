@@ -8,14 +8,18 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from trustvlm.errors import InvalidInput
+from trustvlm.settings import Settings
 
 _ROOT = re.compile(r"(/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)+")
 _OURS = ("v1", "static", "healthz", "readyz", "metrics", "openapi.json", "docs")
 
 
+_DEFAULTS = Settings.model_fields
+
+
 @dataclass(frozen=True)
 class ServeOptions:
-    """Options of one application.
+    """Options of one application; the defaults are those of the settings serve_….
 
     Attributes:
         host, port: where it is bound. require_key: every request needs a key; without this it is
@@ -41,23 +45,23 @@ class ServeOptions:
     port: int = 8000
     require_key: bool = False
     workers: int = 1
-    hosts: int = 1
-    encoders: tuple[str, ...] = ()
-    body_bytes: int = 32 * 2**20
+    hosts: int = _DEFAULTS["serve_hosts"].default
+    encoders: tuple[str, ...] = _DEFAULTS["serve_encoders"].default
+    body_bytes: int = _DEFAULTS["serve_body_bytes"].default
     bodies_bytes: int = 256 * 2**20
-    rate: float = 100.0
-    queue: int = 256
+    rate: float = _DEFAULTS["serve_rate"].default
+    queue: int = _DEFAULTS["serve_queue"].default
     in_flight: int = 512
-    deadline_s: float = 30.0
+    deadline_s: float = _DEFAULTS["serve_deadline_s"].default
     batch_rows: int = 1024
-    job_s: float = 21_600.0
-    body_s: float = 30.0
-    body_rate: float = 500.0
-    keep_alive_s: float = 5.0
-    log_level: str = "info"
-    forwarded_ips: tuple[str, ...] = ("127.0.0.1", "::1")
-    root_path: str = ""
-    otlp: str = ""
+    job_s: float = _DEFAULTS["serve_job_s"].default
+    body_s: float = _DEFAULTS["serve_body_s"].default
+    body_rate: float = _DEFAULTS["serve_body_rate"].default
+    keep_alive_s: float = _DEFAULTS["serve_keep_alive_s"].default
+    log_level: str = _DEFAULTS["serve_log_level"].default
+    forwarded_ips: tuple[str, ...] = _DEFAULTS["serve_forwarded_ips"].default
+    root_path: str = _DEFAULTS["serve_root_path"].default
+    otlp: str = _DEFAULTS["serve_otlp"].default
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root_path", _checked_root(self.root_path))
