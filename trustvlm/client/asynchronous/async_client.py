@@ -18,12 +18,16 @@ from trustvlm.reading.verdict_log.files import VerdictLog
 _MOST_CALLS = 1_000
 
 
-class AsyncReviewQueue:
+class _Awaited:
+    """Methods of a blocking object, done by threads."""
+
+    def __init__(self, blocking: Any, threads: Executor) -> None:
+        self.blocking, self.threads = blocking, threads
+
+
+class AsyncReviewQueue(_Awaited):
     """The methods of :class:`trustvlm.reading.review.queue.ReviewQueue`, to be awaited. Made by
     :meth:`AsyncClient.review`."""
-
-    def __init__(self, blocking: ReviewQueue, threads: Executor) -> None:
-        self.blocking, self.threads = blocking, threads
 
     status = awaited(ReviewQueue.status)
     collect = awaited(ReviewQueue.collect)
@@ -39,12 +43,9 @@ class AsyncReviewQueue:
     import_answers = awaited(ReviewQueue.import_answers)
 
 
-class AsyncVerdictLog:
+class AsyncVerdictLog(_Awaited):
     """The methods of :class:`trustvlm.reading.verdict_log.files.VerdictLog`, to be awaited. Made by
     :meth:`AsyncClient.verdict_log`."""
-
-    def __init__(self, blocking: VerdictLog, threads: Executor) -> None:
-        self.blocking, self.threads = blocking, threads
 
     status = awaited(VerdictLog.status)
     switch = awaited(VerdictLog.switch)
