@@ -1,4 +1,4 @@
-"""Builds the inner loops of passes over labels, trustvlm/softmax/loops.c, with the C compiler.
+"""Builds the inner loops of scoring, trustvlm/softmax/*.c, with the C compiler.
 
 The installer runs it through hatchling; `python hatch_build.py` does the same in a checkout.
 Without a compiler the package installs all the same, and passes over labels run through torch,
@@ -20,7 +20,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 FOLDER = Path(__file__).parent / "trustvlm" / "softmax"
-SOURCE, LIBRARY = FOLDER / "loops.c", FOLDER / "loops.so"
+SOURCES, LIBRARY = sorted(FOLDER.glob("*.[ch]")), FOLDER / "loops.so"
 FLAGS = ["-O3", "-fPIC", "-shared", "-ffp-contract=fast", "-fno-math-errno", "-Wno-psabi"]
 # The first that the compiler accepts is used: with threads, and a copy of a function for each kind
 # of processor; without one of them; without both.
@@ -33,10 +33,11 @@ def build() -> bool:
     if shutil.which(compiler[0]) is None:
         LIBRARY.unlink(missing_ok=True)
         return False
-    source = f"-DSOURCE={zlib.crc32(SOURCE.read_bytes())}u"
+    source = f"-DSOURCE={zlib.crc32(b''.join(path.read_bytes() for path in SOURCES))}u"
+    files = [str(path) for path in SOURCES if path.suffix == ".c"]
     partial = LIBRARY.with_suffix(f".{os.getpid()}.so")
     for choice in CHOICES:
-        command = [*compiler, *FLAGS, *choice, source, "-o", str(partial), str(SOURCE), "-lm"]
+        command = [*compiler, *FLAGS, *choice, source, "-o", str(partial), *files, "-lm"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode == 0:
             partial.replace(LIBRARY)  # a process that has loaded the old one keeps it

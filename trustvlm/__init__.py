@@ -123,7 +123,8 @@ def __getattr__(name: str) -> Any:
     if name == "open":
         return import_module("trustvlm.settings").open_service
     if name in _HOME:
-        return getattr(import_module(_HOME[name]), name)
+        value = globals()[name] = getattr(import_module(_HOME[name]), name)
+        return value
     raise AttributeError(f"module 'trustvlm' has no attribute {name!r}")
 
 

@@ -61,7 +61,7 @@ class Oracle:
         temperature = params.get("temperature") or 1.0
         candidates = Candidates(
             logit=logit[None, some],
-            moments=Moments(np.array([log_z]), None, None),
+            moments=Moments(np.array([log_z]), np.zeros(1), np.zeros(1)),
             similarity=similarity[None, some],
             imputed=self.imputed,
             image_log_z=np.array([np.logaddexp.reduce(prints[~self.bare] / temperature)]),

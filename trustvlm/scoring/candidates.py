@@ -89,6 +89,8 @@ class Candidates:
     def verified_outside(self) -> Float64s:
         """(n,) share of the labels outside of the candidates that have a prototype; 1 where there
         are none."""
+        if self.prototypes >= self.labels:  # each has one
+            return np.ones(len(self.logit))
         labels = self.labels - np.count_nonzero(self.valid, axis=1)
         verified = self.valid if self.bare is None else self.valid & ~self.bare
         prototypes = self.prototypes - np.count_nonzero(verified, axis=1)

@@ -15,10 +15,12 @@ lost their support images, and against a vocabulary of labels that are never rig
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
+from trustvlm.softmax.dense import log_sums
 from trustvlm.types.arrays import Float64s, Floats
 
 BARE_DEFICIT = 1.0
@@ -29,18 +31,16 @@ BARE_SPREAD = 10.0
 """Standard deviation, in nats, of the evidence of one such label."""
 
 
+_LEAST = 5e-324  # the smallest probability that has a logarithm
+
+
 def general_evidence(background: Floats, tau: float) -> Float64s:
     """(n,) log mean_a e^(z·P_a/τ): the image evidence expected of a bare label.
 
     Args:
         background: (n, a) similarities of the queries to the sample A of prototypes, a ≥ 1.
     """
-    scaled = background / tau
-    top = scaled.max(axis=1)
-    scaled -= top[:, np.newaxis]
-    mean = np.exp(scaled, out=scaled).mean(axis=1)
-    expected: Float64s = top.astype(np.float64) + np.log(mean.astype(np.float64))
-    return expected
+    return log_sums(background, 1.0 / tau) - math.log(background.shape[1])
 
 
 def posterior(
@@ -74,9 +74,9 @@ def posterior(
         weight: λ ≥ 0; at 0 the posterior is the text softmax.
     """
     if not has_bare(log_p, evidence, verified):
-        joint = log_p + weight * _evidence_or_zero(evidence)
-        with np.errstate(divide="ignore"):
-            outside = np.log(rest) + weight * general
+        joint = log_p + (evidence if weight == 1.0 else weight * evidence)
+        np.copyto(joint, -np.inf, where=np.isnan(joint))  # padded
+        outside = np.log(np.maximum(rest, _LEAST)) + weight * general
         top = np.maximum(joint.max(axis=1), outside)
         joint -= top[:, np.newaxis]
         fused = np.exp(joint, out=joint)

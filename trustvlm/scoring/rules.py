@@ -64,7 +64,6 @@ class Rule:
         of_label: its trust belongs to a label; else to the query, and is the same for every label.
         reach: which labels can be its answer or its rival: "text" leaders, those of the largest
             "sum" p + λ·c, or any of the "candidates".
-        moments: it looks at the entropy or impurity of the softmax over all labels.
         least, most: ends of the range of its trust, each a number and how much λ adds to it.
         logits: its quantity is a logit. cosines: its trust adds cosines, which are never far apart.
     """
@@ -80,7 +79,6 @@ class Rule:
     absolute: bool = False
     of_label: bool = True
     reach: Literal["text", "sum", "candidates"] = "candidates"
-    moments: bool = False
     least: tuple[float, float] = (-math.inf, 0.0)
     most: tuple[float, float] = (math.inf, 0.0)
     logits: bool = False
@@ -145,7 +143,6 @@ def _margin(candidates: Candidates, parameters: Mapping[str, float | None]) -> J
 
 def _entropy(candidates: Candidates, parameters: Mapping[str, float | None]) -> Judgement:
     """−H(p) = Σ p·log p over all labels (Shannon 1948)."""
-    assert candidates.moments.negative_entropy is not None
     return _of_query(candidates, candidates.moments.negative_entropy)
 
 
@@ -158,7 +155,6 @@ def _doctor(candidates: Candidates, parameters: Mapping[str, float | None]) -> J
     """1 − (1 − Σp²)/Σp² over all labels: DOCTOR-α (Granese et al. 2021), turned so that larger is
     better."""
     impurity = candidates.moments.impurity
-    assert impurity is not None
     return _of_query(candidates, 1 - impurity / (1 - impurity))
 
 
@@ -270,9 +266,9 @@ RULES: dict[str, Rule] = {
     "msp": Rule(_msp, "text", reach="text", probability=True, least=_NIL, most=_ONE),
     "max_logit": Rule(_max_logit, "text", absolute=True, reach="text", logits=True),
     "margin": Rule(_margin, "text", reach="text", least=_NIL, most=_ONE),
-    "entropy": Rule(_entropy, "text", of_label=False, reach="text", moments=True, most=_NIL),
+    "entropy": Rule(_entropy, "text", of_label=False, reach="text", most=_NIL),
     "energy": Rule(_energy, "text", absolute=True, of_label=False, reach="text"),
-    "doctor": Rule(_doctor, "text", of_label=False, reach="text", moments=True, most=_ONE),
+    "doctor": Rule(_doctor, "text", of_label=False, reach="text", most=_ONE),
     "image": Rule(_image, "image", cosines=True, least=(-1.0, 0.0), most=_ONE),
     "knn": Rule(_knn, "image", {"temperature": 0.07}, neighbours=True, least=_NIL, most=_ONE),
     "ratio": Rule(_ratio, "image", cosines=True, least=_NIL),

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trustvlm.errors import InvalidInput
+from trustvlm.softmax.native import library
 from trustvlm.types.arrays import Float32s, Float64s, real_array
 
 SAME_IMAGE = 1.0 - 1e-6
@@ -50,16 +51,13 @@ def as_unit(values: npt.ArrayLike, dim: int, what: str) -> Float32s:
         InvalidInput: as :func:`as_matrix`.
     """
     array = _rows(values, dim, what)
-    with np.errstate(over="ignore", invalid="ignore"):
-        single = array.astype(np.float32, copy=False)
-        squares = np.vecdot(single, single)
-        lowest, highest = _USUAL_SQUARES
-        # of a row with NaN both comparisons are false
-        usual = lowest < squares.min(initial=1.0) and squares.max(initial=1.0) < highest
-    if not usual:
-        return unit_rows(as_matrix(array, dim, what)).astype(np.float32)
-    unit: Float32s = single / np.sqrt(squares)[:, np.newaxis]
-    return unit
+    native, unit, single = library(), None, array
+    if array.dtype != np.float32 or not array.flags.c_contiguous:
+        with np.errstate(over="ignore"):
+            single = np.ascontiguousarray(array, np.float32)
+    if native is not None and len(single):
+        unit = native.unit(single, *_USUAL_SQUARES)
+    return unit_rows(as_matrix(array, dim, what)).astype(np.float32) if unit is None else unit
 
 
 def _rows(values: npt.ArrayLike, dim: int, what: str) -> npt.NDArray[Any]:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from trustvlm.softmax.leading import LeadingRows, Moments, RestSums, similarities, with_moments
+from trustvlm.softmax.leading import LeadingRows, RestSums, similarities, with_moments
+from trustvlm.softmax.native import ColumnChoice, library
 from trustvlm.types.arrays import Bools, Float32s, Float64s, Floats, Int64s
 
 DENSE_LOGITS = 2**20
 """Most logits of a block: 4 MB of float32."""
-
-_ONE_BY_ONE = 9  # up to this number of leaders are taken one after the other, more by partition
-_SHORT = 64  # up to this length rows are sorted whole
-_SORTED = 4_096  # up to this number of values are sorted, in one call
 
 _LOWEST = np.float32(-80.0)  # e^−80 is a normal float32; a million rows of it add 1e−29
 
@@ -70,88 +67,99 @@ def _leaders(
     return np.where(np.isneginf(leading), -1, ordered), leading
 
 
-class DenseSoftmax:
-    """The softmax over all rows: some of them in columns of float64, the others as float32 powers.
+def block_columns(
+    logits: Float32s, leading: Float32s, similarity: Float32s | None, choice: ColumnChoice
+) -> tuple[Float64s, Float64s]:
+    """The columns of n queries, each for a label: text leaders, then nearest labels, then sums; and
+    the softmax over all labels.
 
     Args:
-        logit: (n, m) of the columns, −∞ where padded. best: (n,) column of the largest logit of
-            all. valid: (n, m) which columns are candidates.
-        powers: (n, N) e^(logit − largest) of all rows, 0 of those in columns; None where every row
-            has one. logits: (n, N) theirs.
+        logits: (n, N), −∞ of a label that takes no part. leading: those that leaders are chosen by.
+        similarity: (n, N), −∞ of a label that takes no part or has no prototype.
 
-    Attributes:
-        rest: (n,) probability of all rows that are no candidates. p: (n, m) of the columns.
+    Returns:
+        (4, n, m): slots as int64, −1 where padded; logits, similarities and p, there −∞, NaN and 0.
+        (5, n): log-partition, probability of all labels without a column, Σ p·log p, Gini impurity
+        Σ p·(1 − p), and whether a column of the sums is "beyond".
     """
-
-    def __init__(
-        self,
-        logit: Float64s,
-        best: Int64s,
-        valid: Bools,
-        powers: Float32s | None = None,
-        logits: Float32s | None = None,
-    ) -> None:
-        self.logit, self.valid = logit, valid
-        self._powers, self._logits = powers, logits
-        places = np.arange(len(logit)) * logit.shape[1] + best
-        self._top = logit.take(places)
-        self._relative = logit - self._top[:, np.newaxis]
-        self._power = np.exp(self._relative)
-        self._power.put(places, 0.0)
-        columns, outside = self._power.sum(axis=1), np.zeros(len(logit))
-        if powers is not None:
-            outside = powers.sum(axis=1).astype(np.float64)
-        self._others = columns + outside
-        self._total = 1.0 + self._others
-        if powers is None and not valid.all():
-            outside = np.where(valid, 0.0, self._power).sum(axis=1)
-        self.rest = outside / self._total
-        self.p = self._power / self._total[:, np.newaxis]
-        self.p.put(places, 1.0 / self._total)
-
-    def moments(self, *, entropy: bool) -> Moments:
-        """The log-partition and, if asked for, entropy and impurity."""
-        log_total = np.log1p(self._others)
-        log_z = self._top + log_total
-        if not entropy:
-            return Moments(log_z, None, None)
-        power, total = self._power, self._total
-        weighted = (power * np.where(power > 0, self._relative, 0.0)).sum(axis=1)
-        squared = (power**2).sum(axis=1)
-        if self._powers is not None and self._logits is not None:
-            relative = self._logits - self._top[:, np.newaxis].astype(np.float32)
-            np.maximum(relative, _LOWEST, out=relative)
-            weighted += np.einsum("nb,nb->n", self._powers, relative)
-            squared += np.einsum("nb,nb->n", self._powers, self._powers)
-        impurity = (self._others * (1.0 + total) - squared) / total**2
-        return Moments(log_z, weighted / total - log_total, np.maximum(impurity, 0.0))
+    native = library()
+    if native is None or not len(logits):
+        return _by_numpy(logits, leading, similarity, choice)
+    return native.columns(logits, leading, similarity, choice)
 
 
-def at_least(values: Float32s, k: int) -> Bools:
-    """(n, N) which values are among the k < N largest of their row, equals of the last included."""
-    least = np.partition(values, -k, axis=1)[:, -k]
-    return values >= least[:, np.newaxis]
+def _by_numpy(
+    logits: Float32s, leading: Float32s, similarity: Float32s | None, choice: ColumnChoice
+) -> tuple[Float64s, Float64s]:
+    """As the compiled loop, where there was no C compiler."""
+    rows = np.arange(len(logits))[:, np.newaxis]
+    slots = largest(leading, choice.text)
+    best = slots[:, :1]
+    slots = np.where(np.isneginf(leading[rows, slots]), -1, slots)
+    relative = np.maximum(logits - logits[rows, best], _LOWEST)
+    powers = np.exp(relative)
+    powers[rows, best] = 0.0
+    others = powers.sum(axis=1, dtype=np.float64)
+    squared, weighted = (np.einsum("nb,nb->n", powers, by) for by in (powers, relative))
+    total, beyond = 1.0 + others, np.zeros(len(logits), np.bool_)
+    if similarity is not None:
+        slots = _with_new(slots, largest(similarity, choice.nearest), similarity)
+    if choice.sums:
+        joint = powers.copy()
+        joint[rows, best] = 1.0
+        joint /= total[:, np.newaxis].astype(np.float32)
+        if similarity is not None:
+            imputed = np.float32(choice.imputed)
+            image = np.where(np.isneginf(similarity), imputed, similarity)
+            joint += np.float32(choice.weight) * image
+        joint[np.isneginf(logits)] = -np.inf
+        before, slots = slots.shape[1], _with_new(slots, largest(joint, choice.sums), joint)
+        for column in slots[:, before:].T:
+            larger = [
+                np.count_nonzero(side > side[rows, column[:, np.newaxis]], axis=1)
+                for side in (logits, similarity)
+                if side is not None
+            ]
+            beyond |= (column >= 0) & (np.min(larger, axis=0) >= choice.most)
+    filled, padded = np.where(slots < 0, best, slots), slots < 0
+    powers[rows, filled] = 0.0
+    rest = powers.sum(axis=1, dtype=np.float64) / total
+    logit, image = logits[rows, filled].astype(np.float64), np.full(slots.shape, np.nan)
+    p = np.exp(logit - logits[rows, best]) / total[:, np.newaxis]
+    if similarity is not None:
+        image = similarity[rows, filled].astype(np.float64)
+    image[padded | np.isneginf(image)] = np.nan
+    logit[padded], p[padded] = -np.inf, 0.0
+    log_total = np.log1p(others)
+    impurity = np.maximum((others * (1.0 + total) - squared) / total**2, 0.0)
+    entropy, log_z = weighted / total - log_total, logits[rows, best][:, 0] + log_total
+    block = np.stack([np.asarray(slots, np.int64).view(np.float64), logit, image, p])
+    return block, np.stack([log_z, rest, entropy, impurity, beyond])
+
+
+def _with_new(slots: Int64s, new: Int64s, values: Float32s) -> Int64s:
+    """The slots, and the new ones that are none of them and whose value is no −∞; else −1."""
+    rows = np.arange(len(slots))[:, np.newaxis]
+    taken = np.isneginf(values)
+    taken[rows, np.where(slots < 0, slots[:, :1], slots)] = True
+    return np.concatenate([slots, np.where(taken[rows, new], -1, new)], axis=1)
 
 
 def largest(values: Float32s, k: int) -> Int64s:
     """(n, min(k, N)) columns of the k largest values of each row, best first."""
-    if values.shape[1] <= max(k, _SHORT) or values.size <= _SORTED:
-        return np.argsort(-values, axis=1)[:, :k]
-    if k <= _ONE_BY_ONE:
-        return _one_by_one(np.ascontiguousarray(values), k)
-    chosen = np.argpartition(values, -k, axis=1)[:, -k:]
-    order = np.argsort(-np.take_along_axis(values, chosen, axis=1), axis=1)
-    return np.take_along_axis(chosen, order, axis=1)
+    rows, chosen = np.arange(len(values))[:, np.newaxis], np.arange(values.shape[1])[np.newaxis]
+    if k < values.shape[1]:
+        chosen = np.argpartition(values, -k, axis=1)[:, -k:]
+    order = np.argsort(-values[rows, chosen], axis=1, kind="stable")
+    return np.take_along_axis(np.broadcast_to(chosen, order.shape), order, axis=1)
 
 
-def _one_by_one(values: Float32s, k: int) -> Int64s:
-    """The columns of the k largest: the first is set aside to find the second, and put back."""
-    flat, first = values.reshape(-1), np.arange(len(values)) * values.shape[1]
-    places, best = np.empty((k, len(values)), np.int64), np.empty((k, len(values)), np.float32)
-    for rank in range(k):
-        places[rank] = first + values.argmax(axis=1)
-        best[rank] = flat[places[rank]]
-        flat[places[rank]] = -np.inf
-    flat[places[::-1]] = best[::-1]
-    columns: Int64s = np.ascontiguousarray((places - first).T)
-    return columns
+def log_sums(values: Floats, scale: float) -> Float64s:
+    """(n,) log Σ e^(scale · x) of each row of (n, a) values, some of which may be −∞; scale > 0."""
+    native = library()
+    if native is not None and len(values) and values.dtype == np.float32:
+        return native.log_sums(np.ascontiguousarray(values), scale)
+    top = values.max(axis=1)
+    powers = np.exp((values - top[:, np.newaxis]) * scale)
+    log_sum: Float64s = top * np.float64(scale) + np.log(powers.sum(axis=1, dtype=np.float64))
+    return log_sum

@@ -17,20 +17,18 @@ _GATHERED_ROWS = 256  # gathered at a time: they stay in the cache
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """The softmax of n queries over all labels, as far as rules ask for it.
+    """The softmax of n queries over all labels.
 
     Attributes:
         log_z: (n,) log of the sum of e^logit.
         negative_entropy: (n,) Σ p·log p.
         impurity: (n,) Gini impurity 1 − Σp² = Σ p·(1 − p), without cancellation where one label has
             almost everything.
-
-    `negative_entropy` and `impurity` are None where no rule needs them.
     """
 
     log_z: Float64s
-    negative_entropy: Float64s | None
-    impurity: Float64s | None
+    negative_entropy: Float64s
+    impurity: Float64s
 
 
 @dataclass(frozen=True, eq=False)

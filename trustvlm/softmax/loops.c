@@ -5,41 +5,19 @@
  * Matrices are row-major, and rows hold the bits of bfloat16 numbers. No function allocates beyond a
  * scratch of its own, keeps a pointer, or reads what the caller has not given sizes of.
  */
-#include <math.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
+
+#include "loops.h"
 
 #define BESIDE 4        /* rows that few queries read side by side */
 #define TILE 16         /* rows and columns of a tile of logits */
 #define STEP 32         /* numbers of a row that one tile instruction takes */
 #define TILE_HALF 512   /* 16-bit numbers of a tile */
 #define GROUP 16        /* tiles of rows that are held beside the queries, a multiple of 4 */
-#define LANES 16
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "rows are little-endian, and are read as words"
 #endif
-#define CHUNK 128       /* logits that are compared with the last leader at once */
-#define FLOOR -115.0f   /* 2^FLOOR is a normal float: powers below it would be denormal, and slow */
 #define LEAST 0x1p-62f  /* the square of which is a normal float */
-
-#ifdef CLONES /* one copy of a function for each of these processors, chosen when it is loaded */
-#define PORTABLE __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define PORTABLE
-#endif
-
-typedef float Floats __attribute__((vector_size(64), aligned(4), may_alias));
-typedef int32_t Ints __attribute__((vector_size(64), aligned(4), may_alias));
-typedef uint32_t Words __attribute__((vector_size(64), aligned(2), may_alias));
-typedef float Eight __attribute__((vector_size(32), aligned(4), may_alias));
-typedef float Four __attribute__((vector_size(16), aligned(4), may_alias));
-typedef uint64_t Bits __attribute__((vector_size(64), aligned(4), may_alias));
-typedef union { uint32_t bits; float value; } Word;
-
-#define INLINE static inline __attribute__((always_inline))
-#define ALL(x) ((Floats){0} + (x))
 #define PREFETCH(here) __builtin_prefetch((const char *)(here) + 6144) /* half as long without */
 
 uint32_t trustvlm_source(void) { return SOURCE; }
@@ -50,38 +28,6 @@ INLINE uint16_t rounded(float wide)
 {
     uint32_t bits = (Word){.value = wide}.bits;
     return (uint16_t)((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
-}
-
-INLINE Floats larger(Floats a, Floats b)
-{
-    Ints first = a > b;
-    return (Floats)((first & (Ints)a) | (~first & (Ints)b));
-}
-
-INLINE int any(Ints mask)
-{
-    Bits bits = (Bits)mask;
-    return (bits[0] | bits[1] | bits[2] | bits[3] | bits[4] | bits[5] | bits[6] | bits[7]) != 0;
-}
-
-INLINE float summed(Floats values)
-{
-    Eight eight = ((const Eight *)&values)[0] + ((const Eight *)&values)[1];
-    Four four = ((const Four *)&eight)[0] + ((const Four *)&eight)[1];
-    return (four[0] + four[1]) + (four[2] + four[3]);
-}
-
-/* 2^x for FLOOR ≤ x ≤ 0, to two units in the last place: 2^whole · 2^part, |part| ≤ 1/2. */
-INLINE Floats power_of_two(Floats x)
-{
-    Floats shifted = x + 12582912.0f; /* 1.5 · 2^23: the sum's last bits are the nearest whole */
-    Ints whole = (Ints)shifted - 0x4B400000;
-    Floats part = x - (shifted - 12582912.0f);
-    Floats power = 1.535336188319500e-4f * part + 1.339887440266574e-3f;
-    power = (power * part + 9.618437357674640e-3f) * part + 5.550332471162809e-2f;
-    power = (power * part + 2.402264791363012e-1f) * part + 6.931472028550421e-1f;
-    power = power * part + 1.0f;
-    return (Floats)((Ints)power + (whole << 23));
 }
 
 /* ---- products of few queries: limited by reading the rows ---- */
@@ -307,30 +253,6 @@ INLINE void sum_up(double *sums, float before, float top, const float *logits, i
     sums[0] += summed(total);
     sums[1] += summed(weighted);
     sums[2] += summed(squared);
-}
-
-/* Puts the k largest of `count` > k logits first, with their positions; returns the k-th. */
-static float select_largest(float *logits, int64_t *positions, int64_t count, int64_t k)
-{
-    for (int64_t low = 0, high = count - 1; low < high;) {
-        float pivot = logits[low + (high - low) / 2];
-        int64_t i = low, j = high;
-        while (i <= j) {
-            while (logits[i] > pivot) i++;
-            while (logits[j] < pivot) j--;
-            if (i > j) break;
-            float logit = logits[i];
-            int64_t position = positions[i];
-            logits[i] = logits[j], positions[i++] = positions[j];
-            logits[j] = logit, positions[j--] = position;
-        }
-        if (k - 1 <= j) high = j;
-        else if (k - 1 >= i) low = i;
-        else break;
-    }
-    float least = logits[0];
-    for (int64_t i = 1; i < k; i++) least = logits[i] < least ? logits[i] : least;
-    return least;
 }
 
 /* Takes in the logits (n, width) of the rows `first` …, one query `stride` numbers behind the other,

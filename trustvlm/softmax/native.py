@@ -1,4 +1,4 @@
-"""The compiled inner loops of a pass, trustvlm/softmax/loops.c.
+"""The compiled inner loops, trustvlm/softmax/loops.c and dense.c.
 
 The library is built when the package is installed (hatch_build.py). Where there was no C compiler,
 or the library belongs to another version of its source, :func:`library` gives None, and passes run
@@ -10,7 +10,17 @@ from __future__ import annotations
 import ctypes
 import logging
 import zlib
-from ctypes import c_int, c_int64, c_uint32, c_void_p
+from ctypes import (
+    Structure,
+    byref,
+    c_char,
+    c_double,
+    c_float,
+    c_int,
+    c_int64,
+    c_uint32,
+    c_void_p,
+)  # fmt: skip
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +29,7 @@ import numpy as np
 
 from trustvlm.softmax.quantize import Uint16s
 from trustvlm.softmax.state import State
-from trustvlm.types.arrays import Bools, Float32s
+from trustvlm.types.arrays import Bools, Float32s, Float64s, Int64s
 
 log = logging.getLogger("trustvlm")
 
@@ -28,6 +38,38 @@ _PRODUCT: list[Any] = [c_void_p, c_int64, c_int64, c_void_p, c_int64, c_void_p, 
 _TILES: list[Any] = [c_void_p, c_int64, c_int64, c_void_p]
 _ADD: list[Any] = [c_void_p, *[c_int64] * 4, c_void_p, c_int64, *[c_void_p] * 6]
 _SELECT: list[Any] = [c_int64, c_int64, *[c_void_p] * 5]
+_COLUMNS: list[Any] = [*[c_void_p] * 3, c_int64, c_int64, c_void_p, c_int64, *[c_void_p] * 2]
+_CHOOSE: list[Any] = [*[c_void_p] * 3, *[c_int64] * 3, c_int, *[c_void_p] * 4]
+_UNIT: list[Any] = [c_void_p, c_int64, c_int64, c_float, c_float, c_void_p]
+_LOG_SUMS: list[Any] = [c_void_p, c_int64, c_int64, c_float, c_void_p]
+_FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+_first: Any = c_char.from_buffer
+"""The first byte of an array that is not empty, as an object of ctypes: `array.ctypes.data` takes
+six times as long."""
+_BY_NAME = 2  # of trustvlm/softmax/choose.c
+
+
+class ColumnChoice(Structure):
+    """Which labels of a block get a column.
+
+    Attributes:
+        text: how many text leaders, at most 64, the first `ordered` of them best first.
+        nearest: how many of the largest similarities, at most 64. sums: how many of the largest
+            p + weight · similarity, at most 8, with `imputed` where a label has no similarity.
+        most: a column of the sums is "beyond" if it is behind so many others on both sides.
+    """
+
+    _fields_ = [
+        *[(name, c_int64) for name in ("text", "ordered", "nearest", "sums", "most")],
+        ("weight", c_float),
+        ("imputed", c_float),
+    ]
+
+
+class Rounding(Structure):
+    """Differences that are not told apart, see trustvlm/softmax/choose.c."""
+
+    _fields_ = [(name, c_double) for name in ("relative", "logit", "similarity")]
 
 
 class Library:
@@ -45,6 +87,12 @@ class Library:
         self._few.argtypes, self._few.restype = _PRODUCT, None
         self.add.argtypes, self.add.restype = _ADD, None
         self.select.argtypes, self.select.restype = _SELECT, None
+        self._columns, self._choose = functions.trustvlm_columns, functions.trustvlm_choose
+        self._columns.argtypes, self._columns.restype = _COLUMNS, c_int
+        self._choose.argtypes, self._choose.restype = _CHOOSE, c_int
+        self._unit, self._log_sums = functions.trustvlm_unit, functions.trustvlm_log_sums
+        self._unit.argtypes, self._unit.restype = _UNIT, c_int
+        self._log_sums.argtypes, self._log_sums.restype = _LOG_SUMS, None
         self.has_matrix_units = bool(functions.trustvlm_has_matrix_units())
         self.has_wide_vectors = bool(functions.trustvlm_has_wide_vectors())
         if self.has_matrix_units:
@@ -80,6 +128,64 @@ class Library:
         _require(tiles.shape[:2] == _tile_counts(len(out), rows.shape[1]), "tiles")
         if self._many(*_product(rows, tiles, out)):
             raise MemoryError("no memory for rows as tiles")
+
+    def columns(
+        self, logits: Float32s, leading: Float32s, similarity: Float32s | None, choice: ColumnChoice
+    ) -> tuple[Float64s, Float64s]:
+        """Block (4, n, m) and totals (5, n) of n > 0 queries, as
+        :func:`trustvlm.softmax.dense.block_columns` gives them."""
+        image = logits if similarity is None else similarity
+        flags = logits.flags.c_contiguous, leading.flags.c_contiguous, image.flags.c_contiguous
+        same = logits.shape == leading.shape == image.shape and all(flags)
+        _require(same and logits.dtype == leading.dtype == image.dtype == _FLOAT32, "logits")
+        (count, labels), nearest = logits.shape, 0 if similarity is None else choice.nearest
+        width = min(labels, choice.text + nearest + choice.sums)
+        block, totals = np.empty((4, count, width)), np.empty((5, count))
+        similarities = None if similarity is None else byref(_first(similarity))
+        given = byref(_first(logits)), byref(_first(leading)), similarities, count, labels
+        out = width, byref(_first(block)), byref(_first(totals))
+        if self._columns(*given, byref(choice), *out):
+            raise MemoryError("no memory for the powers of a row")
+        return block, totals
+
+    def choose(
+        self,
+        block: Float64s,
+        quantity: Float64s,
+        trust: Float64s,
+        listed: int,
+        rounding: Rounding,
+        *,
+        relabels: bool,
+    ) -> tuple[Int64s, Float64s, Bools] | None:
+        """Places (6, n), numbers (8, n) and flags (2, n) of what is chosen among the columns of a
+        block, see trustvlm/softmax/choose.c; None where names are to decide."""
+        _, count, width = block.shape
+        flags = block.flags.c_contiguous, quantity.flags.c_contiguous, trust.flags.c_contiguous
+        same = quantity.shape == trust.shape == (count, width) and all(flags)
+        _require(same and block.dtype == quantity.dtype == trust.dtype == _FLOAT64, "block")
+        places, numbers = np.empty((6, count), np.int64), np.empty((8, count))
+        marks = np.empty((2, count), np.bool_)
+        given = byref(_first(block)), byref(_first(quantity)), byref(_first(trust)), count, width
+        out = byref(_first(places)), byref(_first(numbers)), byref(_first(marks))
+        doubts = self._choose(*given, listed, relabels, byref(rounding), *out)
+        return None if doubts & _BY_NAME else (places, numbers, marks)
+
+    def unit(self, rows: Float32s, least: float, most: float) -> Float32s | None:
+        """(n, d) rows, n > 0, divided by their norms; None where a squared norm is not between the
+        two."""
+        _require(rows.dtype == _FLOAT32 and rows.flags.c_contiguous, "rows")
+        out, flags = np.empty(rows.shape, np.float32), rows.flags
+        given = byref(_first(rows)) if flags.writeable else rows.ctypes.data, *rows.shape
+        return out if self._unit(*given, least, most, byref(_first(out))) else None
+
+    def log_sums(self, rows: Float32s, scale: float) -> Float64s:
+        """(n,) log Σ e^(scale · x) of the rows of an (n, a) array that is not empty, scale > 0."""
+        _require(rows.dtype == _FLOAT32 and rows.flags.c_contiguous, "rows")
+        out, flags = np.empty(len(rows)), rows.flags
+        given = byref(_first(rows)) if flags.writeable else rows.ctypes.data, *rows.shape
+        self._log_sums(*given, scale, byref(_first(out)))
+        return out
 
 
 class Running:
@@ -155,7 +261,8 @@ def loaded(folder: Path) -> Library | None:
     try:
         functions = ctypes.CDLL(str(folder / "loops.so"))
         functions.trustvlm_source.restype = c_uint32
-        if functions.trustvlm_source() == zlib.crc32((folder / "loops.c").read_bytes()):
+        sources = (path.read_bytes() for path in sorted(folder.glob("*.[ch]")))
+        if functions.trustvlm_source() == zlib.crc32(b"".join(sources)):
             return Library(functions)
         reason = "it was built from another source"
     except (OSError, AttributeError) as error:

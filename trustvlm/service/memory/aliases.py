@@ -95,8 +95,6 @@ def pooled(
         moments: of the softmax over all labels, each by itself.
     """
     slots, logits = slots.copy(), logits.copy()
-    assert moments.negative_entropy is not None
-    assert moments.impurity is not None
     entropy, impurity = moments.negative_entropy.copy(), moments.impurity.copy()
     ids = _ids_of(text, slots)
     canonical = aliases.of(ids)

@@ -23,7 +23,7 @@ MOST_COMPARED = 50_000
 """In a space with more support images none is compared, because reading all of them would make a
 process slow to start."""
 
-_THIN, _FULL = 3, 4  # coordinates besides the first
+_THIN, _FULL = 4, 4  # coordinates of each kind
 _COORDINATES = 64  # places that a thin direction has values in, at least
 _FARTHEST = math.sqrt(2 * (1 - SAME_IMAGE)) + 1e-6  # distance of unit vectors that count as equal
 _MOST_PAIRS = 2**20  # a query and a support image, compared at once: 8 MB an array
@@ -33,23 +33,21 @@ _MOST_PAIRS = 2**20  # a query and a support image, compared at once: 8 MB an ar
 class _Axes:
     """Unit vectors, equal in all processes: the coordinates along them are prints.
 
-    The first costs a query one product of a matrix and a vector. The thin ones have a value in
-    every `step`-th place only. The full ones are for queries that equal a support image in the
-    others, of which there are few.
+    The thin ones have a value in every `step`-th place only. The full ones are for queries that
+    equal a support image in the thin ones, of which there are few.
 
     Attributes:
-        first: (dim,). thin: (⌈dim/step⌉, 3). full: (dim, 4).
+        thin: (⌈dim/step⌉, 4). full: (dim, 4).
     """
 
     step: int
-    first: Float32s
     thin: Float32s
     full: Float32s
 
     def prints(self, unit: Floats) -> Float32s:
         """(8, n) coordinates of unit vectors (n, dim)."""
-        parts = (unit @ self.first[:, np.newaxis], unit[:, :: self.step] @ self.thin)
-        prints: Float32s = np.concatenate((*parts, unit @ self.full), axis=1).T.astype(np.float32)
+        parts = (unit[:, :: self.step] @ self.thin, unit @ self.full)
+        prints: Float32s = np.concatenate(parts, axis=1).T.astype(np.float32)
         return prints
 
 
@@ -96,22 +94,20 @@ class SupportPrints:
         """(query, ids of the support images that may equal it) of the unit queries (n, dim) that
         have any."""
         axes, by_first = self._axes, self._prints[0]
-        firsts = (queries @ axes.first).astype(np.float32, copy=False)
-        first = by_first.searchsorted(firsts - _FARTHEST, side="left")
-        last = by_first.searchsorted(firsts + _FARTHEST, side="right")
+        thin = (queries[:, :: axes.step] @ axes.thin).astype(np.float32, copy=False)
+        first = by_first.searchsorted(thin[:, 0] - _FARTHEST, side="left")
+        last = by_first.searchsorted(thin[:, 0] + _FARTHEST, side="right")
         pairs, half = int((last - first).sum()), len(queries) // 2
         if not pairs:
             return []
         if pairs > _MOST_PAIRS and half:
             later = self.possibly_equal(queries[half:])
             return self.possibly_equal(queries[:half]) + [(half + one, ids) for one, ids in later]
-        query, row = _ranges(first, last)
-        thin = queries[:, :: axes.step] @ axes.thin
-        query, row = _close(thin, self._prints[1 : 1 + _THIN], query, row)
+        query, row = _close(thin, self._prints[:_THIN], *_ranges(first, last))
         if not len(query):
             return []
         some, place = np.unique(query, return_inverse=True)
-        place, row = _close(queries[some] @ axes.full, self._prints[1 + _THIN :], place, row)
+        place, row = _close(queries[some] @ axes.full, self._prints[_THIN:], place, row)
         return [(int(some[one]), self._ids[row[place == one]]) for one in np.unique(place).tolist()]
 
 
@@ -120,6 +116,8 @@ def _close(
 ) -> tuple[Int64s, Int64s]:
     """The pairs of a query and a print whose coordinates, (n, a) and (a, m), may be of equals."""
     for axis in range(len(prints)):
+        if not len(query):
+            break
         close = np.abs(prints[axis].take(row) - coordinates[:, axis].take(query)) <= _FARTHEST
         query, row = query[close], row[close]
     return query, row
@@ -135,7 +133,7 @@ def _axes(dim: int) -> _Axes:
         return directions.astype(np.float32)
 
     thin = units(len(range(0, dim, step)), _THIN)
-    return _Axes(step, units(dim, 1)[:, 0], thin, units(dim, _FULL))
+    return _Axes(step, thin, units(dim, _FULL))
 
 
 def _ranges(first: Int64s, last: Int64s) -> tuple[Int64s, Int64s]:

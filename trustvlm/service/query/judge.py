@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from trustvlm.service.query.candidates import (
 from trustvlm.service.query.claims.judge_claims import claimed_arrays, has_all, with_claimed
 from trustvlm.service.query.columns import Columns
 from trustvlm.service.query.context import Context
+from trustvlm.service.query.ranked.choice import choose
 from trustvlm.service.query.ranked.ranking import Ranking
 from trustvlm.service.query.streamed import streamed_candidates
 from trustvlm.service.query.whitened.values import discriminant_values
@@ -112,10 +113,11 @@ class QueryBatch:
     claimed: Int64s | None = None
     tree: SpaceTree | None = None
     candidate_sets: dict[Request, CandidateSet] = field(default_factory=dict)
-    engine: DenseEngine = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.engine = DenseEngine(self.context, self.queries)
+    @cached_property
+    def engine(self) -> DenseEngine:
+        """The dense engine, whose products serve all rules."""
+        return DenseEngine(self.context, self.queries)
 
     def judged(self, rule: Rule, parameters: Parameters, leaders: int = CANDIDATES) -> Columns:
         """The verdict columns; rows whose answer may lie outside of the candidates, or nearer to
@@ -179,7 +181,6 @@ class QueryBatch:
             reach=rule.reach if self.dense else "candidates",
             weight=parameters.get("lambda") or 0.0 if rule.reach == "sum" else 0.0,
             temperature=parameters["temperature"] if rule.beyond else None,
-            moments=rule.moments,
         )
         if request not in self.candidate_sets:
             if self.dense:
@@ -251,53 +252,39 @@ def _columns(
 ) -> tuple[Columns, Bools, Int64s]:
     """The verdict columns, (n,) where float32 did not surely tell the answer from the next, and
     (n,) the column of the label among the candidates."""
-    view, candidates = context.view, candidate_set.candidates
-    p, similarity, slots = candidates.p, candidates.similarity, candidate_set.slots
-    ranking = Ranking(view.names, slots, candidate_set.rounding)
-    scale = view.space.logit_scale
-    order = ranking.order(candidates.logit, scale, top_k, candidate_set.order)
-    by_classifier = order[:, 0]
-    by_rule = np.where(candidates.valid, judgement.quantity, -np.inf)
-    chosen = ranking.best(by_rule, scale, relative=True) if rule.relabels else by_classifier
-    of_label = ranking.first + chosen
-    largest = by_rule.take(of_label)
-    by_rule.put(of_label, -np.inf)
-    rival = ranking.best(by_rule, scale, relative=True)
-    of_rival = ranking.first + rival
-    largest_other = by_rule.take(of_rival)
-    has_rival = largest_other > -np.inf
-    bare = candidates.bare
-    nearest = ranking.best(similarity if bare is None else np.where(bare, -np.inf, similarity), 1.0)
-    of_nearest = ranking.first + nearest
-    nearest_similarity = similarity.take(of_nearest)
-    has_nearest = ~np.isnan(nearest_similarity)
-    label_slot, rival_slot = slots.take(of_label), np.where(has_rival, slots.take(of_rival), -1)
-    label_id = view.text.ids[label_slot]
-    trust, image_similarity = judgement.trust, similarity.take(of_label)
-    listed = ranking.first[:, np.newaxis] + order
+    view, p, slots = context.view, candidate_set.candidates.p, candidate_set.slots
+    chosen = choose(context, candidate_set, judgement, top_k, relabels=rule.relabels)
+    places, numbers, listed = chosen.places, chosen.numbers, chosen.listed
+    label_slot, rival_slot, image_similarity = places[2], places[5], numbers[1]
+    has_rival, label_id = rival_slot >= 0, view.text.ids[label_slot]
     unverified = np.isnan(image_similarity)
     if unverified.any():  # perhaps only because no verifier embeddings were given
         unverified = view.prototypes.slots(label_id) < 0
+    if listed is None:
+        top_slots, top_confidence = slots[:, :top_k].copy(), p[:, :top_k].copy()
+    else:
+        top_slots = np.take_along_axis(slots, listed, axis=1)
+        top_confidence = np.take_along_axis(p, listed, axis=1)
     arrays = {
         "label_slot": label_slot,
         "label_id": label_id,
-        "corrected_slot": np.where(chosen != by_classifier, slots.take(listed[:, 0]), -1),
-        "text_confidence": p.take(of_label),
+        "corrected_slot": places[3],
+        "text_confidence": numbers[0],
         "image_similarity": image_similarity,
-        "trust": trust.take(of_label),
-        "nearest_slot": np.where(has_nearest, slots.take(of_nearest), -1),
-        "nearest_similarity": nearest_similarity,
-        "agrees": has_nearest & (nearest == chosen),
+        "trust": numbers[2],
+        "nearest_slot": places[4],
+        "nearest_similarity": numbers[4],
+        "agrees": chosen.agrees,
         "rival_slot": rival_slot,
         "rival_id": np.where(has_rival, view.text.ids[rival_slot], -1),
-        "rival_trust": np.where(has_rival, trust.take(of_rival), np.nan),
-        "rival_confidence": np.where(has_rival, p.take(of_rival), np.nan),
+        "rival_trust": numbers[5],
+        "rival_confidence": numbers[6],
         "unverified": unverified,
-        "top_slots": slots.take(listed),
-        "top_confidence": p.take(listed),
+        "top_slots": top_slots,
+        "top_confidence": top_confidence,
         "exact": candidate_set.surely_nearest.copy(),
     }
     if close:
-        arrays["close"] = has_rival & close_calls(rule, judgement, p, chosen, rival)
-        arrays["ahead"] = has_rival & (largest_other > largest)
-    return Columns(view.names, arrays), ranking.unsure, chosen
+        arrays["close"] = has_rival & close_calls(rule, judgement, p, places[0], places[1])
+        arrays["ahead"] = has_rival & (numbers[7] > numbers[3])
+    return Columns(view.names, arrays), chosen.unsure, places[0]

@@ -16,7 +16,13 @@ from trustvlm.scoring.candidates import Candidates
 from trustvlm.service.memory.aliases import missing_members, pooled
 from trustvlm.service.memory.passes import leading_rows
 from trustvlm.service.memory.space_cache import SpaceView
-from trustvlm.service.query.candidates import CandidateSet, ExactQueries, Request, UnitQueries
+from trustvlm.service.query.candidates import (
+    CandidateSet,
+    ExactQueries,
+    Request,
+    UnitQueries,
+    prototype_count,
+)
 from trustvlm.service.query.context import Context
 from trustvlm.softmax.leading import LeadingRows, Moments, similarities
 from trustvlm.system.timing import stage
@@ -88,7 +94,7 @@ def streamed_candidates(context: Context, queries: UnitQueries, request: Request
         valid=valid,
         rest=rest,
         labels=subset.labels,
-        prototypes=_prototype_count(context),
+        prototypes=prototype_count(context),
         evidence=evidence,
         background=None if verifier is None else verifier.astype(np.float32) @ context.background.T,
     )
@@ -100,14 +106,9 @@ def streamed_candidates(context: Context, queries: UnitQueries, request: Request
         nearest.outside,
         nearest.surely_nearest,
         tied | behind,
-        order=None,
+        ordered=0,
         rounding=0.0,
     )
-
-
-def _prototype_count(context: Context) -> int:
-    mask = context.subset.prototypes
-    return len(context.view.prototypes) if mask is None else int(np.count_nonzero(mask))
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,7 @@ reads them. Device and inode show the difference.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from sqlalchemy import Connection, PoolProxiedConnection
@@ -21,8 +22,8 @@ class FileIdentity:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._log = path.with_name(path.name + "-wal")
-        self._file = _identity(path)
+        self._names = os.fspath(path), f"{path}-wal"
+        self._file = _identity(self._names[0])
 
     def check(
         self, connection: Connection | PoolProxiedConnection, *, committed: bool = False
@@ -38,11 +39,11 @@ class FileIdentity:
         Raises:
             Unavailable: a file was moved, deleted or replaced since it was opened.
         """
-        log = _identity(self._log)
+        log = _identity(self._names[1])
         if connection.info.get(_LOG) is None:
             # The log exists as long as a connection is open that has read it.
             connection.info[_LOG] = log
-        if _identity(self._path) == self._file and log == connection.info[_LOG]:
+        if _identity(self._names[0]) == self._file and log == connection.info[_LOG]:
             return
         lost = "the change went into the old file and is lost with it"
         raise Unavailable(
@@ -52,10 +53,10 @@ class FileIdentity:
         )
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _identity(path: str) -> tuple[int, int] | None:
     """(device, inode) of a file; None where there is none."""
     try:
-        status = path.stat()
+        status = os.stat(path)  # noqa: PTH116 - of a Path it takes four times as long
     except OSError:
         return None
     return status.st_dev, status.st_ino

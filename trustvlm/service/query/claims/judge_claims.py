@@ -54,7 +54,8 @@ def with_claimed(
     return replace(
         candidate_set,
         slots=_beside(slots, added),
-        order=None,
+        ordered=0,
+        block=None,
         candidates=replace(
             candidates,
             logit=_beside(logits, np.where(added >= 0, logit, -np.inf)),

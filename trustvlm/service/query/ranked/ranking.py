@@ -45,14 +45,19 @@ class Ranking:
             best[row] = min(columns, key=lambda column: self._name(row, column))
         return best
 
-    def order(self, values: Float64s, scale: float, k: int, order: Int64s | None) -> Int64s:
-        """(n, k) columns of the k largest values, best first; `order`: k + 1 or all of them, as far
-        as an engine has found them."""
-        if order is None:
+    def order(self, values: Float64s, scale: float, k: int, ordered: int) -> Int64s:
+        """(n, k) columns of the k largest values, best first.
+
+        Args:
+            ordered: how many of the first columns are these already: k + 1 or all of them; or 0.
+        """
+        if ordered:
+            order = np.tile(np.arange(ordered), (len(values), 1))
+        else:
             order = np.argsort(-values, axis=1, kind="stable")
-        ordered = values.take(self.first[:, np.newaxis] + order[:, : k + 1])
-        later = ordered[:, 1:]
-        tied = (later > -np.inf) & (later >= ordered[:, :-1] - self._rounding * scale)
+        best = values.take(self.first[:, np.newaxis] + order[:, : k + 1])
+        later = best[:, 1:]
+        tied = (later > -np.inf) & (later >= best[:, :-1] - self._rounding * scale)
         several = tied.any(axis=1)
         if self._rounding:
             self.unsure |= several
