@@ -129,7 +129,9 @@ class DenseEngine:
     def __init__(self, context: Context, queries: UnitQueries) -> None:
         self._context, self._aliases = context, context.view.aliases
         view, reading, verifier = context.view, context.reading, queries.verifier
-        self._prototypes, self._mask = prototype_count(context), _prototype_mask(context)
+        self._prototypes, self._mask = prototype_count(context), context.subset.prototypes
+        if self._mask is None and view.prototypes.live < view.prototypes.n:
+            self._mask = view.prototypes.alive
         with stage("text pass"):
             self._by_name = _logits(context, queries.classifier)
             self._logits = self._pooled() if self._aliases.pairs else self._by_name
@@ -274,12 +276,6 @@ def _products(view: SpaceView, verifier: Floats, mask: Bools | None) -> Float32s
     if mask is not None:
         similarity[:, ~mask] = -np.inf
     return similarity
-
-
-def _prototype_mask(context: Context) -> Bools | None:
-    """Which prototypes take part; None: all."""
-    prototypes, mask = context.view.prototypes, context.subset.prototypes
-    return prototypes.alive if mask is None and prototypes.live < prototypes.n else mask
 
 
 def prototype_count(context: Context) -> int:

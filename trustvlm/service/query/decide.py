@@ -90,10 +90,10 @@ def undecided(
     remarks on the evidence of all verdicts; `first`: reasons before all others, `then`: before the
     last one."""
     trust = columns.arrays["trust"]
-    least = context.fit.evidence.unknown_below(UNKNOWN_RATE)  # verdicts keep no context alive
+    evidence = context.fit.evidence  # verdicts keep no context alive
 
     def unknown() -> Bools:
-        return _is_below(columns, least)
+        return _is_below(columns, evidence.unknown_below(UNKNOWN_RATE))
 
     def reasons() -> tuple[list[Reason], Also]:
         every = np.ones(len(trust), np.bool_)

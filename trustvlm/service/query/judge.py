@@ -81,7 +81,8 @@ def judge_all(
     for start in range(0, max(len(queries), 1), rows):
         part = slice(start, start + rows)
         some = None if claimed is None else claimed[part]
-        batch = QueryBatch(context, queries[part], top_k, dense, close, some, tree)
+        one = queries if len(classifier) <= rows else queries[part]
+        batch = QueryBatch(context, one, top_k, dense, close, some, tree)
         for piece, (rule, parameters) in zip(pieces, rules, strict=True):
             may_stop()
             piece.append(batch.judged(rule, parameters))

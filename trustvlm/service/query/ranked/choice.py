@@ -48,7 +48,7 @@ def choose(
     name, and are `unsure` where numbers are rounded."""
     native, block, rounding = library(), candidate_set.block, candidate_set.rounding
     scale = context.view.space.logit_scale
-    if native is not None and block is not None:
+    if native is not None and block is not None and block.size:
         margins = Rounding(rounding * scale, rounding * scale, rounding)
         quantity, trust = judgement.quantity, judgement.trust
         made = native.choose(block, quantity, trust, top_k, margins, relabels=relabels)
