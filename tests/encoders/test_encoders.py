@@ -643,6 +643,7 @@ print(f"{time.perf_counter() - begun:.2f}", encoder.identity)
 """
 
 
+@pytest.mark.slow  # .ci/run names it
 def test_missing_weights_offline_say_what_to_do_and_soon(tmp_path: Path) -> None:
     # Port 9 of this machine answers nothing; the cache holds one repository.
     cached = tmp_path / "hub" / "models--org--cached"

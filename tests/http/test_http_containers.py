@@ -120,7 +120,8 @@ def test_lines_beyond_the_queue_are_dropped_and_counted(lost: list[int]) -> None
     os.close(writing)
 
 
-@pytest.mark.parametrize("kind", ["closed", pytest.param("full and gone", marks=pytest.mark.slow)])
+@pytest.mark.slow  # .ci/run names this file
+@pytest.mark.parametrize("kind", ["closed", "full and gone"])
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux only")
 def test_streams_that_cannot_be_written(tmp_path: Path, kind: str) -> None:
     """Neither stdout (closed, or full) nor stderr (closed, or a pipe whose reader has gone): the

@@ -109,8 +109,11 @@ def tried(folder: Path, *options: str, seconds: int) -> str:
     return done.stdout
 
 
+@pytest.mark.slow  # .ci/run names it
 def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
-    said = tried(tmp_path, "--phases", "examples,fuzzing", "--max-examples", "1", seconds=280)
+    said = tried(
+        tmp_path, "--phases", "examples,fuzzing,stateful", "--max-examples", "2", seconds=280
+    )
     found = re.search(r"(\d+) generated, (\d+) passed", said)
     assert found, said[-2_000:]
     assert int(found[1]) == int(found[2]) > 100
