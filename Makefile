@@ -22,7 +22,7 @@ test: $(READY)
 	$(PYTEST) --dist loadfile --no-loadscope-reorder --durations 10 --durations-min 3
 
 test-slow: $(READY)
-	$(PYTEST) -m slow
+	$(PYTEST) -m 'slow and not gpu and not browser' --dist worksteal --durations 20 --durations-min 30
 
 test-browser: $(READY)
 	$(PYTEST) -m browser --dist loadfile
