@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
@@ -23,7 +23,6 @@ from trustvlm.service.memory.passes import ROUNDED_ERROR
 from trustvlm.service.memory.reading import Reading
 from trustvlm.service.memory.space_cache import SpaceView
 from trustvlm.service.memory.support_prints import equal_others
-from trustvlm.service.memory.taxonomy.space_tree import SpaceTree
 from trustvlm.service.query.back_off.nodes import answers, no_answers, tree_of_call
 from trustvlm.service.query.back_off.threshold import check_back_off, node_threshold
 from trustvlm.service.query.claims.decide_claims import (
@@ -162,10 +161,23 @@ def verdicts_of(
     began with it; `about`: the fields that say which images the queries are."""
     view = reading.view
     classifier, verifier = cast(Float32s, unit.classifier), cast(Float32s | None, unit.verifier)
-    terms = _terms(reading, space, unit, rule, params)
-    name, chosen, parameters, of_claims = terms.name, terms.rule, terms.parameters, terms.of_claims
+    calibration = reading.once("calibration", lambda: in_force(reading.connection, view.space))
+    of_claims = None if unit.claimed is None else calibration_of_claims(reading)
+    leading = calibration if unit.claimed is None else of_claims or able_to_judge(calibration)
+    name, chosen, parameters = _rule(rule, params, leading)
+    require_images([name], space.verifier_dim, images=verifier is not None)
+    if chosen.absolute:
+        require_logits(space, [name])
     context = context_of(home, reading, space.id, labels)
-    why_not, tree, threshold = _nodes(context, terms, back_off)
+    every_label = context.subset.text is None
+    why_not = applies(calibration, name, parameters, all_labels=every_label)
+    tree, threshold = None, None
+    deciding = calibration if why_not is None else None
+    if back_off is not None or deciding is not None:
+        nodes = node_threshold(back_off, name, chosen, deciding)
+        why_not, threshold = why_not or nodes.why_not, nodes.value
+        if threshold is not None:
+            tree = tree_of_call(context, required=back_off is not None)
     claims = None
     if unit.claimed is not None:
         require_claimable([name])
@@ -180,8 +192,8 @@ def verdicts_of(
     tau, image_evidence = _image_evidence(context, chosen, parameters, verifier)
     fallbacks = discriminant_remarks(context) if chosen.discriminant else ()
     off = (_OFF,) if image_evidence == "off" else ()
-    if terms.calibration is not None and why_not is None:
-        decision = decide(context, columns, copy_of, terms.calibration, fallbacks)
+    if calibration is not None and why_not is None:
+        decision = decide(context, columns, copy_of, calibration, fallbacks)
     else:
         why = why_not or "not calibrated"
         decision = undecided(context, columns, copy_of, chosen, (*off, *fallbacks), why)
@@ -214,56 +226,6 @@ def verdicts_of(
         **decision.values,
         **({} if said is None else said.values),
     )
-
-
-@dataclass(frozen=True)
-class _Terms:
-    """How a call is judged.
-
-    Attributes:
-        calibration: the one in force.
-        of_claims: the one in force of claims, where the call has claims.
-    """
-
-    name: str
-    rule: Rule
-    parameters: dict[str, float | None]
-    calibration: Calibration | None
-    of_claims: Calibration | None
-
-
-def _terms(
-    reading: Reading,
-    space: SpaceRecord,
-    unit: Queries,
-    rule: str | None,
-    params: Mapping[str, float | None] | None,
-) -> _Terms:
-    """Raises InvalidInput where the space or the queries lack what the rule needs."""
-    record = reading.view.space
-    calibration = reading.once("calibration", lambda: in_force(reading.connection, record))
-    of_claims = None if unit.claimed is None else calibration_of_claims(reading)
-    leading = calibration if unit.claimed is None else of_claims or able_to_judge(calibration)
-    name, chosen, parameters = _rule(rule, params, leading)
-    require_images([name], space.verifier_dim, images=unit.verifier is not None)
-    if chosen.absolute:
-        require_logits(space, [name])
-    return _Terms(name, chosen, parameters, calibration, of_claims)
-
-
-def _nodes(
-    context: Context, terms: _Terms, back_off: BackOff | None
-) -> tuple[str | None, SpaceTree | None, float | None]:
-    """Why the calibration does not decide, or None; and the tree and threshold to back off with,
-    both None where verdicts have no nodes."""
-    calibration, every_label = terms.calibration, context.subset.text is None
-    why_not = applies(calibration, terms.name, terms.parameters, all_labels=every_label)
-    deciding = calibration if why_not is None else None
-    nodes = node_threshold(back_off, terms.name, terms.rule, deciding)
-    if nodes.value is None:
-        return why_not or nodes.why_not, None, None
-    tree = tree_of_call(context, required=back_off is not None)
-    return why_not or nodes.why_not, tree, nodes.value
 
 
 def _fitted_at(context: Context, rule: Rule, image_evidence: str | None) -> int | None:
