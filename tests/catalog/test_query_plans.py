@@ -52,7 +52,10 @@ class Statements:
 def grows(sql: str, step: str) -> bool:
     """Whether a step of a statement's plan looks at all rows of a growing table, or sorts them."""
     if step.startswith("USE TEMP B-TREE"):
-        return any(re.search(rf"\b{table}\b", sql) for table in GROWING)
+        # A column that looks one row up, as the name of a label by its id, is not what is sorted.
+        looked_up = r"\(SELECT \S+\s+FROM \w+\s+WHERE \w+\.id = [^()]*\) AS \w+"
+        sorted_from = re.sub(looked_up, "", sql)
+        return any(re.search(rf"\b{table}\b", sorted_from) for table in GROWING)
     return re.match(rf"SCAN ({'|'.join(GROWING)})", step) is not None
 
 

@@ -61,6 +61,7 @@ EXPECTED = {
         ("POST", "/v1/spaces/{space}/review/items/{item}/skip"),
         ("POST", "/v1/spaces/{space}/review/items/{item}/undo"),
         ("POST", "/v1/spaces/{space}/review/import"),
+        ("POST", "/v1/spaces/{space}/review/logged"),
         ("PATCH", "/v1/spaces/{space}/supports/{support}"),
         ("POST", "/v1/spaces/{space}/move-supports"),
         ("POST", "/v1/spaces/{space}/keep-supports"),

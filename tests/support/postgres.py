@@ -14,7 +14,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache, cached_property
 from pathlib import Path
@@ -103,10 +103,13 @@ class Server:
     def kill(self) -> None:
         """End the postmaster and all its processes at once, as a power cut does."""
         self._disconnect()
-        children = [int(child) for child in _children_of(self._process.pid)]
+        os.kill(self._process.pid, signal.SIGSTOP)  # or it would start more of them meanwhile
+        children = _children_of(self._process.pid)
         for process in (self._process.pid, *children):
             os.kill(process, signal.SIGKILL)
         self._process.wait()
+        while any(map(_is_running, children)):  # a new server refuses their shared memory
+            time.sleep(0.01)
 
     def stop(self) -> None:
         """End the server; connections are cut."""
@@ -185,8 +188,15 @@ _INITDB = ("--username", USER, "--auth", "trust", "--encoding", "UTF8", "--local
            "--no-sync")  # fmt: skip
 
 
-def _children_of(process: int) -> Sequence[str]:
-    return Path(f"/proc/{process}/task/{process}/children").read_text().split()
+def _children_of(process: int) -> list[int]:
+    return list(map(int, Path(f"/proc/{process}/task/{process}/children").read_text().split()))
+
+
+def _is_running(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def _in_memory() -> str | None:
