@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -25,7 +26,7 @@ from trustvlm.service.memory.reading import Reading
 from trustvlm.service.memory.space_cache import SpaceView
 from trustvlm.service.query.like.stored import like_of, require_few, stored_queries, vectors_of_hits
 from trustvlm.types import Hits, Queries
-from trustvlm.types.arrays import Bools, Float32s, Floats, Int64s
+from trustvlm.types.arrays import Bools, Float32s, Floats, Int64s, Objects
 from trustvlm.types.attributes.filters import Filter, as_filter
 from trustvlm.types.attributes.values import attributes_of
 from trustvlm.types.bounds import choice, flags, number, whole
@@ -244,18 +245,26 @@ def _nearest_labels(
 
 
 def _hits(view: SpaceView, kind: str, ids: Int64s, similarity: Float32s, details: Details) -> Hits:
-    labels, sources, described = (np.empty(ids.shape, dtype=object) for _ in range(3))
-    nothing = (None, None, None)
-    rows = [details.get(number, nothing) for number in ids.ravel().tolist()]
-    described.ravel()[:] = [
+    different, places = np.unique(ids, return_inverse=True)
+    numbers = different.tolist()
+    rows = [details.get(number, (None, None, None)) for number in numbers]
+
+    def spread(values: Iterable[Any]) -> Objects:
+        """A value of each different row at every place of the row."""
+        column = np.empty(len(numbers), dtype=object)
+        column[:] = list(values)
+        return column[places].reshape(ids.shape)
+
+    described = spread(
         None if number < 0 else attributes_of(text)
-        for number, (_, _, text) in zip(ids.ravel().tolist(), rows, strict=True)
-    ]
+        for number, (_, _, text) in zip(numbers, rows, strict=True)
+    )
     if kind == "support":
-        labels.ravel()[:] = [label for label, _, _ in rows]
-        sources.ravel()[:] = [source for _, source, _ in rows]
+        labels = spread(label for label, _, _ in rows)
+        sources = spread(source for _, source, _ in rows)
     else:
-        slots = np.where(ids.ravel() < 0, -1, view.text.slots(np.maximum(ids, 0).ravel()))
-        labels.ravel()[:] = view.names.of(slots)
+        slots = np.where(different < 0, -1, view.text.slots(np.maximum(different, 0)))
+        labels = spread(view.names.of(slots))
+        sources = np.full(ids.shape, None, dtype=object)
     exact = similarity.astype(np.float64)
     return Hits(kind, ids, exact, labels, sources, view.revision, attributes=described)
