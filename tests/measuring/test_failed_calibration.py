@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,21 @@ def test_from_the_command_line(home: Path, world: World, tmp_path: Path) -> None
     assert "run 'trustvlm recalibrate s'" in shown
     assert "the risk is at most" not in shown
     assert "when it was made" in shown.split("outcome:")[1].splitlines()[0]
+
+
+def test_the_kind_that_is_not_in_force_is_named(home: Path, world: World, tmp_path: Path) -> None:
+    """Calibrations of predictions and of claims are in force side by side."""
+    queries, truth = images_of(world, 300, 4, noise=0.5)
+    few, few_truth = images_of(world, FEW, 2, noise=0.5)
+    claims = replace(queries, claimed=truth)
+    with trustvlm.open(home) as service:
+        assert not service.calibrate("t", claims, truth, max_risk=0.2).failed
+        service.calibrate("s", replace(few, claimed=few_truth), few_truth, max_risk=0.001)
+    file, cli = save(tmp_path / "few.npz", few, few_truth), Cli(home)
+    done = cli.run("calibrate", "t", "--vectors", file, "--max-risk", "0.001", code=1)
+    assert done.stderr.rstrip().endswith("Now no calibration of predictions is in force")
+    done = cli.run("recalibrate", "s", "--claims", code=1)
+    assert done.stderr.rstrip().endswith("Now no calibration of claims is in force")
 
 
 def test_over_http(home: Path, world: World) -> None:

@@ -286,8 +286,10 @@ def _print_made(service: TrustService, made: Calibration, json_: bool) -> None:
         return
     if json_:
         click.echo(as_json(made.to_dict()))
-    kept = _in_force(service.list_calibrations(made.space), made.claims)
-    stays = "no calibration is" if kept is None else f"calibration {kept.id} stays"
+    items = service.list_calibrations(made.space)
+    kept, other = _in_force(items, made.claims), _in_force(items, not made.claims)
+    kind = " of claims" if made.claims else "" if other is None else " of predictions"
+    stays = f"no calibration{kind} is" if kept is None else f"calibration {kept.id} stays"
     raise click.ClickException(
         f"calibration {made.id} failed: {made.reason}.{parts_in_words(made)} Now {stays} in force"
     )
