@@ -262,6 +262,21 @@ def test_a_claim_that_takes_no_part_in_the_call(
     assert verdicts.better_label[0] == "label 1"
 
 
+@pytest.mark.parametrize("claim", ["nothing", "label 1", "label 5"])
+@pytest.mark.parametrize("labels", [None, ["label 1", "label 2", "label 4"]])
+def test_the_better_label_is_the_best_by_the_rule_of_any_claim(
+    service: trustvlm.TrustService, space: World, claim: str, labels: list[str] | None
+) -> None:
+    """Where the classifier is nearly undecided and the image evidence is not, also of a claim that
+    is no label, or that takes no part."""
+    text = 1.05 * unit(space.text[[1]]) + unit(space.text[[2]])
+    queries = Queries(text, space.images[[2]], claimed=[claim])
+    verdicts = service.score("s", queries, rule="trustvlm", labels=labels)
+    assert (verdicts.label[0], verdicts.rival[0]) == ("label 1", "label 2")
+    assert verdicts.rival_trust[0] > verdicts.trust[0]
+    assert verdicts.better_label[0] == "label 2"
+
+
 @pytest.mark.parametrize(
     ("claimed", "message"),
     [

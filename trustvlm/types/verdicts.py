@@ -89,8 +89,8 @@ class Verdicts(Tabular):
             decided; without one the rule's own where its trust is a probability; else None.
         claimed_trust: the trust the query would get if the claimed label were the prediction; NaN
             without a claim, or where that is no label.
-        better_label: the label with more of the rule's own quantity than the claimed one has, or
-            the predicted label where the claim is no label; None: no label fits better.
+        better_label: the label with most of the rule's own quantity, where that is more than the
+            claimed one has, or the claim is no label; None: no label fits better.
         claims_calibration_id: the calibration of claims that decided.
         tau, tau_revision: the τ of a posterior or lda rule, and the revision at which it was fitted
             (None: it was not).

@@ -184,7 +184,7 @@ def verdicts_of(
         claims = claims_of(reading.connection, view, context.subset, unit.claimed)
     columns = judge(
         context, classifier, verifier, chosen, parameters, top_k,
-        close=why_not is None or of_claims is not None,
+        close=why_not is None or claims is not None,
         claimed=None if claims is None else claims.slots, tree=tree,
     )  # fmt: skip
     label_id, rival_id = columns.arrays["label_id"], columns.arrays["rival_id"]

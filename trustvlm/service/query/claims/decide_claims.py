@@ -150,9 +150,11 @@ def _of_labels(probability: npt.NDArray[Any], ids: Int64s) -> Objects:
 
 
 def _better(columns: Columns, about: Columns, given: Bools, ids: Int64s) -> Objects:
+    """The label that fits better than the claimed one; where that is no label, the best of all."""
     ahead = cast(Bools, about["ahead"])
     better: Objects = about["rival"].copy()
     better[~ahead] = None
     nothing = given & (ids < 0)
-    better[nothing] = columns["label"][nothing]
+    leads = np.where(columns["ahead"], columns["rival"], columns["label"])
+    better[nothing] = leads[nothing]
     return better
