@@ -103,6 +103,7 @@ def test_the_newest_that_were_not_accepted(service: TrustService) -> None:
     [
         ({"sample": 3, "limit": 3}, "sample, limit: a sample stands for all answers"),
         ({"sample": 3, "label": "beach"}, "sample, label"),
+        ({"seed": 3}, "seed: expected a sample beside it"),
         ({"sample": 0}, "sample: expected a whole number"),
         ({"decision": "no"}, "decision: expected one of accept"),
         ({"since": "yesterday"}, "since: expected a datetime"),

@@ -155,13 +155,24 @@ def test_a_sample_has_each_row_with_the_same_chance(service: TrustService) -> No
         ({"label": 3}, "label: expected a text"),
         ({"limit": 0}, "limit: expected a whole number from 1 to 10000"),
         ({"cursor": "x"}, "cursor: expected the next_cursor"),
-        ({"sample": 2, "cursor": "1-1"}, "sample: a sample is one page"),
+        ({"label": ""}, "label: expected a text"),
+        ({"sample": 2, "cursor": "1-1"}, "sample, cursor: a sample is one page"),
+        ({"sample": 2, "limit": 3}, "sample, limit: a sample is one page"),
+        ({"seed": 3, "limit": 1}, "seed: expected a sample beside it"),
         ({"sample": -1}, "sample: expected a whole number"),
     ],
 )
 def test_what_cannot_be_asked(service: TrustService, wrong: dict[str, Any], match: str) -> None:
     with pytest.raises(trustvlm.InvalidInput, match=match):
         service.verdict_log("s").page(**wrong)
+
+
+def test_an_export_refuses_what_a_page_refuses(service: TrustService, tmp_path: Path) -> None:
+    for wrong in ({"sample": 2, "limit": 3}, {"seed": 3}):
+        with pytest.raises(trustvlm.InvalidInput, match="sample"):
+            service.verdict_log("s").export(tmp_path / "v.parquet", **wrong)
+    service.score("s", incoming(2))
+    assert service.verdict_log("s").export(tmp_path / "v.parquet", sample=2) == 0
 
 
 def test_what_cannot_be_kept(service: TrustService, tmp_path: Path) -> None:
@@ -304,6 +315,14 @@ def test_the_command_line(service: TrustService, tmp_path: Path) -> None:
     path = str(tmp_path / "v.parquet")
     assert cli("space", "verdicts", "s", "--out", path) == f"4 rows written to {path}\n"
     assert "stored:  4" in cli("space", "log-verdicts", "s", "--status")
+    for options in (("--sample", "5", "--limit", "3"), ("--seed", "3"), ("--request-id", "")):
+        assert "expected" in cli("space", "verdicts", "s", *options, code=2)
+    for command in (("space", "verdicts"), ("review", "add-logged")):
+        nothing = cli.run(*command, "s", "--label", "zzz").stderr
+        assert nothing.startswith("no logged answer has the label 'zzz'\n")
+    assert cli.run("space", "verdicts", "s", "--until", "7d").stderr == (
+        "none of 4 logged answers fits\n"
+    )
     wrong = cli("space", "verdicts", "s", "--since", "tomorrow", code=2)
     assert "expected a time in UTC such as 2030-01-31" in wrong
     off = cli("space", "log-verdicts", "s", "--off", "--discard")

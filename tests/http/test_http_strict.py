@@ -98,6 +98,10 @@ def test_no_more_than_one_value_and_no_empty_one(space: Http) -> None:
         "thumbnails=",
     ):
         refused(space, "GET", f"/v1/spaces/s/labels?{query}")
+    for query in ("request_id=", "label=", "request_id=x&label="):
+        said = refused(space, "GET", f"/v1/spaces/s/verdicts?{query}")
+        assert "expected a value in the query, got an empty one" in said
+    refused(space, "GET", "/v1/spaces/s/supports?label=")
     assert space("GET", "/v1/spaces/s")["revision"] == before
 
 

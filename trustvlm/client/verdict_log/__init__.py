@@ -26,7 +26,7 @@ class RemoteVerdictLog(VerdictLog):
         return self._wire.write(VerdictLogStatus, "POST", *parts, **vars(options))
 
     def _page(
-        self, which: LogFilter, limit: int, cursor: str | None, sample: int | None, seed: int
+        self, which: LogFilter, limit: int | None, cursor: str | None, sample: int | None, seed: int
     ) -> LoggedPage:
         query: dict[str, Any] = {
             name: value.isoformat() if isinstance(value, datetime) else value

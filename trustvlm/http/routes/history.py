@@ -71,13 +71,14 @@ def logged_verdicts(
     decision: Literal["accept", "review", "unknown"] | None = None,
     label: Text = None,
     request_id: Text = None,
-    limit: Annotated[int, Query(), Within("log_page")] = 100,
+    limit: Annotated[int | None, Query(), Within("log_page")] = None,
     cursor: Annotated[str | None, Query(json_schema_extra={"pattern": LOG_CURSOR})] = None,
     sample: Annotated[int | None, Query(), Within("log_page")] = None,
     seed: Annotated[int, Query(), Within("seed")] = 0,
 ) -> LoggedPage:
-    """Logged answers, newest first; `cursor`: the next_cursor of the page before. With `sample`,
-    that many drawn at random, in place of a page."""
+    """Logged answers, newest first, 100 unless `limit` says another number; `cursor`: the
+    next_cursor of the page before. With `sample`, that many drawn at random (`seed`: of the draw),
+    in place of a page."""
     return serving.service.verdict_log(space).page(
         since=since, until=until, decision=decision, label=label, request_id=request_id,
         limit=limit, cursor=cursor, sample=sample, seed=seed,

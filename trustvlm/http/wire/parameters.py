@@ -32,12 +32,12 @@ def not_taken(name: str, what: str, taken: Iterable[str], where: str | None = No
 
 
 async def check_request(request: Request) -> None:
-    """A route's dependency: every query parameter is one that the route takes, once, and a body
-    comes where one is taken.
+    """A route's dependency: every query parameter is one that the route takes, once and with a
+    value, and a body comes where one is taken.
 
     Raises:
-        InvalidInput: a parameter that the route does not take, one that is given twice, or a body
-            that is not taken.
+        InvalidInput: a parameter that the route does not take, one that is given twice or
+            empty, or a body that is not taken.
     """
     route = request.scope["route"]
     extra: dict[str, Any] = route.openapi_extra or {}
@@ -57,6 +57,8 @@ def _check_query(
     for name, count in Counter(name for name, _ in request.query_params.multi_items()).items():
         if name in declared and count > 1:
             raise InvalidInput(f"{name}: expected one value in the query, got {count}")
+        if name in (*declared, *beside) and not request.query_params[name]:
+            raise InvalidInput(f"{name}: expected a value in the query, got an empty one")
         if name in declared or name in beside:
             continue
         if any(name in names for names in options.values()):

@@ -13,9 +13,16 @@ from pathlib import Path
 from trustvlm.errors import InvalidInput, ReadOnly
 from trustvlm.system.files.durable import sync
 from trustvlm.types.bounds import flags, whole
-from trustvlm.types.verdict_log import LogFilter, LoggedPage, LogOptions, VerdictLogStatus
+from trustvlm.types.verdict_log import (
+    LogFilter,
+    LoggedPage,
+    LogOptions,
+    VerdictLogStatus,
+    check_draw,
+)
 
 _PAGE = 10_000
+_DRAWN = "is one page of that number of rows"
 
 
 class VerdictLog(ABC):
@@ -60,7 +67,7 @@ class VerdictLog(ABC):
         decision: str | None = None,
         label: str | None = None,
         request_id: str | None = None,
-        limit: int = 100,
+        limit: int | None = None,
         cursor: str | None = None,
         sample: int | None = None,
         seed: int = 0,
@@ -71,22 +78,22 @@ class VerdictLog(ABC):
             since, until: answered at or after, and before a time with a time zone.
             decision: "accept", "review" or "unknown". label: the predicted label, by its name
                 then. request_id: of an HTTP request.
-            limit: most rows of the page, up to 10,000. cursor: the `next_cursor` of the page
-                before, with the same filter.
+            limit: most rows of the page, up to 10,000; None: 100. cursor: the `next_cursor` of the
+                page before, with the same filter.
             sample: in place of a page, this number of rows drawn at random, each with the same
                 chance; all, where there are fewer. seed: the same draw for the same rows.
 
         Raises:
-            InvalidInput: a value out of range, or a cursor beside a sample.
+            InvalidInput: a value out of range, a limit or a cursor beside a sample, or a seed
+                without one.
         """
         which = LogFilter(
             since=since, until=until, decision=decision, label=label, request_id=request_id
         ).checked()
-        most = whole("limit", limit, bounds="log_page")
+        most = None if limit is None else whole("limit", limit, bounds="log_page")
         drawn = None if sample is None else whole("sample", sample, bounds="log_page")
-        if cursor is not None and drawn is not None:
-            raise InvalidInput("sample: a sample is one page; leave out the cursor")
-        return self._page(which, most, cursor, drawn, whole("seed", seed))
+        check_draw(drawn, whole("seed", seed), _DRAWN, limit=most, cursor=cursor)
+        return self._page(which, most, cursor, drawn, seed)
 
     @abstractmethod
     def _switch(self, options: LogOptions) -> VerdictLogStatus:
@@ -94,7 +101,7 @@ class VerdictLog(ABC):
 
     @abstractmethod
     def _page(
-        self, which: LogFilter, limit: int, cursor: str | None, sample: int | None, seed: int
+        self, which: LogFilter, limit: int | None, cursor: str | None, sample: int | None, seed: int
     ) -> LoggedPage:
         """See :meth:`page`; all values are checked."""
 
@@ -127,10 +134,12 @@ class VerdictLog(ABC):
                 f"path: expected a name that ends with .parquet, got {target.name!r}"
             )
 
+        check_draw(sample, seed, _DRAWN, limit=limit)
+
         def page_of(most: int, cursor: str | None) -> LoggedPage:
             return self.page(
                 since=since, until=until, decision=decision, label=label, request_id=request_id,
-                limit=most, cursor=cursor, sample=sample, seed=seed,
+                limit=most if sample is None else None, cursor=cursor, sample=sample, seed=seed,
             )  # fmt: skip
 
         pages = _pages(page_of, limit)

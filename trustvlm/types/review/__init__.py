@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
 
-from trustvlm.errors import InvalidInput
 from trustvlm.types.bounds import DECISIONS, FORMATS, STATES, TRAYS, whole
 from trustvlm.types.json_form import Answer, Time
 from trustvlm.types.options import OneOf, Options, WholeNumber, Within, says
 from trustvlm.types.tables.evidence import Evidence
-from trustvlm.types.verdict_log import LogFilter
+from trustvlm.types.verdict_log import LogFilter, check_draw
 
 __all__ = [
     "FORMATS", "STATES", "TRAYS", "AddLoggedOptions", "AddedLogged", "AnswerOptions",
@@ -68,11 +67,10 @@ class AddLoggedOptions(Options):
         for name in ("sample", "limit"):
             if (value := getattr(self, name)) is not None:
                 whole(name, value, bounds="log_page")
-        for name in ("limit", "decision", "label"):
-            if self.sample is not None and getattr(self, name) is not None:
-                raise InvalidInput(
-                    f"sample, {name}: a sample stands for all answers; expected one of the two"
-                )
+        check_draw(
+            self.sample, self.seed, "stands for all answers",
+            limit=self.limit, decision=self.decision, label=self.label,
+        )  # fmt: skip
         return LogFilter(
             since=self.since, until=self.until, decision=self.decision, label=self.label
         ).checked()

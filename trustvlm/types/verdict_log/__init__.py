@@ -17,12 +17,14 @@ from trustvlm.types.tables.tabular import Tabular
 from trustvlm.types.tables.verdict import ReasonCode
 
 __all__ = [
-    "DAYS", "ROWS", "LogFilter", "LogOptions", "LoggedPage", "LoggedVerdict",
-    "VerdictLogStatus", "log_columns",
+    "DAYS", "PAGE", "ROWS", "LogFilter", "LogOptions", "LoggedPage", "LoggedVerdict",
+    "VerdictLogStatus", "check_draw", "log_columns",
 ]  # fmt: skip
 
 DAYS, ROWS = 30.0, 100_000
 """What a log keeps unless other numbers are given."""
+PAGE = 100
+"""Rows of a page unless another number is given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,9 +78,19 @@ class LogFilter:
             choice("decision", self.decision, DECISIONS)
         for name in ("label", "request_id"):
             text = getattr(self, name)
-            if text is not None and not isinstance(text, str):
+            if text is not None and (not isinstance(text, str) or not text):
                 raise InvalidInput(f"{name}: expected a text, got {got(text)}")
         return self
+
+
+def check_draw(sample: int | None, seed: int, meaning: str, **others: object) -> None:
+    """Raises InvalidInput: a sample beside `others` that it does not go with, since it has another
+    `meaning`; or a seed without a sample, which draws nothing."""
+    for name, value in others.items():
+        if sample is not None and value is not None:
+            raise InvalidInput(f"sample, {name}: a sample {meaning}; expected one of the two")
+    if sample is None and seed:
+        raise InvalidInput(f"seed: expected a sample beside it, as a seed is of a draw; got {seed}")
 
 
 @dataclass(frozen=True, repr=False)

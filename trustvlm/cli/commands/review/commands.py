@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from trustvlm.cli.commands.options import FORMAT, SPACE, file, flag, json_flag, text
+from trustvlm.cli.commands.verdict_log.commands import note_nothing
 from trustvlm.cli.printing.formats import Column, as_json, details, row_writer, say
 from trustvlm.cli.printing.queue import how_to_add, next_step, waiting_in
 from trustvlm.cli.printing.safe_text import note
@@ -123,7 +124,8 @@ def add_logged(session: Session, /, space: str, json_: bool, **which: Any) -> No
     with session.writing() as service:
         queue = service.review(space)
         done, waiting = queue.add_logged(**which), waiting_in(queue)
-        logging = service.verdict_log(space).status().logging
+        if not done.chosen and not done.unnamed:
+            note_nothing(service.verdict_log(space), space, which)
     if json_:
         click.echo(as_json(done.to_dict()))
     else:
@@ -131,8 +133,6 @@ def add_logged(session: Session, /, space: str, json_: bool, **which: Any) -> No
         say(f"{count(done.added, 'item')} added" + f", {before} not added again" * bool(before))
     if done.unnamed:
         note(f"{count(done.unnamed, 'answer')} left out: their images have no names")
-    if not done.chosen and not logging:
-        note(f"the space logs no answers: {suggested('space log-verdicts', space)}")
     note(next_step(space, waiting))
 
 

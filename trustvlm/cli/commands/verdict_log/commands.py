@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +18,10 @@ from trustvlm.types.bounds import DECISIONS
 from trustvlm.types.messages.commands import suggested
 from trustvlm.types.messages.counts import count
 from trustvlm.types.tables.probability import chance
+from trustvlm.types.verdict_log import PAGE
+
+if TYPE_CHECKING:
+    from trustvlm.reading.verdict_log.files import VerdictLog
 
 _PAGE = 1_000
 
@@ -78,7 +82,7 @@ def log_verdicts(session: Session, /, space: str, off: bool, status_: bool, **op
 @click.option(
     "--limit",
     type=click.IntRange(1, 10_000_000),
-    help="How many of the newest.  [default: 100; with --out all]",
+    help="How many of the newest; not with --sample.  [default: 100; with --out all]",
 )
 @click.option("--sample", type=Bounded("log_page"), help="Draw this number at random instead.")
 @click.option("--seed", type=Bounded("seed"), default=0, help="Of the draw.")
@@ -98,20 +102,36 @@ def verdicts(
             written = log.export(path, limit=limit, **which)
             say(f"{count(written, 'row')} written to {path}")
         else:
-            written = _list(log, form, 100 if limit is None else limit, which)
-        if not written and not log.status().logging:
-            note(f"the space logs no answers: {suggested('space log-verdicts', space)}")
+            written = _list(log, form, limit, which)
+        if not written:
+            note_nothing(log, space, which)
 
 
-def _list(log: Any, form: str, limit: int, which: dict[str, datetime | str | int | None]) -> int:
-    """Write up to `limit` rows; how many."""
+def note_nothing(log: VerdictLog, space: str, which: Mapping[str, Any]) -> None:
+    """Say why no logged answer is among those that the options of a command ask for."""
+    status, label = log.status(), which.get("label")
+    if not status.logging:
+        note(f"the space logs no answers: {suggested('space log-verdicts', space)}")
+    if label is not None and not log.page(label=label, limit=1).verdicts:
+        note(f"no logged answer has the label '{label}'")
+    elif status.stored:
+        note(f"none of {count(status.stored, 'logged answer')} fits")
+    elif status.logging:
+        note("no answers are logged yet")
+
+
+def _list(log: VerdictLog, form: str, limit: int | None, which: dict[str, Any]) -> int:
+    """Write up to `limit` rows, or those of a sample; how many."""
     writer, cursor, written = row_writer(form, COLUMNS), None, 0
+    if limit is None and which["sample"] is None:
+        limit = PAGE
     while True:
-        page = log.page(limit=min(limit - written, _PAGE), cursor=cursor, **which)
+        some = None if limit is None else min(limit - written, _PAGE)
+        page = log.page(limit=some, cursor=cursor, **which)
         writer.write(row.to_dict() for row in page.verdicts)
         written, cursor = written + len(page.verdicts), page.next_cursor
         if cursor is None:
             return written
-        if written >= limit:
+        if limit is not None and written >= limit:
             note("there are more: --limit lists them, --out FILE.parquet writes all")
             return written

@@ -14,6 +14,7 @@ from trustvlm.service.home.home import Home
 from trustvlm.service.home.verdict_log.trim import trim
 from trustvlm.types.verdict_log import (
     DAYS,
+    PAGE,
     ROWS,
     LogFilter,
     LoggedPage,
@@ -46,7 +47,7 @@ class HomeVerdictLog(VerdictLog):
         return _status(home, self.space)
 
     def _page(
-        self, which: LogFilter, limit: int, cursor: str | None, sample: int | None, seed: int
+        self, which: LogFilter, limit: int | None, cursor: str | None, sample: int | None, seed: int
     ) -> LoggedPage:
         before = None if cursor is None else log_rows.place_of(cursor)
         with self._flushed(self._ready()).catalog.read() as connection:
@@ -56,6 +57,7 @@ class HomeVerdictLog(VerdictLog):
                 if len(ids) > sample:
                     ids = np.random.default_rng(seed).choice(ids, sample, replace=False)
                 return LoggedPage(tuple(log_rows.by_ids(connection, ids.tolist())), None)
+            limit = PAGE if limit is None else limit
             rows = log_rows.page(connection, space_id, which, before, limit + 1)
         following = log_rows.cursor_of(rows[limit - 1]) if len(rows) > limit else None
         return LoggedPage(tuple(rows[:limit]), following)
