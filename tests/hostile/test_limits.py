@@ -133,7 +133,7 @@ def test_an_endless_call_is_left_at_the_limit(tmp_path: Path) -> None:
                    "goes"), (["{}\u202e"], "U[+]202E"), (["{}\0"], "U[+]0000"), (["{}\ud800"],
                    "U[+]D800"),
     ([b"{}"], "list of strings, got a bytes"),
-    ("{}", "expected a list of strings"), ([3], "list of strings, got a int"),
+    ("{}", "expected a list of strings"), ([3], "list of strings, got an int"),
 ])  # fmt: skip
 def test_templates(service: trustvlm.TrustService, templates: object, words: str) -> None:
     with pytest.raises(InvalidInput, match=words):

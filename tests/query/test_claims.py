@@ -280,7 +280,7 @@ def test_the_better_label_is_the_best_by_the_rule_of_any_claim(
 @pytest.mark.parametrize(
     ("claimed", "message"),
     [
-        (["label 1", "label 2"], "expected 1 names, one for each query .None for no claim., got 2"),
+        (["label 1", "label 2"], "expected 1 name, one for each query .None for none., got 2"),
         ("label 1", "queries.claimed: expected one label name for each query"),
         ([7], "queries.claimed: expected one label name for each query"),
     ],

@@ -167,7 +167,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "a number": (lambda: 1.0, r"expected shape \(n, 4\), got \(\)|got a single number"),
     "a tensor number": (lambda: torch.tensor(1.0), r"expected shape \(n, 4\), got \(\)|got a "
                                                    r"single number"),
-    "an object": (object, "got a object"),
+    "an object": (object, "got an object"),
     "a large number": (lambda: [[10**400, 0, 0, 0]], "too large|expected"),
     "pandas null rows": (lambda: pd.Series([ROWS[0].tolist(), None]), "row 1 is missing"),
     "pandas NA": (lambda: pd.DataFrame(ROWS).astype("Float64").mask(ROWS < 0), "row 2 has NaN|row "
@@ -342,8 +342,8 @@ def test_labels_are_chosen_by_a_generator(door: Any) -> None:
         (np.ma.MaskedArray(MASK, mask=[0, 1, 0]), "row 1 has masked values"),
         (pd.Series(["one", None]), "row 1 is missing"),
         (pa.array(["one", None]), "row 1 is missing"),
-        ([True, 0, 1], "got a int in row 1"),
-        (torch.tensor([1, 0, 1]), "expected a list of names or a boolean mask, got a int"),
+        ([True, 0, 1], "got an int in row 1"),
+        (torch.tensor([1, 0, 1]), "expected a list of names or a boolean mask, got an int"),
         (np.array([1.0, 0.0, 1.0]), "expected a list of names or a boolean mask"),
         (np.array([MASK]), r"got shape \(1, 3\)"),
         (torch.tensor(MASK[:2]), r"got shape \(2,\)"),
@@ -396,6 +396,47 @@ def test_none_in_a_truth_is_an_image_of_no_label(door: Any) -> None:
         assert door.feedback("s", Queries(ROWS + 0.125, ROWS + 0.125), truth).right == 2
 
 
+SOME = {
+    "pandas": lambda: pd.Series(["one", None, "two"]),
+    "pandas of objects": lambda: pd.Series(["one", float("nan"), "two"], dtype=object),
+    "pandas.NA": lambda: pd.Series(["one", pd.NA, "two"], dtype="string"),
+    "pyarrow": lambda: pa.array(["one", None, "two"]),
+    "a generator": lambda: (name for name in ("one", None, "two")),
+}
+
+
+@pytest.mark.parametrize("column", SOME)
+def test_what_is_missing_among_names_and_claims_is_none(door: Any, column: str) -> None:
+    """Also in an iterator, which the client and the service read more than once."""
+    queries = Queries(ROWS, ROWS, sources=SOME[column](), claimed=SOME[column]())
+    verdicts = door.score("s", queries)
+    assert verdicts.source.tolist() == ["one", None, "two"]
+    assert verdicts.claimed.tolist() == ["one", None, "two"]
+
+
+def test_names_of_images_are_paths_too_and_empty_ones_are_none(door: Any) -> None:
+    names = [Path("folder/a.png"), "", "b"]
+    verdicts = door.score("s", Queries(ROWS, ROWS, sources=names))
+    assert verdicts.source.tolist() == ["folder/a.png", None, "b"]
+    other = Queries(ROWS + 0.125, ROWS + 0.125)
+    report = door.evaluate("s", other, NAMES, rules=["msp"], sources=names, draws=0)
+    assert report.images == 3
+
+
+@pytest.mark.parametrize("column", ["sources", "claimed"])
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"one": 1, "two": 2, "three": 3}, "got a dict, which is no list"),
+        ([1, 2, 3], "got an int in row 0"),
+        (["one"], "expected 3 names, one for each query"),
+    ],
+)
+def test_names_and_claims_that_cannot_be(door: Any, column: str, values: Any, said: str) -> None:
+    with pytest.raises(InvalidInput, match=f"^queries.{column}: .*{said}"):
+        door.score("s", Queries(ROWS, ROWS, **{column: values}))
+
+
 @pytest.mark.parametrize(
     ("truth", "said"),
     [
@@ -404,9 +445,9 @@ def test_none_in_a_truth_is_an_image_of_no_label(door: Any) -> None:
         (["one", float("nan"), "three"], "row 1 is missing"),
         (np.ma.MaskedArray(NAMES, mask=[0, 1, 0]), "row 1 has masked values"),
         ({"one", "two", "three"}, "no order"),
-        ([1, 2, 3], "got a int in row 0"),
-        (torch.tensor([0, 1, 2]), "got a int in row 0"),
-        (pd.Series([0, 1, 2]), "got a int in row 0"),
+        ([1, 2, 3], "got an int in row 0"),
+        (torch.tensor([0, 1, 2]), "got an int in row 0"),
+        (pd.Series([0, 1, 2]), "got an int in row 0"),
         (NAMES[:2], "expected 3 names"),
         (np.array([NAMES]), "got shape"),
     ],

@@ -29,9 +29,10 @@ from trustvlm.reading.given import given_labelled
 from trustvlm.reading.hold_out import HeldOut, HoldOut
 from trustvlm.reading.outputs.probabilities import beside_images
 from trustvlm.types import Queries
-from trustvlm.types.arrays import Float64s, optional_texts, rule_names, sources
+from trustvlm.types.arrays import Float64s, image_names, optional_texts, rule_names, sources
 from trustvlm.types.bounds import flags
 from trustvlm.types.calibration import FeedbackResult
+from trustvlm.types.messages.counts import count
 from trustvlm.types.messages.remarks import merged_notes
 
 if TYPE_CHECKING:
@@ -54,8 +55,7 @@ def _labelled(
     has_truth = count > 0 or queries.claimed is None
     texts: dict[str, Any] = {"truth": labels} if has_truth else {}
     if names is not None:
-        given = optional_texts(names, "sources", _EACH)
-        texts["sources"] = truth_array([source or None for source in given], "sources")
+        texts["sources"] = truth_array(image_names(names, "sources"), "sources")
     if queries.images is not None and has_truth:
         _same_number("truth", count, len(sources(queries.images, "queries.images")))
         check_labels(wire, space, truth)
@@ -71,7 +71,8 @@ def _labelled(
 
 def _same_number(what: str, names: int, queries: int) -> None:
     if names != queries:
-        raise InvalidInput(f"{what}: expected {queries} names, one for each query, got {names}")
+        expected = f"expected {count(queries, 'name')}, one for each query"
+        raise InvalidInput(f"{what}: {expected}, got {names}")
 
 
 def held_out(
@@ -162,7 +163,7 @@ def _forms(
     _same_number("truth", len(truth_array(truth, "truth")), count)
     said = {"truth": optional_texts(truth, "truth", _EACH)}
     if names is not None:
-        said["sources"] = optional_texts(names, "sources", _EACH)
+        said["sources"] = image_names(names, "sources")
         _same_number("sources", len(said["sources"]), count)
     given = beside_images(given, given, count, range(count))
     options = [

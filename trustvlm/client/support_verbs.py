@@ -18,7 +18,7 @@ from trustvlm.reading.claims import are_labelled_by_claims
 from trustvlm.reading.given import given_labelled, given_queries, named_queries
 from trustvlm.reading.hold_out import HeldOut
 from trustvlm.types import Queries, SupportRow
-from trustvlm.types.arrays import id_list, optional_texts
+from trustvlm.types.arrays import id_list, image_names
 from trustvlm.types.attributes.filters import FilterLike, as_filter
 from trustvlm.types.bounds import flags, whole
 from trustvlm.types.registration import RemovedSupports
@@ -202,7 +202,7 @@ def _names(
     """The names of the queries that are sent: those that were given, else those of their images."""
     if sources is None:
         return None if embedded.sources is None else list(embedded.sources)
-    names = optional_texts(sources, "sources", "one name for each query, or None")
+    names = image_names(sources, "sources")
     return names if embedded.sources is None else [names[place] for place in embedded.places]
 
 

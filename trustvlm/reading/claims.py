@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
 from types import EllipsisType
 from typing import Any
 
 from trustvlm.errors import InvalidInput
 from trustvlm.types import Queries
-from trustvlm.types.arrays import optional_texts
+from trustvlm.types.arrays import image_names, texts_or_missing
+from trustvlm.types.messages.counts import count
 
 
 def claimed_names(
@@ -23,28 +26,33 @@ def claimed_names(
     Raises:
         InvalidInput: no list of names or None, or another number of them.
     """
-    return _beside("claimed", claimed, ("label name", "claim"), came, places)
+    expected = "one label name for each query, or None for no claim"
+    return _beside("claimed", claimed, partial(texts_or_missing, expected=expected), came, places)
 
 
 def source_names(
-    sources: Sequence[str | None] | None, came: int, places: Sequence[int] | None = None
+    sources: Sequence[str | os.PathLike[str] | None] | None,
+    came: int,
+    places: Sequence[int] | None = None,
 ) -> list[str | None] | None:
     """The names that n queries are given, None where none is; see :func:`claimed_names`."""
-    return _beside("sources", sources, ("name", "name"), came, places)
+    return _beside("sources", sources, image_names, came, places)
 
 
 def _beside(
-    field: str, values: Any, words: tuple[str, str], came: int, places: Sequence[int] | None
+    field: str,
+    values: Any,
+    read: Callable[[Any, str], list[str | None]],
+    came: int,
+    places: Sequence[int] | None,
 ) -> list[str | None] | None:
     if values is None:
         return None
-    each, one = words
-    expected = f"one {each} for each query, or None for no {one}"
-    names = optional_texts(values, f"queries.{field}", expected)
+    names = read(values, f"queries.{field}")
     if len(names) != came:
         raise InvalidInput(
-            f"queries.{field}: expected {came} names, one for each query (None for no {one}), got "
-            f"{len(names)}"
+            f"queries.{field}: expected {count(came, 'name')}, one for each query (None for none), "
+            f"got {len(names)}"
         )
     return names if places is None else [names[place] for place in places]
 

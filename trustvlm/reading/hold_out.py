@@ -20,7 +20,7 @@ from trustvlm.errors import InvalidInput
 from trustvlm.reading.claims import claimed_names
 from trustvlm.reading.outputs.probabilities import in_one_form, outputs_of
 from trustvlm.types import LabelInput, Queries
-from trustvlm.types.arrays import Bools, optional_texts, real_array, sources
+from trustvlm.types.arrays import Bools, image_names, optional_texts, real_array, sources
 from trustvlm.types.bounds import number, whole
 from trustvlm.types.evaluation import Evaluation
 
@@ -172,7 +172,7 @@ class HoldOut:
         """
         what = "one label name for each query, or None for an image of no label of the space"
         labels = optional_texts(truth, "truth", what)
-        called = None if names is None else optional_texts(names, "sources", "a name for each")
+        called = None if names is None else image_names(names, "sources")
         contents = _contents_of_queries(queries)
         beside = (called or labels, queries.thumbnails or labels, queries.claimed or labels)
         counts = {len(contents), len(labels), *map(len, beside)}

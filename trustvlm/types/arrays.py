@@ -13,8 +13,9 @@ remedy. No library is imported for it: a caller with a tensor has imported torch
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from decimal import Decimal
 from numbers import Integral, Real
 from typing import Any
@@ -23,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trustvlm.errors import InvalidInput
+from trustvlm.types.messages.counts import a_or_an
 
 Floats = npt.NDArray[np.floating[Any]]
 Float32s = npt.NDArray[np.float32]
@@ -217,7 +219,7 @@ def _described(array: Array) -> str:
 def _kind(value: Any) -> str:
     kind = type(value)
     if kind.__module__ == "builtins":
-        return f"a {kind.__name__}"
+        return a_or_an(kind.__name__)
     return f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
 
 
@@ -266,9 +268,33 @@ def optional_texts(values: Any, what: str, expected: str) -> list[str | None]:
     """Names, in a list or a column, or None where there is no name: pyarrow and polars read a null
     as None. NaN, which pandas reads, may be a mistake. Raises InvalidInput: as :func:`texts`, and
     for NaN and pandas.NA."""
-    if isinstance(values, Set):
-        raise InvalidInput(f"{what}: expected {expected}, got {_kind(values)}, which has no order")
-    items = _column(values, what, expected)
+    return _texts_or_none(_ordered(values, what, expected), what, expected)
+
+
+def texts_or_missing(values: Any, what: str, expected: str) -> list[str | None]:
+    """Names, in a list or a column, or None where there is no name; so are NaN and pandas.NA, which
+    pandas makes of None. Raises InvalidInput: as :func:`texts`."""
+    items = _ordered(values, what, expected)
+    return _texts_or_none([None if _is_missing(one) else one for one in items], what, expected)
+
+
+def image_names(values: Any, what: str) -> list[str | None]:
+    """What images are called, each a text or a path, or None; an empty one is none. Raises
+    InvalidInput: as :func:`texts_or_missing`."""
+    expected = "one name for each query, or None for no name"
+    items = _ordered(values, what, expected)
+    names = [os.fspath(one) if isinstance(one, os.PathLike) else one for one in items]
+    return [name or None for name in texts_or_missing(names, what, expected)]
+
+
+def _ordered(values: Any, what: str, expected: str) -> list[Any]:
+    if isinstance(values, Set | Mapping):
+        why = "has no order" if isinstance(values, Set) else "is no list"
+        raise InvalidInput(f"{what}: expected {expected}, got {_kind(values)}, which {why}")
+    return _column(values, what, expected)
+
+
+def _texts_or_none(items: list[Any], what: str, expected: str) -> list[str | None]:
     for row, value in enumerate(items):
         if value is None:
             continue

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
@@ -92,9 +93,11 @@ class Queries:
             only); each is no hit of itself.
         like_labels: names of labels whose text prototype (kind "text") or prototype is searched
             with (search only); a label is no hit of itself.
-        sources: a name for each query, or None: a path, an id or an address of its image. Verdicts,
-            the verdict log, the review queue and what is measured show it; of `images` it takes the
-            place of their paths. Not for search.
+        sources: a name for each query: a path, an id or an address of its image; None, or an empty
+            one: no name. Verdicts, the verdict log, the review queue and what is measured show it;
+            of `images` it takes the place of their paths. Not for search.
+
+    Iterators of names and probabilities are made lists.
     """
 
     classifier: npt.ArrayLike | None = None
@@ -110,7 +113,12 @@ class Queries:
     outputs: Sequence[str | None] | None = None
     like_supports: Sequence[int] | None = None
     like_labels: Sequence[str] | None = None
-    sources: Sequence[str | None] | None = None
+    sources: Sequence[str | os.PathLike[str] | None] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("claimed", "probabilities", "log_probabilities", "outputs", "sources"):
+            if isinstance(values := getattr(self, name), Iterator):
+                object.__setattr__(self, name, list(values))  # they are read more than once
 
 
 @dataclass(frozen=True, eq=False)

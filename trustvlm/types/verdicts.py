@@ -15,6 +15,7 @@ import numpy as np
 from trustvlm.errors import InvalidInput
 from trustvlm.types.arrays import Bools, Float64s, Int64s, Objects, row_numbers
 from trustvlm.types.json_form import Answer, to_plain
+from trustvlm.types.messages.counts import count
 from trustvlm.types.registration import UnreadImage
 from trustvlm.types.tables.columns import Column
 from trustvlm.types.tables.evidence import Evidence, EvidenceOfRows, ThumbnailsOfRows
@@ -323,7 +324,7 @@ class Verdicts(Tabular):
             InvalidInput: an image without a file, or a folder that is not empty.
         """
         if truth is not None and len(truth) != len(self):
-            raise InvalidInput(f"truth: expected {len(self)} names, got {len(truth)}")
+            raise InvalidInput(f"truth: expected {count(len(self), 'name')}, got {len(truth)}")
         if self.source is None:
             raise InvalidInput(
                 "FiftyOne shows image files: these verdicts are on embeddings without names"

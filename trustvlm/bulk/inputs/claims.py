@@ -12,7 +12,7 @@ from trustvlm.bulk.inputs.images import Digest
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.claimed_files import listed_file, read_claims
 from trustvlm.reading.sets.rows import label_name
-from trustvlm.types.arrays import optional_texts
+from trustvlm.types.arrays import texts_or_missing
 from trustvlm.types.messages.meant import did_you_mean
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def claims_given(claimed: str | os.PathLike[str] | Sequence[str | None] | None) 
         return None
     if not isinstance(claimed, str | os.PathLike):
         expected = "the name of a column or file, or a label name (or None) for each image"
-        return Claims("claimed", by_place=tuple(optional_texts(claimed, "claimed", expected)))
+        return Claims("claimed", by_place=tuple(texts_or_missing(claimed, "claimed", expected)))
     name = os.fspath(claimed)
     read = read_claims(name)
     if isinstance(read, dict):

@@ -46,6 +46,7 @@ from trustvlm.types.calibration import (
 )
 from trustvlm.types.evaluation import Evaluation
 from trustvlm.types.json_form import Answer
+from trustvlm.types.messages.counts import count
 from trustvlm.types.messages.remarks import merged_notes
 from trustvlm.types.options import Within
 
@@ -139,7 +140,7 @@ async def check_queries(serving: Serving, space: str, received: Received[Any], *
         listed = getattr(received.body, name, None)
         if listed is not None and rows != len(listed):
             raise InvalidInput(
-                f"{name}: expected {rows} names, one for each query, got {len(listed)}"
+                f"{name}: expected {count(rows, 'name')}, one for each query, got {len(listed)}"
             )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.sets.arrow_table import of_batches
 from trustvlm.reading.sets.rows import LabelledImages, Names
+from trustvlm.types.messages.counts import a_or_an
 
 _BATCH_ROWS = 64
 
@@ -21,7 +22,7 @@ def is_dataset(values: Any) -> bool:
     if isinstance(values, datasets.DatasetDict | datasets.IterableDatasetDict):
         parts = ", ".join(map(repr, values))
         raise InvalidInput(
-            f"expected one data set, got a {type(values).__name__} of {parts}; name one: "
+            f"expected one data set, got {a_or_an(type(values).__name__)} of {parts}; name one: "
             f"dataset[{next(iter(values), 'train')!r}]"
         )
     return isinstance(values, datasets.Dataset | datasets.IterableDataset)

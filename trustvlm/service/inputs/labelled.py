@@ -24,10 +24,11 @@ from trustvlm.service.inputs.encode import check_queries, encoded, raw_queries
 from trustvlm.service.inputs.outputs import no_classifier
 from trustvlm.service.memory.reading import Reading
 from trustvlm.types import Queries
-from trustvlm.types.arrays import Bools, Float64s, Int64s, Objects, optional_texts
+from trustvlm.types.arrays import Bools, Float64s, Int64s, Objects, image_names, optional_texts
 from trustvlm.types.arrays import sources as image_list
 from trustvlm.types.bounds import choice
 from trustvlm.types.messages.commands import suggested
+from trustvlm.types.messages.counts import count
 from trustvlm.types.messages.meant import GIVE_NONE
 from trustvlm.types.messages.stored_text import stored_text
 from trustvlm.types.options import ON_ERROR
@@ -120,7 +121,7 @@ def observe(
     expected = "one label name for each query, or None for an image of no label of the space"
     truth = optional_texts(truth, "truth", expected)
     if sources is not None:
-        sources = optional_texts(sources, "sources", "one name for each query, or None")
+        sources = image_names(sources, "sources")
     if queries.images is not None:
         queries = _before_encoding(home, space, queries, truth, sources)
     keep = home.observation_thumbnails
@@ -197,9 +198,10 @@ def _check_counts(count: int, truth: Sequence[object], sources: Sequence[object]
         _check_count("sources", sources, count)
 
 
-def _check_count(what: str, names: Sequence[object], count: int) -> None:
-    if len(names) != count:
-        raise InvalidInput(f"{what}: expected {count} names, one for each query, got {len(names)}")
+def _check_count(what: str, names: Sequence[object], queries: int) -> None:
+    if len(names) != queries:
+        expected = f"expected {count(queries, 'name')}, one for each query"
+        raise InvalidInput(f"{what}: {expected}, got {len(names)}")
 
 
 def stored_images(

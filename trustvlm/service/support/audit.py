@@ -22,7 +22,7 @@ from trustvlm.service.memory.reading import Reading
 from trustvlm.service.support.pool import Block, Pool
 from trustvlm.service.support.suspects import Judged, JudgedImages, judge_pool
 from trustvlm.types import Queries
-from trustvlm.types.arrays import Bools, Int64s, optional_texts
+from trustvlm.types.arrays import Bools, Int64s, texts_or_missing
 from trustvlm.types.bounds import whole
 from trustvlm.types.support.audit import Audit, AuditRow
 
@@ -70,7 +70,7 @@ def claims_as_truth(
             number than the queries.
     """
     expected = "one label name for each query, or None for no claim"
-    names = optional_texts(queries.claimed, "queries.claimed", expected)
+    names = texts_or_missing(queries.claimed, "queries.claimed", expected)
     sides = (queries.images, queries.classifier, queries.verifier)
     side = next((side for side in sides if side is not None), None)
     if isinstance(side, Sized) and not isinstance(side, str | bytes):

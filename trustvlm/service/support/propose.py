@@ -31,7 +31,7 @@ from trustvlm.service.registration.edit_labels import remove_support
 from trustvlm.service.registration.encode_chunk import RegisterOptions
 from trustvlm.service.registration.register import register
 from trustvlm.types import LabelInput, Queries
-from trustvlm.types.arrays import Bools, Float32s, Float64s, Int64s, optional_texts
+from trustvlm.types.arrays import Bools, Float32s, Float64s, Int64s, image_names
 from trustvlm.types.bounds import flags, whole
 from trustvlm.types.messages.stored_text import stored_text
 from trustvlm.types.support.proposals import Proposal, Proposals, RemovedProposals
@@ -106,7 +106,7 @@ def _images(
     places = list(range(len(classifier))) if read is None else read.places
     names: Sequence[str | None] = [None] * len(classifier) if read is None else read.names
     if sources is not None:
-        given = optional_texts(sources, "sources", "one name for each query, or None")
+        given = image_names(sources, "sources")
         if len(given) != len(places) + (0 if read is None else len(read.failures)):
             raise InvalidInput(f"sources: expected a name for each query, got {len(given)}")
         names = [given[place] for place in places]

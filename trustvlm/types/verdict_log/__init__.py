@@ -10,6 +10,7 @@ from trustvlm.errors import InvalidInput
 from trustvlm.types.bounds import DECISIONS, choice, got, whole
 from trustvlm.types.bounds import number as bounded
 from trustvlm.types.json_form import Answer, Time
+from trustvlm.types.messages.counts import count
 from trustvlm.types.options import Options, WholeNumber, Within, says
 from trustvlm.types.tables.columns import Column, flat_columns
 from trustvlm.types.tables.glance import Chance, Decision, Glance, Place
@@ -152,7 +153,7 @@ class LoggedPage(Tabular, Answer):
             )
             for row in self.verdicts[:50]
         ]  # fmt: skip
-        lines = (f"{len(self.verdicts):,} logged verdicts, newest first",)
+        lines = (f"{count(len(self.verdicts), 'logged verdict')}, newest first",)
         names = ("at (UTC)", "decision", "probability", "label", "reason_code", "source")
         return Glance(lines, names, rows, len(self.verdicts))
 
