@@ -343,12 +343,12 @@ def test_labels_are_chosen_by_a_generator(door: Any) -> None:
         (pd.Series(["one", None]), "row 1 is missing"),
         (pa.array(["one", None]), "row 1 is missing"),
         ([True, 0, 1], "got an int in row 1"),
-        (torch.tensor([1, 0, 1]), "expected a list of names or a boolean mask, got an int"),
-        (np.array([1.0, 0.0, 1.0]), "expected a list of names or a boolean mask"),
+        (torch.tensor([1, 0, 1]), "expected a list of names, a boolean mask .*, got an int"),
+        (np.array([1.0, 0.0, 1.0]), "expected a list of names, a boolean mask"),
         (np.array([MASK]), r"got shape \(1, 3\)"),
         (torch.tensor(MASK[:2]), r"got shape \(2,\)"),
         (pd.DataFrame({"a": MASK}), "got shape"),
-        ("one", "expected a list of names"),
+        ('region = "EU"', r"expected a list of names, a boolean mask or trustvlm.Filter\('…'\)"),
         (b"one", "expected a list of names"),
         (7, "expected a list of names"),
         (list, "expected a list of names"),
@@ -456,6 +456,15 @@ def test_truths_that_cannot_be(door: Any, truth: Any, said: str) -> None:
     for verb in (door.evaluate, door.calibrate, door.feedback):
         with pytest.raises(InvalidInput, match=f"^truth: .*{said}"):
             verb("s", Queries(ROWS, ROWS), truth)
+
+
+def test_a_wrong_argument_names_the_right_one(door: Any) -> None:
+    with pytest.raises(InvalidInput, match=r"got str; .* give a mapping: .'ten': None."):
+        door.register("s", ["ten"])
+    other = Queries(ROWS + 0.125, ROWS + 0.125)
+    report = door.evaluate("s", other, NAMES, rules=["msp"], draws=0)
+    with pytest.raises(KeyError, match=r"expected a rule of this evaluation \(msp.*\), got 0"):
+        report[0]
 
 
 def test_a_space_takes_columns_of_templates(service: trustvlm.TrustService) -> None:

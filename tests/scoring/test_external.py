@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -253,3 +254,32 @@ def test_a_space_says_what_it_cannot_take(service: TrustService) -> None:
         service.update_label("s", "cat", prompt="a cat")
     with pytest.raises(InvalidInput, match="expected 'external:1000' as it is"):
         service.reembed_space("s", classifier="precomputed:3")
+
+
+def test_there_is_no_search_by_text(service: TrustService) -> None:
+    world = World(["airport", "beach"], 1)
+    external_space(service, world)
+    for queries in (Queries(text=["a beach"]), Queries(classifier=np.ones((1, 21)))):
+        for kind in ("text", "support"):
+            with pytest.raises(InvalidInput, match="has no search by text; search with images"):
+                service.search("s", queries, kind=kind)
+    assert len(service.search("s", Queries(verifier=world.images), kind="support")) == 2
+
+
+def test_probabilities_come_with_their_names(service: TrustService) -> None:
+    """As the columns of a table; what has none says where they go."""
+    world = World(["airport", "beach"], 1)
+    external_space(service, world)
+    table = pd.DataFrame([[0.1, 0.9], [0.8, 0.2]], columns=["airport", "beach"])
+    assert service.score("s", Queries(probabilities=table), rule="msp").label.tolist() == [
+        "beach", "airport",
+    ]  # fmt: skip
+    rows = ({"beach": one} for one in (0.9, 0.1))
+    verdicts = service.score("s", Queries(probabilities=rows), rule="msp")
+    assert verdicts.label.tolist() == ["beach", "airport"]
+    with pytest.raises(InvalidInput, match="expected the label of each column"):
+        service.score("s", Queries(probabilities=table.set_axis([0, 1], axis=1)), rule="msp")
+    with pytest.raises(InvalidInput, match="got one mapping; put it in a list"):
+        service.score("s", Queries(probabilities={"beach": 1.0}), rule="msp")  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match="logits come as an array, with outputs"):
+        service.score("s", Queries(log_probabilities=[{"beach": 3.1}]), rule="msp")

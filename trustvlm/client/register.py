@@ -19,6 +19,7 @@ from trustvlm.client.images import File, known_failures, loaded
 from trustvlm.client.queries import groups_of_files
 from trustvlm.client.transport import Body, Fields, RequestSizes, Wire, json_body, path_of, read
 from trustvlm.errors import InvalidInput
+from trustvlm.reading.given import no_label_input
 from trustvlm.types import LabelInput, RegisterResult
 from trustvlm.types.arrays import iterates, sources
 from trustvlm.types.attributes.values import each_text, plain_attributes
@@ -234,7 +235,7 @@ def _check_iterable(inputs: Any) -> None:
 
 def _check_input(item: Any, number: int) -> None:
     if not isinstance(item, LabelInput):
-        raise InvalidInput(f"inputs[{number}]: expected a LabelInput, got {type(item).__name__}")
+        raise no_label_input(item, number)
 
 
 def _pieces(item: LabelInput, place: int, sizes: RequestSizes) -> Iterator[_Piece]:

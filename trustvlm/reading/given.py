@@ -254,3 +254,12 @@ def _image(value: Any, what: str) -> Any:
     if not isinstance(content, bytes):
         raise InvalidInput(f"{what}: {shown} is open as text; open it with open(path, 'rb')")
     return FileBytes.named(content, name if isinstance(name, str) else "")
+
+
+def no_label_input(item: object, number: int) -> InvalidInput:
+    """The error of a label to register that is none."""
+    remedy = f"; for labels without images give a mapping: {{{item!r:.60}: None}}"
+    return InvalidInput(
+        f"inputs[{number}]: expected a LabelInput, got {type(item).__name__}"
+        f"{remedy if isinstance(item, str) else ''}"
+    )

@@ -367,7 +367,7 @@ def row_numbers(key: Any, rows: int, what: str) -> Int64s:
 def names_or_mask(values: Any, what: str) -> list[str] | npt.NDArray[np.bool_]:
     """Names, or True or False for each label of the space: a list or a column of strings or of
     bools. Raises InvalidInput."""
-    expected = "a list of names or a boolean mask"
+    expected = "a list of names, a boolean mask or trustvlm.Filter('…')"
     items = _column(values, what, expected)
     if not any(isinstance(value, bool | np.bool_) for value in items):
         return texts(items, what, expected)

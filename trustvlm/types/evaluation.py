@@ -300,7 +300,8 @@ class Evaluation(Tabular, Answer):
         for outcome in self.rules:
             if outcome.rule == rule:
                 return outcome
-        raise KeyError(rule)
+        names = ", ".join(outcome.rule for outcome in self.rules)
+        raise KeyError(f"expected a rule of this evaluation ({names}), got {rule!r}")
 
     def __iter__(self) -> Iterator[RuleOutcome]:
         return iter(self.rules)

@@ -88,7 +88,8 @@ class Queries:
             each row with the sum 1; or for each query a mapping of some labels to their
             probabilities, of which the other labels share the rest evenly.
         log_probabilities: in place of these, their logarithms; of arrays also any logits.
-        outputs: the label of each of the N columns; None: a column with the rest.
+        outputs: the label of each of the N columns; None: a column with the rest. A table whose
+            columns have the names of labels needs none.
         like_supports: ids of stored support images whose embeddings are searched with (search
             only); each is no hit of itself.
         like_labels: names of labels whose text prototype (kind "text") or prototype is searched

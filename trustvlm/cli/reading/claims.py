@@ -56,12 +56,12 @@ class ByPlace(Claimed):
 
     def of(self, sources: Sequence[str], places: Sequence[int]) -> list[str | None]:
         if places and max(places) >= len(self.names):
-            raise self._wrong_count(f"more than {max(places):,}")
+            raise self._wrong_count(f"at least {count(max(places) + 1, 'image')}")
         return [self.names[place] for place in places]
 
     def end(self, came: int) -> None:
         if came != len(self.names):
-            raise self._wrong_count(f"{came:,}")
+            raise self._wrong_count(count(came, "image"))
 
     def watched(self, images: LabelledImages) -> Iterator[Any]:
         """The images of a set, whose labels are the claims."""
@@ -72,7 +72,7 @@ class ByPlace(Claimed):
     def _wrong_count(self, images: str) -> InvalidInput:
         return InvalidInput(
             f"{self.origin}: expected a claim for each image (an empty line for none), got "
-            f"{len(self.names):,} for {images} images"
+            f"{len(self.names):,} for {images}"
         )
 
 

@@ -15,6 +15,7 @@ from trustvlm.types.arrays import Float64s, optional_texts, real_array
 
 TOLERANCE = 1e-3
 """How far the sum of a row may be from 1: float16 and printed numbers round."""
+_LOGITS = "logits come as an array, with outputs"
 _EACH = "a label name for each column, or None for the probability of all other labels together"
 
 
@@ -80,6 +81,11 @@ def outputs_of(queries: Queries) -> Outputs | None:
         if queries.outputs is not None:
             raise InvalidInput("queries.outputs: names of columns come with probabilities")
         return None
+    if isinstance(given, Mapping):
+        raise InvalidInput(
+            f"{what}: expected {{label: probability}} for each query, got one mapping; put it in a "
+            f"list: [{{…}}]"
+        )
     if _is_rows(given):
         if queries.outputs is not None:
             raise InvalidInput(
@@ -159,6 +165,8 @@ def _of_rows(given: Sequence[Any], what: str, logs: bool) -> Outputs:
 
 def _of_columns(given: Any, outputs: Any, what: str, logs: bool) -> Outputs:
     if outputs is None:
+        outputs = _names_of_columns(given)
+    if outputs is None:
         raise InvalidInput(
             f"queries.outputs: expected the label of each column of {what} (for scikit-learn, "
             f"model.classes_), got none"
@@ -190,6 +198,12 @@ def _of_columns(given: Any, outputs: Any, what: str, logs: bool) -> Outputs:
     return Outputs(tuple(names), _checked(array, what, logs, exact=True))
 
 
+def _names_of_columns(table: Any) -> list[str] | None:
+    """The names of a table's columns; None: it is no table, or its columns have other names."""
+    columns = list(getattr(table, "columns", ()))
+    return columns if columns and all(isinstance(name, str) for name in columns) else None
+
+
 def _without_none(given: Any) -> Any:
     """Rows of JSON, in which null stands for NaN."""
     if not isinstance(given, list | tuple):
@@ -219,6 +233,6 @@ def _checked(values: Float64s, what: str, logs: bool, *, exact: bool) -> Float64
         expected = "the sum 1" if exact else "a sum of at most 1"
         raise InvalidInput(
             f"{what}: row {row}: expected values of at least 0 with {expected}, got {got}"
-            + ("" if logs else "; logits go into log_probabilities")
+            + (f"; {_LOGITS if logs else 'logits go into log_probabilities'}")
         )
     return array

@@ -29,7 +29,7 @@ from trustvlm.service.home.home import Home
 from trustvlm.service.home.limits import at_most, too_many
 from trustvlm.service.home.names import MAX_PROMPT, check_characters
 from trustvlm.service.home.pictures import Picture
-from trustvlm.service.inputs.outputs import with_vectors
+from trustvlm.service.inputs.outputs import is_external, no_text_search, with_vectors
 from trustvlm.service.inputs.space_encoders import (
     cut_message,
     encoder_of,
@@ -329,6 +329,8 @@ def _matrices(
 
 
 def _encoded_texts(home: Home, space: SpaceRecord, text: str | Sequence[str]) -> Queries:
+    if is_external(space):
+        raise no_text_search(space)
     if not encodes_texts(space.classifier):
         raise InvalidInput(
             f"queries.text: the classifier of space {space.name!r} is {space.classifier!r}, "

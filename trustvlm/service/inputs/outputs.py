@@ -39,6 +39,14 @@ def no_classifier(space: SpaceRecord, verb: str) -> InvalidInput:
     )
 
 
+def no_text_search(space: SpaceRecord) -> InvalidInput:
+    """The error of a search of an external space by what its classifier would embed."""
+    return InvalidInput(
+        f"queries: space {space.name!r} has an external classifier, so that it has no search by "
+        f"text; search with images or verifier embeddings, of kind prototype or support"
+    )
+
+
 def require_logits(space: SpaceRecord, rules: Sequence[str]) -> None:
     """Make sure that probabilities are enough for each rule, where the space has no logits.
 

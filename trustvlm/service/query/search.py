@@ -18,6 +18,7 @@ from trustvlm.reading.claims import no_claims, no_sources
 from trustvlm.reading.outputs.probabilities import no_probabilities
 from trustvlm.service.home.home import Home
 from trustvlm.service.inputs.encode import ImageQueries, encoded, unit_queries
+from trustvlm.service.inputs.outputs import is_external, no_text_search
 from trustvlm.service.memory.attributes.columns import described
 from trustvlm.service.memory.attributes.masks import prototypes_among, supports_among
 from trustvlm.service.memory.label_subset import Subset, subset_of
@@ -123,6 +124,8 @@ def _hits_of(
     view, kind, chosen = reading.view, wanted.kind, wanted.chosen
     k = wanted.k if themselves is None else wanted.k + 1
     by_classifier = verifier is None
+    if is_external(view.space) and (kind == "text" or by_classifier):
+        raise no_text_search(view.space)
     if wanted.vectors:
         count = len(cast(Floats, classifier if verifier is None else verifier))
         space = view.space

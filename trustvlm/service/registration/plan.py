@@ -13,6 +13,7 @@ from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.rows.supports import NewSupport
 from trustvlm.catalog.store.vectors import hash_of
 from trustvlm.errors import Conflict, InvalidInput
+from trustvlm.reading.given import no_label_input
 from trustvlm.scoring.prototypes import single_text_prototypes, text_prototype
 from trustvlm.scoring.vectors import as_matrix
 from trustvlm.service.home.limits import CallLimits
@@ -103,9 +104,7 @@ def plan(
     images = supports = 0
     for number, item in enumerate(inputs):
         if not isinstance(item, LabelInput):
-            raise InvalidInput(
-                f"inputs[{number}]: expected a LabelInput, got {type(item).__name__}"
-            )
+            raise no_label_input(item, number)
         name = check_name(item.name, f"inputs[{number}].name")
         no_text_side(space, f"label {name!r}", item)
         label = planned.setdefault(name, PlannedLabel(name))
