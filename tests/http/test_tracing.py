@@ -19,6 +19,7 @@ import trustvlm
 from trustvlm.http.app import create_app
 from trustvlm.http.guard.tracing import Spans, spans_to
 from trustvlm.http.options import ServeOptions
+from trustvlm.http.run import run_service
 from trustvlm.testing import AsgiTransport
 
 TRACE, ABOVE = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -104,6 +105,18 @@ def test_times_have_the_trace_beside_them(tmp_path: Path) -> None:
 def test_what_is_wrong_with_the_setting() -> None:
     with pytest.raises(trustvlm.InvalidInput, match="serve_otlp: expected an address such as"):
         spans_to("localhost:4318")
+
+
+@pytest.mark.parametrize(
+    "address", ["http://h:99999/v1", "http://h:x/", "http://:4318/", "ftp://h"]
+)
+def test_a_wrong_address_is_refused_before_the_service_greets(tmp_path: Path, address: str) -> None:
+    home, said = tmp_path / "home", list[str]()
+    trustvlm.open(home, create=True).close()
+    (home / "trustvlm.toml").write_text(f'serve_otlp = "{address}"\n')
+    with pytest.raises(trustvlm.InvalidInput, match="serve_otlp: expected an address such as"):
+        run_service(home, "127.0.0.1", 0, 1, False, None, None, echo=said.append)
+    assert said == []
 
 
 def test_nothing_is_imported_without_a_collector(tmp_path: Path) -> None:

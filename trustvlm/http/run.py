@@ -21,6 +21,7 @@ from pydantic import TypeAdapter
 from trustvlm.errors import Unavailable
 from trustvlm.http.guard.connections import Connection, ServerConfig
 from trustvlm.http.guard.logs import hold_standard_streams, log_to_stderr
+from trustvlm.http.guard.tracing import check_collector
 from trustvlm.http.options import ServeOptions, is_loopback
 from trustvlm.service.server.server_home import ServerHome
 from trustvlm.settings import Settings, open_service
@@ -113,6 +114,8 @@ def run_service(
     ) as service:
         keys = any(key.state == "valid" for key in ServerHome(service).list_keys())
     settings = Settings.of(folder, device=device, precision=precision)
+    if settings.serve_otlp:
+        check_collector(settings.serve_otlp)
     bound = _bound(host, port)
     options = options_of(settings, host, bound.getsockname()[1], workers, require_key, root_path)
     _greet(echo, _greeting(home, database_url, options, keys))

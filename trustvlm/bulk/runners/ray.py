@@ -138,7 +138,7 @@ def _imported(address: str | None) -> ModuleType:
         import ray
     except ImportError as error:
         raise Unavailable(
-            "on='ray' needs Ray, which is not installed: run 'pip install trustvlm[ray]', or use "
+            "on='ray' needs Ray, which is not installed: pip install 'trustvlm[ray]', or use "
             "on='processes:N' or shard"
         ) from error
     module: ModuleType = ray

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from trustvlm import __version__
 from trustvlm.errors import InvalidInput, Unavailable
@@ -20,27 +21,37 @@ if TYPE_CHECKING:
 _CARRIED = ("traceparent", "tracestate")
 
 
-def spans_to(address: str) -> Spans:
-    """Spans that are sent to a collector, several at once, over OTLP with HTTP.
-
-    Raises:
-        InvalidInput: no address. Unavailable: the extra is not installed.
-    """
-    if not address.startswith(("http://", "https://")):
+def check_collector(address: str) -> None:
+    """Raises InvalidInput: no address. Unavailable: the extra is not installed."""
+    try:
+        parts = urlsplit(address)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, or above 65,535
+        is_address = False
+    if not is_address:
         raise InvalidInput(
             f"serve_otlp: expected an address such as http://127.0.0.1:4318/v1/traces, got "
             f"{address!r:.200}"
         )
     try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-        from opentelemetry.sdk.resources import Resource
-        from opentelemetry.sdk.trace import TracerProvider
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        import opentelemetry.exporter.otlp.proto.http.trace_exporter
+        import opentelemetry.sdk.trace.export  # noqa: F401
     except ImportError as error:
         raise Unavailable(
-            "serve_otlp needs OpenTelemetry, which is not installed: run 'pip install "
-            "trustvlm[otel]', or take the setting away"
+            "serve_otlp needs OpenTelemetry, which is not installed: pip install "
+            "'trustvlm[otel]', or take the setting away"
         ) from error
+
+
+def spans_to(address: str) -> Spans:
+    """Spans that are sent to a collector, several at once, over OTLP with HTTP. Raises what
+    :func:`check_collector` raises."""
+    check_collector(address)
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
     name = os.environ.get("OTEL_SERVICE_NAME", "trustvlm")
     provider = TracerProvider(resource=Resource.create({"service.name": name}))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=address)))

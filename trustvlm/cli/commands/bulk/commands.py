@@ -42,7 +42,7 @@ work_options = gathered(
         metavar="RUNNER",
         default="here",
         help="Who works: here (this process), processes:N (of this machine), ray, or ray:ADDRESS "
-        "of a cluster (pip install trustvlm[ray]).",
+        "of a cluster (pip install 'trustvlm[ray]').",
     ),
     number(
         "--actors",

@@ -47,6 +47,7 @@ export function linkLine(space, item) {
 function commandOf(space, { query, chosen: { rule, part } }) {
   const fields = rule === null ? {} : { rule };
   if (query.observation) return curlOf(path("spaces", space.name, "observations", query.observation, "verdict"), { fields: part ? { ...fields, filter: part.text } : fields });
+  fields.review = "false"; // as the page asks: to try is no incoming image
   if (part) fields.labels = JSON.stringify(part.filter);
   if (query.probabilities) fields.probabilities = JSON.stringify([query.probabilities]);
   return query.file && !query.support ? curlOf(path("spaces", space.name, "score"), { file: query.name, fields }) : null;
