@@ -166,15 +166,16 @@ def test_fields_that_come_twice(space: Http, queries: dict[str, Any]) -> None:
     said = refused(
         space, "POST", "/v1/spaces/s/labels", content=f'{{"labels": [{twice}]}}', headers=JSON
     )
-    assert said.startswith("name: given twice")
+    assert said.startswith("labels.0.name: given twice")
     form = {
         "files": [("images", ("a.png", picture(1)))],
         "data": {"params": '{"lambda": 1, "lambda": 2}'},
     }
-    assert refused(space, "POST", "/v1/spaces/s/score", **form).startswith("lambda: given twice")
+    said = refused(space, "POST", "/v1/spaces/s/score", **form)
+    assert said.startswith("params.lambda: given twice")
     form["data"] = {"labels": f"[{twice}]"}
     assert refused(space, "POST", "/v1/spaces/s/labels", **form).startswith(
-        "labels: name: given twice"
+        "labels.0.name: given twice"
     )
 
 

@@ -162,7 +162,7 @@ def test_names_beside_queries(client: Client, http: Http) -> None:
         assert [one.source for one in report.items or ()] == list("abcd")
         with pytest.raises(trustvlm.InvalidInput, match="sources: given twice"):
             service.evaluate("s", queries, [NAMES[0]] * 4, sources=list("wxyz"))
-        with pytest.raises(trustvlm.InvalidInput, match=r"queries.sources: expected 4 names"):
+        with pytest.raises(trustvlm.InvalidInput, match="sources: expected 4 names"):
             service.score("s", replace(queries, sources=["a"]))
         with pytest.raises(trustvlm.InvalidInput, match="takes no names"):
             service.search("s", queries)

@@ -3,11 +3,11 @@ log of its answers."""
 
 from __future__ import annotations
 
-from datetime import datetime
 from itertools import islice
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
+from pydantic import AwareDatetime
 
 from trustvlm.http.routes.answers import reads, writes
 from trustvlm.http.wire.review_bodies import LogBody
@@ -21,7 +21,7 @@ router = APIRouter(tags=["history"])
 CURSOR = r"^[0-9]{1,18}-(label|support)-[0-9]{1,18}$"
 Since = Annotated[int, Query(), Within("since")]
 Limit = Annotated[int, Query(), Within("changes")]
-Time = Annotated[datetime | None, Query()]
+Time = Annotated[AwareDatetime | None, Query()]
 Text = Annotated[str | None, Query(max_length=2_000)]
 LOG_CURSOR = r"^[0-9]{1,16}-[0-9]{1,18}$"
 

@@ -84,10 +84,7 @@ def _form_inputs(form: Received[NewLabelForm]) -> list[LabelInput]:
     for name in ("prompt", "attributes"):
         if getattr(body, name) is not None:
             raise InvalidInput(f"{name}: expected among the fields of each of the labels")
-    try:
-        labels: list[PicturedLabel] = of_json(list[PicturedLabel], body.labels or "")
-    except InvalidInput as error:
-        raise InvalidInput(f"labels: {error}") from error
+    labels: list[PicturedLabel] = of_json(list[PicturedLabel], body.labels or "", "labels")
     if (expected := sum(label.images for label in labels)) != len(images):
         raise InvalidInput(f"labels: they have {expected} images, but {len(images)} files came")
     files = iter(images)

@@ -6,10 +6,9 @@ from __future__ import annotations
 import hashlib
 import json
 from base64 import b64decode
-from collections import Counter
-from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass, fields, is_dataclass
-from functools import cache, cached_property
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any, Generic, TypeVar, cast, get_type_hints
 
 from fastapi import Request
@@ -23,7 +22,8 @@ from trustvlm.errors import InvalidInput, TooLarge
 from trustvlm.http.wire.files.image_files import MOST_FILES, ImageFile, base64_images, image_file
 from trustvlm.http.wire.npz import read_arrays
 from trustvlm.http.wire.parameters import accepted_type, not_taken
-from trustvlm.http.wire.problems import unfit
+from trustvlm.http.wire.refusals.repeats import check_body
+from trustvlm.http.wire.refusals.unfit import unfit
 from trustvlm.types import Queries
 from trustvlm.types.json_form import adapter
 from trustvlm.types.options import Options, ReadingOptions
@@ -34,7 +34,6 @@ MOST_FIELDS = 10_000
 MOST_VALUES = 2_000_000
 """Of a JSON body: each takes 80 bytes while it is read, however few it has."""
 _LARGE = 64 * 1024
-_PLAIN = (float, int, str)
 PROBABILITIES = ("probabilities", "log_probabilities")
 ARRAYS = (
     "classifier", "verifier", "image_vectors", "classifier_image_vectors", "text_vector",
@@ -192,57 +191,19 @@ async def _away(size: int, work: Callable[[], Any]) -> Any:
     return work() if size < _LARGE else await run_in_threadpool(work)
 
 
-def of_json(kind: Any, data: bytes | str) -> Any:
-    """A JSON body; a name that comes twice in one object is refused, because one of the two values
-    would be dropped. Raises InvalidInput."""
+def of_json(kind: Any, data: bytes | str, field: str | None = None) -> Any:
+    """A JSON body, or the JSON value of a `field` of a form. Raises InvalidInput: it is not what
+    `kind` says, or a name comes twice in it."""
     text = data if isinstance(data, bytes) else data.encode(errors="surrogatepass")
     try:
         body = adapter(kind).validate_json(text, strict=True)
     except ValidationError as error:
-        raise unfit(error, kind) from error
+        raise unfit(error, kind, field) from error
     except (ValueError, RecursionError) as error:
         problem = f"expected JSON, got something else ({type(error).__name__})"
-        raise InvalidInput(f"body: {problem}") from error
-    counts = Counter(_names(body))
-    if text.count(b'"') == 2 * counts.total():
-        return body  # every text is a name, and each came once
-    if any(text.count(b'"%s"' % name.encode()) > count for name, count in counts.items()):
-        _refuse_repeats(text)  # the name may stand in a text only
+        raise InvalidInput(f"{field or 'body'}: {problem}") from error
+    check_body(body, text, field)
     return body
-
-
-def _refuse_repeats(data: bytes | str) -> None:
-    """Refuse JSON that is valid but for a name that comes twice in one object. Raises
-    InvalidInput."""
-    json.loads(data, object_pairs_hook=_once_each)
-
-
-def _names(value: Any) -> Iterator[str]:
-    """The names of all objects within a body, as far as they were sent; lists of numbers are passed
-    over."""
-    if isinstance(value, list):
-        for item in value if value and type(value[0]) not in _PLAIN else ():
-            yield from _names(item)
-        return
-    if is_dataclass(value):
-        defaults = _defaults(cast(Hashable, type(value)))
-        value = {name: one for name, one in vars(value).items() if one is not defaults[name]}
-    if isinstance(value, dict):
-        yield from value
-        for one in value.values():
-            if type(one) not in _PLAIN:
-                yield from _names(one)
-
-
-@cache
-def _defaults(kind: Any) -> dict[str, Any]:
-    return {field.name: field.default for field in fields(kind)}
-
-
-def _once_each(pairs: list[tuple[str, Any]]) -> None:
-    for name, count in Counter(name for name, _ in pairs).items():
-        if count > 1:
-            raise InvalidInput(f"{name[:80]}: given twice in one JSON object")
 
 
 def _checked(kind: type[B], values: dict[str, Any]) -> B:
@@ -319,7 +280,7 @@ def _options(
     kind: type[Options], items: list[tuple[str, str]], *, form: bool = False
 ) -> dict[str, Any]:
     """Form fields or query parameters as a body: lists are repeated, objects and probabilities are
-    JSON, an empty truth is none."""
+    JSON, an empty value of a list is null."""
     taken = list(form_fields(kind)) if form else options_of(kind)
     values: dict[str, Any] = {}
     for name, value in items:
@@ -329,24 +290,30 @@ def _options(
             raise not_taken(name, "not a field of this request", taken)
         shape = form_fields(kind)[name].get("type")
         if shape == "array" and name not in PROBABILITIES:
+            if _is_list(value):
+                raise InvalidInput(
+                    f"{name}: expected one value in each field of this name, got the JSON list "
+                    f"{value!r:.60}; repeat the field"
+                )
             values.setdefault(name, []).append(value or None)
         elif name in values:
             raise InvalidInput(f"{name}: expected one value, got several")
         elif shape in ("object", "array"):
-            values[name] = _json(get_type_hints(kind, include_extras=True)[name], name, value)
+            values[name] = of_json(get_type_hints(kind, include_extras=True)[name], value, name)
         else:
             values[name] = value
     return values
 
 
-def _json(kind: Any, name: str, text: str) -> Any:
-    """The JSON value of a form field."""
+def _is_list(text: str) -> bool:
+    """Whether a text is a JSON list of texts, or of null."""
+    if not text.startswith("["):
+        return False
     try:
-        value = adapter(kind).validate_json(text.encode(errors="surrogatepass"), strict=True)
-    except ValidationError as error:
-        raise InvalidInput(f"{name}: {str(unfit(error)).removeprefix('body: ')}") from error
-    _refuse_repeats(text)
-    return value
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, list) and all(isinstance(one, str | None) for one in value)
 
 
 def schema_of(kind: type[Options]) -> dict[str, Any]:

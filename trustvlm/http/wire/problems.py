@@ -5,48 +5,30 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
-from typing import Any, get_args, get_type_hints
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from trustvlm import errors
-from trustvlm.errors import STATUSES, InvalidInput, TrustVLMError
-from trustvlm.http.wire.parameters import not_taken
+from trustvlm.errors import STATUSES, TrustVLMError
+from trustvlm.http.wire.refusals.unfit import unfit
+from trustvlm.types import Queries
 
 log = logging.getLogger("trustvlm.http")
 
 REQUEST_ID = "x-request-id"
 UNEXPECTED = "something unexpected went wrong; the service's log has it under this request id"
 _OTHERS = {404: "NotFound", 405: "MethodNotAllowed", 415: "UnsupportedType", 400: "InvalidInput"}
-_SHOWN = 3
-_EXPECTED = {
-    "bool_parsing": "expected true or false",
-    "bool_type": "expected true or false",
-    "dataclass_type": "expected an object",
-    "dict_type": "expected an object",
-    "float_parsing": "expected a number",
-    "float_type": "expected a number",
-    "finite_number": "expected a finite number",
-    "int_from_float": "expected an integer",
-    "int_parsing": "expected an integer",
-    "int_parsing_size": "expected an integer",
-    "int_type": "expected an integer",
-    "list_type": "expected a list",
-    "string_type": "expected a text",
-    "greater_than": "expected more than {gt}",
-    "greater_than_equal": "expected at least {ge}",
-    "less_than": "expected less than {lt}",
-    "less_than_equal": "expected at most {le}",
-    "literal_error": "expected {expected}",
-    "json_invalid": "expected JSON: {error}",
-}
-"""What pydantic's kinds of errors say, in the words of all other messages."""
+_FIELDS = "|".join(field.name for field in fields(Queries))
+_FIELD = re.compile(rf"(?<![\w'\"])queries\.(?=(?:{_FIELDS})\b)")
+"""In a message, the parameter of a verb before the name of a field; a request has the field
+alone."""
 
 
 def status_of(error: TrustVLMError) -> int:
@@ -87,7 +69,7 @@ def public(error: TrustVLMError, context: Mapping[str, str]) -> str:
     """The message of an error for a client. The log gets the other one, where there are two, with
     the `context` that the log line names."""
     if error.public is None:
-        return str(error)
+        return _FIELD.sub("", str(error))
     log.warning("%s", error, extra=dict(context))
     return error.public
 
@@ -95,46 +77,6 @@ def public(error: TrustVLMError, context: Mapping[str, str]) -> str:
 def _plain(message: str) -> str:
     """Messages may quote what a client sent: lone surrogates cannot go over the wire."""
     return message.encode(errors="backslashreplace").decode()
-
-
-def unfit(error: ValidationError | RequestValidationError, kind: Any = None) -> InvalidInput:
-    """What pydantic reports, as one sentence; `kind`: the validated type, whose fields are named
-    where one is not taken."""
-    problems = error.errors()
-    parts = dict.fromkeys(_part(one, kind) for one in problems[:_SHOWN])
-    more = f" (and {len(problems) - _SHOWN} more)" if len(problems) > _SHOWN else ""
-    return InvalidInput("; ".join(parts) + more)
-
-
-def _part(one: Mapping[str, Any], kind: Any) -> str:
-    steps = one["loc"][1:] if one["loc"][:1] == ("query",) else one["loc"]
-    # "list[float]" is a type among which a value could have been one
-    where = ".".join(str(step)[:80] for step in steps if "[" not in str(step)) or "body"
-    if one["type"] == "unexpected_keyword_argument":
-        owner = _owner(kind, one["loc"][:-1])
-        what = "request" if len(one["loc"]) == 1 else "object"
-        names = [field.name for field in fields(owner)]
-        return str(not_taken(str(one["loc"][-1]), f"not a field of this {what}", names, where))
-    value = one["input"]
-    shown = isinstance(value, str | float | None) or type(value) in (int, bool)
-    said = _EXPECTED.get(one["type"], "").format_map(one.get("ctx", {})) or one["msg"]
-    return f"{where}: {said}" + (f", got {value!r:.60}" if shown and "got" not in said else "")
-
-
-def _owner(kind: Any, path: Sequence[str | int]) -> Any:
-    """The dataclass that stands at a path of fields and places within another type."""
-    owner = next(_dataclasses(kind))
-    for step in path:
-        if isinstance(step, str) and step in (hints := get_type_hints(owner)):
-            owner = next(_dataclasses(hints[step]), owner)
-    return owner
-
-
-def _dataclasses(annotation: Any) -> Iterator[Any]:
-    if is_dataclass(annotation):
-        yield annotation
-    for one in get_args(annotation):
-        yield from _dataclasses(one)
 
 
 def install(app: FastAPI, allowed: Callable[[str], Sequence[str]]) -> None:

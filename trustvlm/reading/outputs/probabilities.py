@@ -184,10 +184,11 @@ def _of_columns(given: Any, outputs: Any, what: str, logs: bool) -> Outputs:
             f"{what}: expected shape (n, {len(names)}), a value for each name of outputs; got "
             f"{array.shape}"
         )
-    if np.isnan(array).any() and None not in names:
+    if (empty := np.isnan(array).any(axis=1)).any() and None not in names:
         raise InvalidInput(
-            f"{what}: row {int(np.isnan(array).any(axis=1).argmax())} has NaN; only beside a "
-            f"column None, the probability of all labels that a row leaves out, may a value be NaN"
+            f"{what}: row {int(empty.argmax())} has NaN (in JSON null), which leaves a label out; "
+            f"that takes a column of the rest, named None in outputs (in JSON null, in a form an "
+            f"empty field)"
         )
     if logs:
         peak = np.nanmax(array, axis=1, keepdims=True, initial=-np.inf)

@@ -97,6 +97,6 @@ def _places(reading: Reading, outputs: Outputs) -> Mapping[str, int]:
     names = [name for name in outputs.names if name is not None]
     if missing := [name for name in names if name not in places and normal(name) not in places]:
         meant = unknown(reading.connection, space.id, missing)
-        raise NotFound(f"queries.outputs: {not_found_text(meant, space.name, _REMEDY)}")
+        raise NotFound(f"queries.probabilities: {not_found_text(meant, space.name, _REMEDY)}")
     spelled = {name: places[normal(name)] for name in names if name not in places}
     return places if not spelled else {**places, **spelled}

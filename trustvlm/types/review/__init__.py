@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Annotated
+
+from pydantic import AwareDatetime
 
 from trustvlm.types.bounds import DECISIONS, FORMATS, STATES, TRAYS, whole
 from trustvlm.types.json_form import Answer, Time
@@ -52,8 +53,8 @@ class AddLoggedOptions(Options):
         Annotated[WholeNumber, Within("log_page")] | None,
         says("at most this number of the newest; null: 100"),
     ] = None
-    since: Annotated[datetime | None, says("answered at or after this time")] = None
-    until: Annotated[datetime | None, says("answered before this time")] = None
+    since: Annotated[AwareDatetime | None, says("answered at or after this time")] = None
+    until: Annotated[AwareDatetime | None, says("answered before this time")] = None
     decision: Annotated[
         Annotated[str, OneOf(*DECISIONS)] | None,
         says("only these; null: without a sample those that were not accepted"),
