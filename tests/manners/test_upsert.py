@@ -55,6 +55,13 @@ def test_what_is_given_replaces_what_there_is(service: Any) -> None:
     assert service.get_label("s", "a").attributes == {}
 
 
+def test_no_image_on_both_sides_adds_none(service: Any) -> None:
+    nothing = LabelInput("a", image_vectors=[], classifier_image_vectors=[])
+    for options in ({"replace": True}, {}):
+        assert service.register("s", [nothing], **options).added_supports == 0
+    assert service.get_label("s", "a").support_count == 1
+
+
 def test_what_cannot_be_replaced_is_refused_and_changes_nothing(service: Any) -> None:
     before = service.get_space("s").revision
     for given, options in (

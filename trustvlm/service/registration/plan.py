@@ -78,7 +78,9 @@ class PlannedLabel:
             if classifier is None or space.verifier == "same":
                 pairs += [(row, None) for row in rows]
             else:
-                pairs += zip(rows, _float32(classifier).reshape(len(rows), -1), strict=True)
+                pairs += zip(
+                    rows, _float32(classifier).reshape(-1, space.classifier_dim), strict=True
+                )
         given = zip(self.hashes, pairs, self.vector_attributes, strict=True)
         return [
             NewSupport(content, None, *pair, None, attributes=text) for content, pair, text in given

@@ -18,7 +18,6 @@ from trustvlm.types.bounds import DECISIONS
 from trustvlm.types.messages.commands import suggested
 from trustvlm.types.messages.counts import count
 from trustvlm.types.tables.probability import chance
-from trustvlm.types.verdict_log import PAGE
 
 if TYPE_CHECKING:
     from trustvlm.reading.verdict_log.files import VerdictLog
@@ -124,6 +123,8 @@ def _list(log: VerdictLog, form: str, limit: int | None, which: dict[str, Any]) 
     """Write up to `limit` rows, or those of a sample; how many."""
     writer, cursor, written = row_writer(form, COLUMNS), None, 0
     if limit is None and which["sample"] is None:
+        from trustvlm.types.verdict_log import PAGE
+
         limit = PAGE
     while True:
         some = None if limit is None else min(limit - written, _PAGE)
