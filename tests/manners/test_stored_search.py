@@ -115,7 +115,7 @@ def test_vectors_come_back_with_hits(service: Any) -> None:
 
 
 REFUSED: list[tuple[Queries, dict[str, Any], str]] = [
-    (Queries(like_supports=[1, 99]), {}, "queries.like_supports: no support image 99"),
+    (Queries(like_supports=[1, 99]), {}, "like_supports: no support image 99"),
     (Queries(like_labels=["l0", "zebra"]), {}, "no label 'zebra'"),
     (Queries(like_labels=["bare"]), {}, "label 'bare' has no support image"),
     (Queries(like_supports=[13]), {"kind": "text"}, "has no stored classifier embedding"),
