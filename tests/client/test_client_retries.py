@@ -303,7 +303,7 @@ def test_many_labels_go_on_with_the_request_that_broke(
     assert relay.broken == 1
     assert (
         sum(relay.sent) < 750_000
-    )  # all of them have 480,000 bytes, of which 250,000 were sent before the break
+    )  # together 480,000 bytes; the first 250,000 arrived before the connection broke
 
 
 def test_many_labels_whose_answer_is_lost(relayed: tuple[Relay, trustvlm.TrustService]) -> None:

@@ -93,8 +93,8 @@ async () => {
 
 
 def picture(seen: Browsing, name: str) -> None:
-    """A picture from the top of the page, when its images have come; nothing where nobody looks
-    at pictures."""
+    """Take a picture from the top of the page after its images have loaded, if the environment
+    variable TRUSTVLM_SHOTS is set."""
     if os.environ.get("TRUSTVLM_SHOTS"):
         seen.page.evaluate(LOADED)
         seen.shot(name)

@@ -35,7 +35,7 @@ KINDS = (
     "part-{00..02}.tar", "shards", "pandas", "polars", "pyarrow", "named", "folder",
 )  # fmt: skip
 ALIKE = ("semicolons.tsv", "part-{00..02}.tar", "one.tar", "polars", "pandas", "named")
-"""Sets of which another of their kind is read by default."""
+"""Sets that only a slow run reads: the default run reads one of each kind."""
 # The client reads all with the same code.
 REMOTE = ("data.csv", "shards", "pandas", "folder")
 

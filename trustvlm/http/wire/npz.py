@@ -74,9 +74,11 @@ def _stored(data: bytes, member: zipfile.ZipInfo) -> bytes | None:
     magic, name_bytes, extra_bytes = _LOCAL.unpack(head)
     start = name_at + name_bytes + extra_bytes
     content = data[start : start + member.file_size]
-    named = data[name_at : name_at + name_bytes] == member.orig_filename.encode()
-    whole = len(content) == member.compress_size and zlib.crc32(content) == member.CRC
-    return content if magic == b"PK\3\4" and named and whole else None
+    name = data[name_at : name_at + name_bytes]
+    if magic != b"PK\3\4" or name != member.orig_filename.encode():
+        return None
+    checks = len(content) == member.compress_size and zlib.crc32(content) == member.CRC
+    return content if checks else None
 
 
 def _array(file: IO[bytes], name: str, most_bytes: int) -> npt.NDArray[Any]:
