@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,14 +26,6 @@ def struck(arguments: Sequence[str], fault: str) -> int:
 
 def started(arguments: Sequence[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(arguments, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-
-
-def until(condition: object, seconds: float = 120.0) -> None:
-    """Wait for a condition. Raises AssertionError: it does not come about."""
-    deadline = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < deadline, "it does not come about"
-        time.sleep(0.02)
 
 
 def workers(parent: int) -> list[psutil.Process]:

@@ -10,7 +10,8 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 from bulk_worlds import FILES, ROWS, folder_of_vectors, sources
-from kills import command, killed, started, struck, until, workers
+from kills import command, killed, started, struck, workers
+from waiting import until
 
 import trustvlm.bulk
 from trustvlm.bulk.files import KEPT

@@ -15,8 +15,9 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 from bulk_worlds import FILES, ROWS, batch, equal, folder_of_vectors, scored, sources
-from kills import command, killed, started, until
+from kills import command, killed, started
 from numbered import queries
+from waiting import until
 
 import trustvlm.bulk
 from trustvlm import InvalidInput, NotFound

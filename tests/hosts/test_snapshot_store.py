@@ -7,7 +7,6 @@ import logging
 import os
 import re
 import shutil
-import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 from numbered import create, label, queries, require_equal
 from thresholds import set_thresholds
+from waiting import until
 
 import trustvlm
 from trustvlm.errors import InvalidInput, Unavailable
@@ -81,13 +81,6 @@ def replayed(service: trustvlm.TrustService) -> int:
     cache = service._home.caches.peek("space")
     assert cache is not None
     return cache.replayed
-
-
-def until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.mark.both_back_ends

@@ -4,7 +4,7 @@ the other, and none touches what the other is at."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -19,6 +19,7 @@ from http_service import Http, served
 from numbered import create, label, queries, require_equal
 from sqlalchemy import text
 from thresholds import set_thresholds
+from waiting import until
 
 import trustvlm
 from trustvlm.errors import TooMany
@@ -58,13 +59,6 @@ def vector(seed: int) -> dict[str, Any]:
         "classifier": queries(1, seed).classifier.tolist(),
         "verifier": queries(1, seed).verifier.tolist(),
     }  # type: ignore[union-attr]
-
-
-def until(true: Callable[[], bool], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.02)
 
 
 def test_keys_are_made_used_and_revoked_on_any_host(tmp_path: Path) -> None:

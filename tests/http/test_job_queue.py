@@ -15,9 +15,12 @@ import numpy as np
 import pytest
 from http_service import Http, served
 from server_process import ready, server
+from waiting import until
 
 import trustvlm
+from trustvlm.http.app import create_app
 from trustvlm.http.work.job_queue import Jobs, Progress
+from trustvlm.http.work.upkeep import Upkeep
 from trustvlm.service.server.server_home import ServerHome
 
 pytestmark = pytest.mark.both_back_ends(slow=True)
@@ -170,3 +173,16 @@ def test_a_service_with_a_running_job_ends_when_asked(tmp_path: Path, workers: i
             assert record.state == "interrupted", record
             assert record.error is not None
             assert "start the job again" in record.error["message"]
+
+
+def test_upkeep_ends_in_silence_when_its_service_is_closed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As in a test or a notebook that makes an application and closes the service itself."""
+    service = trustvlm.open(tmp_path / "home", create=True)
+    serving = create_app(service).state.serving
+    upkeep = Upkeep(serving.home, serving.worker, every_s=0.01)
+    service.close()
+    until(lambda: not upkeep.is_running)
+    assert not [record for record in caplog.records if record.name == "trustvlm.http"]
+    serving.close()

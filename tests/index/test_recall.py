@@ -153,7 +153,8 @@ def test_every_door_says_what_is_missed(home: Path, tmp_path: Path) -> None:
     assert "proved" in table
     with trustvlm.open(home) as service:
         (recall,) = service.index_stats("s").recall.values()
-        client = Client("http://127.0.0.1", transport=AsgiTransport(create_app(service)))
+        app = create_app(service)
+        client = Client("http://127.0.0.1", transport=AsgiTransport(app))
         queries = Queries(verifier=drawn("isotropic", 5, VERIFIER, 4))
         here, there = (
             service.search("s", queries, kind="support", k=3),
@@ -168,6 +169,8 @@ def test_every_door_says_what_is_missed(home: Path, tmp_path: Path) -> None:
         assert not service.search(
             "s", Queries(classifier=np.ones((1, CLASSIFIER))), kind="text", k=3
         ).approximate
+        client.close()
+        app.state.serving.close()
     assert f"the index finds {100 * recall:.0f} % of the nearest" in cli.run(*asked).stderr
     assert str(round(recall, 3)) in cli("index", "stats", "s")
 

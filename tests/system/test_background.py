@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from http_service import served
 from thresholds import set_thresholds
+from waiting import until
 from worlds import World, make_space
 
 import trustvlm
@@ -34,14 +34,6 @@ log = logging.getLogger("trustvlm.test")
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(background, "FIRST_PAUSE_S", 0.02)
     monkeypatch.setattr(background, "LONGEST_PAUSE_S", 0.05)
-
-
-def until(true: object, seconds: float = 30.0) -> None:
-    assert callable(true)
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.01)
 
 
 def traces(caplog: pytest.LogCaptureFixture) -> list[str]:

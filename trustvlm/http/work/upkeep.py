@@ -17,7 +17,8 @@ SWEEP_EVERY_S = 3600.0
 
 
 class Upkeep:
-    """One thread, from the start of a process to its end. `every_s`: how often it looks."""
+    """One thread, from the start of a process to its end, or until its service is closed.
+    `every_s`: how often it looks."""
 
     def __init__(self, home: ServerHome, worker: Worker, every_s: float = HOLD_EVERY_S) -> None:
         self._home, self._worker, self._every_s = home, worker, every_s
@@ -29,6 +30,11 @@ class Upkeep:
         self._thread = Thread(target=self._run, name="trustvlm-upkeep", daemon=True)
         self._thread.start()
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the thread still looks."""
+        return self._thread.is_alive()
+
     def close(self) -> None:
         """End the thread."""
         self._closing.set()
@@ -37,6 +43,8 @@ class Upkeep:
     def _run(self) -> None:
         looks = 0
         while not self._closing.wait(max(self._every_s, self._failures.pause_s)):
+            if self._home.is_closed:
+                return
             looks += 1
             with self._failures.logged():
                 self._look()
@@ -50,7 +58,7 @@ class Upkeep:
             self._worker.hold()
             orphans = self._home.end_orphans(self._worker, self._gone)
         except TrustVLMError as error:
-            if not self._is_away:
+            if not self._is_away and not self._home.is_closed:
                 log.warning("the catalog cannot be used: %s", error)
             self._is_away = True
             self._gone.clear()

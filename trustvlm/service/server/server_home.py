@@ -36,6 +36,11 @@ class ServerHome(OwnWork, ApiKeys, Observations):
         super().__init__(service._home)
         self.label_records = LabelRecords(self._ready)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the service was closed."""
+        return self._home.closed.is_set()
+
     def version(self) -> Hashable:
         """Equal for two calls only if nothing was committed to the home between them; None: that
         cannot be told."""
