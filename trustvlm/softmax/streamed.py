@@ -54,15 +54,17 @@ def streamed_rows(
     total = sum(len(segment.rows) for segment in segments)
     rounded = any(segment.centre is not None for segment in segments)
     width, slack = min(k + _SPARE * rounded, total), scale * ROUNDED_SLACK * rounded
-    state = no_rows(len(queries), width)
     in_bits = queries.astype(np.float64) * (scale * math.log2(math.e))
+    parts: list[State] = []
     for segment in segments:
         if len(segment.rows) and len(queries):
             stop = segment.start + len(segment.rows)
             alive = None if keep is None else keep[segment.start : stop]
             place = None if segment.centre is None else device
-            part = _segment_state(segment, in_bits, width, alive, place, block_rows, sums)
-            state = joined(state, part, width)
+            parts.append(_segment_state(segment, in_bits, width, alive, place, block_rows, sums))
+    state = parts[0] if parts else no_rows(len(queries), width)
+    for part in parts[1:]:
+        state = joined(state, part, width)
     slots = state.slots
     exact = np.where(slots >= 0, scale * similarities(take, slots, queries), -np.inf)
     order = np.argsort(-exact, axis=1, kind="stable")
