@@ -434,13 +434,8 @@ def script(seed: int, count: int) -> list[tuple[str, tuple[Any, ...], dict[str, 
             steps.append(("update_label", (alive[number],), {"new_name": name}))
             alive[number] = name
         elif kind == "text":
-            steps.append(
-                (
-                    "update_label",
-                    (alive[number],),
-                    {"text_vector": text(number, int(rng.integers(1, 99)))},
-                )
-            )
+            other = {"text_vector": text(number, len(steps) + 1)}  # else it is no change
+            steps.append(("update_label", (alive[number],), other))
         elif kind == "remove" and len(alive) > 10 and alive[number].startswith("label"):
             del alive[number]
             removed.append(number)
@@ -459,7 +454,7 @@ def begin(home: Path) -> TrustService:
     return service
 
 
-@pytest.mark.parametrize("count", [16, pytest.param(600, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [16, pytest.param(200, marks=pytest.mark.slow)])
 def test_threads_score_and_search_while_one_changes(tmp_path: Path, count: int) -> None:
     """Every answer is that of a home built from the changes up to its revision, and no thread goes
     back in time."""
@@ -580,7 +575,7 @@ def test_one_call_is_one_state(home: Path) -> None:
     revisions, states = [], set()
     with trustvlm.open(home) as service:
         try:
-            for _ in range(8):
+            for _ in range(4):
                 before = service.get_space("space").revision
                 verdicts = service.score("space", repeated, top_k=3)
                 revisions.append((before, verdicts.revision, service.get_space("space").revision))
@@ -601,7 +596,7 @@ def test_one_call_is_one_state(home: Path) -> None:
             child.communicate(timeout=30)
     assert child.returncode == 0
     assert all(before <= seen <= after for before, seen, after in revisions)
-    assert sum(before < after for before, _, after in revisions) > 2, (
+    assert sum(before < after for before, _, after in revisions) > 1, (
         "the calls did not overlap with commits"
     )
     assert 1 < len(states) <= 4  # two text vectors, with and without the further support image
