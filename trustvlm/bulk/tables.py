@@ -10,6 +10,7 @@ import numpy as np
 from trustvlm.bulk.inputs.columns import FAILURE, SIDES
 from trustvlm.types import Queries, Verdicts
 from trustvlm.types.arrays import Int64s
+from trustvlm.types.messages.stored_text import storable
 
 if TYPE_CHECKING:
     import pyarrow
@@ -59,16 +60,11 @@ def _spread(
         missing[places] = False
         table = table.take(pa.array(taken, mask=missing))
     reasons = pa.array([failures.get(place) for place in range(rows)], pa.string())
-    names = pa.array([shown(source) for source in sources], pa.string())
+    names = pa.array([storable(source) for source in sources], pa.string())
     fields = [pa.field("source", pa.string(), nullable=False)]
     fields += [field.with_nullable(True) for field in table.schema]
     fields.append(pa.field(FAILURE, pa.string()))
     return pa.Table.from_arrays([names, *table.columns, reasons], schema=pa.schema(fields))
-
-
-def shown(text: str) -> str:
-    """A name as Parquet holds it: UTF-8, with escapes for bytes of paths that are none."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def joined(tables: Iterable[pyarrow.Table]) -> pyarrow.Table:

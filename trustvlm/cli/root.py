@@ -27,7 +27,7 @@ from trustvlm.cli.commands.start import start
 from trustvlm.cli.commands.support import purge, support
 from trustvlm.cli.completion import completion
 from trustvlm.cli.printing.examples import show_examples
-from trustvlm.cli.printing.safe_text import shown, tolerate_any_character
+from trustvlm.cli.printing.safe_text import one_line, tolerate_any_character
 from trustvlm.cli.printing.suggested import placed
 from trustvlm.cli.printing.wording import in_options, options_of
 from trustvlm.cli.reading.bounds import Choice
@@ -54,7 +54,7 @@ class Root(click.Group):
             fail(ctx, "interrupted; what was committed stays", INTERRUPTED)
         except click.ClickException as error:
             # It may repeat an argument, such as the name of a file.
-            vars(error)["message"] = shown(placed(error.message))
+            vars(error)["message"] = one_line(placed(error.message))
             raise
         except (click.exceptions.Exit, BrokenPipeError):
             raise  # --help, and a reader that has seen enough: click knows them
@@ -71,7 +71,7 @@ class Root(click.Group):
 
 def fail(ctx: click.Context, message: str, code: int) -> NoReturn:
     """End with one line on stderr and an exit code."""
-    click.echo(f"Error: {shown(placed(message))}", err=True)
+    click.echo(f"Error: {one_line(placed(message))}", err=True)
     ctx.exit(code)
 
 
@@ -83,7 +83,7 @@ def exit_code(error: TrustVLMError) -> int:
 class _ToStderr(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         click.echo(
-            "\n".join(map(shown, placed(self.format(record)).split("\n"))), err=True
+            "\n".join(map(one_line, placed(self.format(record)).split("\n"))), err=True
         )  # a traceback has lines
 
 

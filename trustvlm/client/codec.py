@@ -4,6 +4,7 @@ forms, options as query parameters or fields."""
 from __future__ import annotations
 
 import io
+import json
 import uuid
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -15,13 +16,15 @@ import numpy.typing as npt
 
 from trustvlm.client.images import File
 from trustvlm.client.transport import Body, Fields, options_query
-from trustvlm.errors import InvalidInput, NotFound
+from trustvlm.errors import InvalidInput
 from trustvlm.types import CALL_COLUMNS, VERDICT_COLUMNS, Hits, Verdicts
 from trustvlm.types.arrays import Bools, Float64s, Int64s, Objects, optional_texts, real_array
 from trustvlm.types.bounds import flags, number, value_range
+from trustvlm.types.messages.stored_text import MAX_SOURCE, clipped
 from trustvlm.types.tables.verdict import CLAIM_CALL_COLUMNS, CLAIM_COLUMNS
 
-_QUOTED = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A"})
+_QUOTED = str.maketrans({'"': '\\"', "\\": "\\\\", "\r": "%0D", "\n": "%0A"})
+"""A file's name between quotes; no header holds a line end."""
 # What is sent
 
 
@@ -85,43 +88,32 @@ def reading_fields(
     ]
 
 
-def truth_array(values: Sequence[str | None], what: str) -> npt.NDArray[np.str_]:
-    """Names or None as an array of strings, in which None is the empty one.
-
-    Raises:
-        InvalidInput: something else. NotFound: a name that no label can have, and that the array
-            would change.
-    """
-    names = optional_texts(values, what, "one name for each query, or None")
-    for value in names:
-        if value is not None and (not value or value.endswith("\0")):
-            raise NotFound(f"{what}: no label {value!r}; give None for images of no label")
-    return np.array([value or "" for value in names], dtype=np.str_)
+def truth_array(values: Sequence[str | None], what: str) -> Objects:
+    """Names or None as :func:`name_array` has them. Raises InvalidInput: something else."""
+    return name_array(optional_texts(values, what, "one name for each query, or None"))
 
 
-_UNSENDABLE = "\ufffd"
-"""Stands for a claim that an array of strings cannot hold, and that no label has for a name."""
+def name_array(names: Sequence[str | None]) -> Objects:
+    """Names or None for :func:`npz_body`."""
+    return _objects(names, (len(names),))
 
 
-def claimed_array(names: Sequence[str | None]) -> npt.NDArray[np.str_]:
-    """Claimed names or None as an array of strings, in which None is the empty one."""
-    sent = ["" if name is None else name if _is_sendable(name) else _UNSENDABLE for name in names]
-    return np.array(sent, dtype=np.str_)
-
-
-def _is_sendable(name: str) -> bool:
-    half = any("\ud800" <= character <= "\udfff" for character in name)
-    return bool(name) and not name.endswith("\0") and not half
+def source_array(names: Sequence[str | None]) -> Objects:
+    """What images are called or None, as :func:`name_array`, each as long as one is stored."""
+    return name_array([None if one is None else clipped(one, MAX_SOURCE) for one in names])
 
 
 def npz_body(arrays: Mapping[str, npt.NDArray[Any]]) -> Body:
-    """Arrays as numpy.savez writes them; strings, whose cells are as wide as the longest, are
-    compressed."""
+    """Arrays as numpy.savez writes them. Names go as the text of a JSON list, compressed: an array
+    of strings holds neither None nor a NUL at an end, and makes each cell as wide as the
+    longest."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
-        for name, array in arrays.items():
+        for name, given in arrays.items():
+            named = given.dtype == object
+            array = np.array(json.dumps(given.tolist())) if named else given
             info = zipfile.ZipInfo(f"{name}.npy")
-            if array.dtype.kind == "U":
+            if named:
                 info.compress_type = zipfile.ZIP_DEFLATED
             with archive.open(info, "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
@@ -133,18 +125,23 @@ def form_body(fields: Fields, files: Sequence[File]) -> Body:
     boundary = uuid.uuid4().hex
     parts = []
     for name, value in options_query(fields):
-        head, data = f'name="{name}"', str(value).encode(errors="surrogatepass")
-        parts.append((head, data))
+        parts.append((f'name="{name}"'.encode(), str(value).encode(errors="surrogatepass")))
     for file in files:
-        name = file.name.translate(_QUOTED).encode(errors="replace").decode()
-        kind = "Content-Type: application/octet-stream"
-        parts.append((f'name="images"; filename="{name}"\r\n{kind}', file.data))
-    content = b"".join(
-        f"--{boundary}\r\nContent-Disposition: form-data; {head}\r\n\r\n".encode() + data + b"\r\n"
-        for head, data in parts
-    )
+        head = b'name="images"; filename="%b"\r\nContent-Type: application/octet-stream'
+        parts.append((head % _file_name(file.name), file.data))
+    start = f"--{boundary}\r\nContent-Disposition: form-data; ".encode()
+    content = b"".join(start + head + b"\r\n\r\n" + data + b"\r\n" for head, data in parts)
     headers = {"content-type": f"multipart/form-data; boundary={boundary}"}
     return {"content": content + f"--{boundary}--\r\n".encode(), "headers": headers}
+
+
+def _file_name(name: str) -> bytes:
+    """A name between quotes; a path's bytes that are no UTF-8 are sent as they are."""
+    quoted = name.translate(_QUOTED)
+    try:
+        return quoted.encode(errors="surrogateescape")
+    except UnicodeEncodeError:  # halves of characters that no path has
+        return quoted.encode(errors="surrogatepass")
 
 
 # What comes back

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trustvlm.client.codec import form_body, npz_body, reading_fields, truth_array
+from trustvlm.client.codec import form_body, npz_body, reading_fields, source_array, truth_array
 from trustvlm.client.images import loaded
 from trustvlm.client.jobs import Progress, finished
 from trustvlm.client.queries import EmbeddedQueries, check_labels, embedded_queries, groups_of_files
@@ -55,7 +55,7 @@ def _labelled(
     has_truth = count > 0 or queries.claimed is None
     texts: dict[str, Any] = {"truth": labels} if has_truth else {}
     if names is not None:
-        texts["sources"] = truth_array(image_names(names, "sources"), "sources")
+        texts["sources"] = source_array(image_names(names, "sources"))
     if queries.images is not None and has_truth:
         _same_number("truth", count, len(sources(queries.images, "queries.images")))
         check_labels(wire, space, truth)

@@ -14,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from trustvlm.client.codec import (
-    claimed_array,
     form_body,
     matrix,
     merged_verdicts,
+    name_array,
     npz_body,
     reading_fields,
+    source_array,
 )
 from trustvlm.client.images import File, loaded
 from trustvlm.client.transport import Body, Fields, Wire, json_body, options_query, path_of, read
@@ -33,7 +34,6 @@ from trustvlm.types.arrays import Objects
 from trustvlm.types.attributes.filters import Filter
 from trustvlm.types.bounds import choice, whole
 from trustvlm.types.messages.remarks import merged_notes
-from trustvlm.types.messages.stored_text import stored_text
 from trustvlm.types.options import ON_ERROR
 from trustvlm.types.registration import UnreadImage, unreadable
 
@@ -184,7 +184,7 @@ def _arrays(queries: Queries) -> tuple[Arrays, Arrays]:
     beside: Arrays = {}
     if (outputs := outputs_of(queries)) is not None:
         arrays["probabilities"] = outputs.values
-        beside["outputs"] = claimed_array(outputs.names)
+        beside["outputs"] = name_array(outputs.names)
     if not arrays:
         raise InvalidInput(
             "queries: expected classifier or verifier embeddings, images or text; got none of them"
@@ -196,7 +196,7 @@ def _arrays(queries: Queries) -> tuple[Arrays, Arrays]:
 
 
 def _claims(names: Sequence[str | None] | None) -> Arrays:
-    return {} if names is None else {"claimed": claimed_array(names)}
+    return {} if names is None else {"claimed": name_array(names)}
 
 
 def only_one_kind(queries: Queries) -> None:
@@ -242,11 +242,16 @@ def answers_of(
 def _parts(arrays: Arrays, most_bytes: int, most: int | None) -> list[Arrays]:
     """The rows in parts of at most `most_bytes` and `most` rows; one part where there are none."""
     count = len(next(iter(arrays.values())))
-    width = sum(rows.nbytes for rows in arrays.values()) / max(count, 1)
+    width = sum(map(_sent_bytes, arrays.values())) / max(count, 1)
     step = max(1, int(most_bytes / max(width, 1)))
     step = step if most is None else min(step, most)
     starts = range(0, max(count, 1), step)
     return [{name: rows[i : i + step] for name, rows in arrays.items()} for i in starts]
+
+
+def _sent_bytes(rows: npt.NDArray[Any]) -> int:
+    """Bytes of an array, or at most of names as JSON."""
+    return 6 * sum(len(name or "") + 1 for name in rows) if rows.dtype == object else rows.nbytes
 
 
 def check_labels(wire: Wire, space: str, names: Iterable[str | None]) -> None:
@@ -288,10 +293,9 @@ def score(
     given = embedded_queries(wire, space, queries, on_error)
     arrays, subset = given.arrays, given.beside
     if given.sources is not None:
-        names = [None if one is None else stored_text(one) for one in given.sources.tolist()]
-        arrays = arrays | {"sources": claimed_array(names)}
+        arrays = arrays | {"sources": source_array(given.sources.tolist())}
     if labels is not None:
-        subset = subset | {"labels": np.array(labels, dtype=np.str_)}
+        subset = subset | {"labels": name_array(labels)}
     path = path_of("spaces", space, "score")
     parts = answers_of(wire, path, arrays, expected, lambda part: npz_body(part | subset), options)
     answers = [answer for answer, _ in parts]

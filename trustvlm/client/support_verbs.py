@@ -8,7 +8,7 @@ from types import EllipsisType
 from typing import TYPE_CHECKING, Any
 
 from trustvlm.client import measure
-from trustvlm.client.codec import npz_body, truth_array
+from trustvlm.client.codec import npz_body, source_array
 from trustvlm.client.connection import Connected
 from trustvlm.client.jobs import Progress, finished
 from trustvlm.client.queries import EmbeddedQueries, embedded_queries
@@ -102,7 +102,7 @@ class SupportVerbs(Connected):
         embedded = embedded_queries(self._wire, space, named, on_error)
         arrays: dict[str, Any] = embedded.arrays | embedded.beside
         if (names := _names(embedded, sources)) is not None:
-            arrays["sources"] = truth_array(names, "sources")
+            arrays["sources"] = source_array(names)
         path = path_of("spaces", space, "propose")
         result = finished(self._wire, path, options_query(options), npz_body(arrays), progress)
         proposals = read(Proposals, result)

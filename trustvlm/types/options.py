@@ -60,6 +60,26 @@ class Between:
         return handler(schema) | {"minimum": self._low} | high
 
 
+class UpTo:
+    """Marks a text of at most `most` characters; unlike Field(max_length=…), also one with halves
+    of characters, which the answer of a language model may have at its end."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        return core_schema.no_info_after_validator_function(self._checked, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> Any:
+        return handler(schema) | {"maxLength": self._most}
+
+    def _checked(self, text: str) -> str:
+        if len(text) > self._most:
+            expected = f"expected at most {self._most} characters, got {len(text)}"
+            raise PydanticCustomError("up_to", "{message}", {"message": expected})
+        return text
+
+
 class OneOf:
     """Marks a text that is one of these names."""
 
@@ -174,7 +194,7 @@ class ScoreOptions(Options):
         ),
     ] = None
     claimed: Annotated[
-        list[Annotated[str, Field(max_length=2_000)] | None] | None,
+        list[Annotated[str, UpTo(100_000)] | None] | None,
         says(
             "a label name for each query, given elsewhere, or null: `decision` and `reason` are "
             "then about that label; a name that is no label is no error"

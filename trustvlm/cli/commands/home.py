@@ -14,7 +14,7 @@ from trustvlm.cli.commands.options import FILE, SPACE, flag, json_flag, text
 from trustvlm.cli.completion import spaces
 from trustvlm.cli.printing.formats import Column, as_json, row_writer
 from trustvlm.cli.printing.progress import Bar, progress_bar
-from trustvlm.cli.printing.safe_text import note, quoted, shown, utf8
+from trustvlm.cli.printing.safe_text import note, one_line, quoted, shown, utf8
 from trustvlm.cli.printing.suggested import here, placed
 from trustvlm.cli.session import Session, exactly_one, pass_local
 from trustvlm.errors import FOUND_DAMAGE, Damaged, SchemaMismatch, Unavailable
@@ -367,7 +367,7 @@ def _print_report(report: VerifyReport, repair: bool) -> None:
     checked = ", ".join(count(number, kind) for kind, number in sorted(report.checked.items()))
     click.echo(f"checked {shown(report.home)}: {checked or 'nothing could be read'}")
     for remark in report.notes:
-        click.echo(f"note: {shown(placed(remark))}")
+        click.echo(f"note: {one_line(placed(remark))}")
     if report.repaired:
         click.echo(f"\nmended or put into quarantine: {count(len(report.repaired), 'thing')}")
         _print_rows(DAMAGE[:3], map(vars, report.repaired))

@@ -9,12 +9,18 @@ from typing import TextIO
 import click
 
 from trustvlm.cli.printing.suggested import placed
+from trustvlm.types.messages.commands import word
+from trustvlm.types.messages.stored_text import printable
 
 
-def shown(text: object) -> str:
-    """`text` with control characters and bytes of other encodings escaped, so that it stays on its
-    line."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+def shown(name: object) -> str:
+    """A name or path with escapes for what is not printed; two different ones never look alike."""
+    return printable(str(name))
+
+
+def one_line(message: str) -> str:
+    """A message with escapes for what is not printed; the names in it are quoted already."""
+    return "".join(c if c.isprintable() else printable(c) for c in message)
 
 
 def cell_text(text: str) -> str:
@@ -33,13 +39,13 @@ def cell_text(text: str) -> str:
 
 
 def quoted(name: str) -> str:
-    """`name` as one word of a shell command."""
-    return shown(shlex.quote(name))
+    """`name` as one word of a shell command, between apostrophes where it needs some."""
+    return shlex.quote(name) if name.isprintable() else word(name)
 
 
 def note(message: str) -> None:
     """A remark that is no part of the result: on stderr."""
-    click.echo(shown(placed(message)), err=True)
+    click.echo(one_line(placed(message)), err=True)
 
 
 def tolerate_any_character(*streams: TextIO) -> None:

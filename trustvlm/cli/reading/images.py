@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from trustvlm.cli.printing.progress import progress_bar
-from trustvlm.cli.printing.safe_text import note, shown
+from trustvlm.cli.printing.safe_text import note, one_line, shown
 from trustvlm.cli.printing.wording import in_options
 from trustvlm.cli.reading.gathered import gathered
 from trustvlm.errors import InvalidInput
@@ -36,8 +36,7 @@ def _range(
         low = high = math.nan
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise click.BadParameter(
-            f"expected LOW,HIGH, two numbers with LOW below HIGH, such as 0,4095; got "
-            f"{shown(text)!r}"
+            f"expected LOW,HIGH, two numbers with LOW below HIGH, such as 0,4095; got {text!r}"
         )
     return low, high
 
@@ -106,7 +105,7 @@ def report_unreadable(failures: Sequence[tuple[str, str]]) -> None:
 
 def _list_of(failures: Sequence[tuple[str, str]]) -> Path:
     """A file with a line for each: its name, a tab, the reason."""
-    lines = "".join(f"{shown(source)}\t{shown(reason)}\n" for source, reason in failures)
+    lines = "".join(f"{shown(source)}\t{one_line(reason)}\n" for source, reason in failures)
     with tempfile.NamedTemporaryFile(
         "w", encoding="utf-8", prefix="trustvlm-unreadable-", suffix=".tsv", delete=False
     ) as file:

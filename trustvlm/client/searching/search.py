@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
-from trustvlm.client.codec import hits_of, npz_body
+from trustvlm.client.codec import hits_of, name_array, npz_body
 from trustvlm.client.queries import Arrays, answers_of, embedded_queries, only_one_kind
 from trustvlm.client.transport import Wire, json_body, path_of
 from trustvlm.errors import InvalidInput
@@ -50,7 +48,7 @@ def search(
         answer = wire.ask("POST", path, body=json_body(options | some | named), revision=expected)
         return hits_of([(answer, len(next(iter(named.values()))))], k, vectors)
     embedded = embedded_queries(wire, space, queries, on_error)
-    beside: Arrays = {} if chosen is None else {"filter": np.array([chosen.text], dtype=np.str_)}
+    beside: Arrays = {} if chosen is None else {"filter": name_array([chosen.text])}
     most = None
     if vectors:
         width = max(rows.shape[-1] for rows in embedded.arrays.values() if rows.ndim == 2)

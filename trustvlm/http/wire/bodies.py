@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Generic, TypeVar, cast, get_type_hints
 
+import numpy.typing as npt
 from fastapi import Request
 from pydantic import ValidationError
 from python_multipart.exceptions import FormParserError
@@ -143,9 +144,7 @@ async def read_body(request: Request, kind: type[B], *accepted: str) -> Received
     most = 4 * request.app.state.serving.options.body_bytes
     arrays = await _away(len(data), lambda: read_arrays(data, most))
     strings: dict[str, Any] = {
-        name: [text or None for text in arrays.pop(name).tolist()]
-        for name in _STRINGS
-        if name in arrays
+        name: _names(arrays.pop(name), name) for name in _STRINGS if name in arrays
     }
     if "filter" in strings:  # one text
         strings["filter"] = strings["filter"][0] if strings["filter"] else None
@@ -157,6 +156,22 @@ async def read_body(request: Request, kind: type[B], *accepted: str) -> Received
     if both := sorted(strings.keys() & options.keys()):
         raise InvalidInput(f"{both[0]}: given twice, as an array and in the query")
     return Received(_checked(kind, strings | options), arrays, None, hashed)
+
+
+def _names(array: npt.NDArray[Any], what: str) -> list[str | None]:
+    """Names of an array of strings, the empty one is None; or of an array without dimensions that
+    holds a JSON list of names and nulls, as the client sends them. Raises InvalidInput."""
+    if array.dtype.kind != "U":
+        raise InvalidInput(f"{what}: expected strings, got an array of {array.dtype}")
+    if array.ndim == 1:
+        return [text or None for text in array.tolist()]
+    try:
+        names = json.loads(str(array))
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"{what}: expected strings, or one that is a JSON list") from error
+    if not isinstance(names, list):
+        raise InvalidInput(f"{what}: expected a JSON list of strings, got {names!r:.60}")
+    return names
 
 
 def _images(body: Any) -> list[ImageFile] | None:

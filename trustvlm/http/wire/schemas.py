@@ -18,7 +18,15 @@ from trustvlm.http.wire.attribute_bodies import (
 )
 from trustvlm.http.wire.files.image_files import Base64Images
 from trustvlm.http.wire.files.label_bodies import Pictured, PutLabelBody, RegisterBody, extra, needs
-from trustvlm.http.wire.queries.bodies import Name, ProbabilityBody, QueryBody, Rows, Vector
+from trustvlm.http.wire.queries.bodies import (
+    Claim,
+    Name,
+    ProbabilityBody,
+    QueryBody,
+    Rows,
+    Source,
+    Vector,
+)
 from trustvlm.http.wire.texts import (
     ClassifierSpec,
     LabelName,
@@ -30,7 +38,6 @@ from trustvlm.http.wire.texts import (
 from trustvlm.index.recipe import list_recipes
 from trustvlm.scoring.rules import RULES
 from trustvlm.types.json_form import Attributes
-from trustvlm.types.messages.stored_text import MAX_SOURCE
 from trustvlm.types.options import (
     WHICH_RULE,
     Between,
@@ -152,7 +159,7 @@ class ScoreBody(WithImages, ScoreOptions, ReadingOptions, ProbabilityBody):
         bool, says("what of each trust comes from the text and what from the images")
     ] = False
     sources: Annotated[
-        list[Annotated[str, Field(max_length=MAX_SOURCE)] | None] | None,
+        list[Source | None] | None,
         says("a name a query, or null; of image files in place of their names"),
     ] = None
 
@@ -217,7 +224,7 @@ class LabelledBody(WithImages, ReadingOptions, ProbabilityBody):
         list[Name | None],
         says("a label name a query; null: of no label of the space", min_length=1),
     ]
-    sources: list[Name | None] | None = None
+    sources: list[Source | None] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,7 +242,7 @@ class ClaimedQueries(Options):
     """What queries are claimed to be."""
 
     claimed: Annotated[
-        list[Name | None] | None,
+        list[Claim | None] | None,
         says("a label name a query, given elsewhere, or null: everything is then about it"),
     ] = None
 

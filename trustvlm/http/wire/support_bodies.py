@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from trustvlm.http.wire.queries.bodies import Name, ProbabilityBody
+from trustvlm.http.wire.queries.bodies import Claim, Name, ProbabilityBody, Source
 from trustvlm.http.wire.schemas import ClaimedQueries, Id, IdsBody, LabelledBody, WithImages
 from trustvlm.types.json_form import FilterObject
 from trustvlm.types.options import Options, ReadingOptions, says
@@ -46,7 +46,7 @@ class AuditBody(ClaimedQueries, LabelledBody):
         says("a label name a query; null: of no label of the space; or `claimed` in its place"),
     ] = field(default_factory=list)
     claimed: Annotated[
-        list[Name | None] | None,
+        list[Claim | None] | None,
         says("in place of `truth`: names that may be no labels, which are counted then"),
     ] = None
 
@@ -69,4 +69,4 @@ class KeepBody(IdsBody):
 class ProposeBody(WithImages, ProposeOptions, ReadingOptions, ProbabilityBody):
     """Images without labels."""
 
-    sources: list[Name | None] | None = None
+    sources: list[Source | None] | None = None

@@ -16,10 +16,25 @@ _LIVE = frozenset('"$`\\!')
 
 def word(text: str) -> str:
     """`text` as one word of a shell command, between double quotes where it needs some: apostrophes
-    stand around the whole command."""
+    stand around the whole command. What is not printed is escaped as bash and zsh read it between
+    $'…'."""
+    if not text.isprintable():
+        return "$'" + "".join(map(_in_dollar_quotes, text)) + "'"
     if shlex.quote(text) == text or _LIVE & set(text):
         return shlex.quote(text)
     return f'"{text}"'
+
+
+def _in_dollar_quotes(character: str) -> str:
+    if character in "\\'":
+        return f"\\{character}"
+    if character.isprintable():
+        return character
+    try:
+        data = character.encode(errors="surrogateescape")  # a path's byte that is no UTF-8
+    except UnicodeEncodeError:
+        data = character.encode(errors="surrogatepass")
+    return "".join(f"\\x{byte:02x}" for byte in data)
 
 
 def command(verb: str, *names: object, files: str = "", options: str = "") -> str:

@@ -9,7 +9,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from trustvlm.errors import Unavailable
-from trustvlm.types.messages.stored_text import stored_text
+from trustvlm.types.messages.stored_text import storable
 
 if TYPE_CHECKING:
     import pandas
@@ -72,7 +72,7 @@ def _arrow_array(values: Any, kind: Any, nullable: bool) -> Any:
     try:
         return pa.array(values, kind, from_pandas=nullable)
     except UnicodeEncodeError:  # a path may have bytes that are no UTF-8
-        plain = [None if one is None else stored_text(one) for one in values]
+        plain = [None if one is None else storable(one) for one in values]
         return pa.array(plain, kind)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+from trustvlm.types.messages.stored_text import clipped, printable
 from trustvlm.types.tables.probability import chance, percent
 
 TEXT_ROWS, HTML_ROWS = 8, 50
@@ -61,7 +62,7 @@ def as_text(glance: Glance) -> str:
     """Lines, then the first rows as a table without borders; at most 2,000 characters."""
     rows = [[_cell(cell, _TEXT_CELL) for cell in row] for row in glance.rows[:TEXT_ROWS]]
     table = [list(glance.columns), *rows]
-    lines = [_clipped(_printable(line), 200) for line in glance.lines]
+    lines = [clipped(printable(line), 200) for line in glance.lines]
     if rows:
         right = _numeric(glance)
         widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
@@ -73,7 +74,7 @@ def as_text(glance: Glance) -> str:
             lines.append("  ".join(cells).rstrip())
     if glance.total > len(rows):
         lines.append(f"… {glance.total - len(rows):,} more")
-    return _clipped("\n".join(lines), 2_000)
+    return clipped("\n".join(lines), 2_000)
 
 
 def as_html(glance: Glance) -> str:
@@ -92,7 +93,7 @@ def as_html(glance: Glance) -> str:
         + "</tr>"
         for row in rows
     )
-    lines = "".join(f"<div>{escape(_printable(line))}</div>" for line in glance.lines)
+    lines = "".join(f"<div>{escape(printable(line))}</div>" for line in glance.lines)
     more = f"<div>… {glance.total - len(rows):,} more</div>" if glance.total > len(rows) else ""
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>" if rows else ""
     return f'<div style="overflow-x:auto">{lines}{table}{more}</div>'
@@ -113,7 +114,7 @@ def _html_cell(cell: Any) -> str:
         bar = f'<span style="display:block;height:100%;width:{width};background:#4078c0"></span>'
         return f'{text}<span aria-hidden="true" style="{frame}">{bar}</span>'
     if isinstance(cell, str) and len(cell) > _HTML_CELL:
-        return f'<span title="{escape(_printable(cell))}">{text}</span>'
+        return f'<span title="{escape(printable(cell))}">{text}</span>'
     return text
 
 
@@ -124,22 +125,13 @@ def _cell(cell: Any, most: int) -> str:
         return chance(cell) if isinstance(cell, Chance) else percent(cell)
     if isinstance(cell, float):
         return f"{cell:.1e}" if 0 < abs(cell) < 5e-5 else f"{cell:.4f}"
-    text = _printable(str(cell))
+    text = printable(str(cell))
     if isinstance(cell, Place) and len(text) > most:
         return "…" + text[len(text) - most + 1 :]
-    return _clipped(text, most)
+    return clipped(text, most)
 
 
 def _numeric(glance: Glance) -> list[bool]:
     """Which columns hold numbers only."""
     cells = [[row[i] for row in glance.rows] for i in range(len(glance.columns))]
     return [all(cell is None or isinstance(cell, int | float) for cell in one) for one in cells]
-
-
-def _printable(text: str) -> str:
-    """`text` without control, direction and line-breaking characters."""
-    return "".join(one if one.isprintable() else "\ufffd" for one in text)
-
-
-def _clipped(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trustvlm.cli.printing.safe_text import quoted, shown
+from trustvlm.cli.printing.safe_text import one_line, quoted, shown
 from trustvlm.types.messages.counts import count
 from trustvlm.types.tables.probability import percent
 
@@ -74,7 +74,7 @@ def measured_lines(measured: Measured, split: str) -> Iterator[str]:
     if advice := evaluation.label_advice:
         yield f"{count(len(advice), 'label')} to fix: {_listed(evaluation)}."
         first = advice[0]
-        yield f"Fix {shown(first.label)} first: {shown(first.reason)}. {shown(first.advice)}"
+        yield f"Fix {shown(first.label)} first: {one_line(first.reason)}. {one_line(first.advice)}"
 
 
 def enough_images(share: float | None = None) -> int:

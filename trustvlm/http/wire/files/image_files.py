@@ -11,6 +11,7 @@ from typing import Annotated
 from pydantic import Field
 
 from trustvlm.errors import InvalidInput
+from trustvlm.types.messages.stored_text import printable
 from trustvlm.types.options import says
 
 MOST_FILES = 256
@@ -35,10 +36,8 @@ class ImageFile(bytes):
 def image_file(data: bytes, filename: bytes) -> ImageFile:
     """A file with its name, as far as it is one: never a path."""
     image = ImageFile(data)
-    name = PurePath(filename.decode(errors="replace").replace("\\", "/")).name[-200:]
-    image.filename = (
-        "".join(c if c.isprintable() else "?" for c in name).encode(errors="replace").decode()
-    )
+    name = PurePath(filename.decode(errors="surrogateescape")).name
+    image.filename = printable(name[-200:])
     return image
 
 

@@ -7,11 +7,14 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from trustvlm.types.options import Options, says
+from trustvlm.types.messages.stored_text import MAX_SOURCE
+from trustvlm.types.options import Options, UpTo, says
 
 Vector = list[float]
 Rows = list[Vector]
-Name = Annotated[str, Field(max_length=2_000)]
+Name = Annotated[str, UpTo(2_000)]
+Claim = Annotated[str, UpTo(100_000)]
+Source = Annotated[str, UpTo(MAX_SOURCE)]
 
 
 def _rows_of(encoder: str) -> Any:
