@@ -61,23 +61,25 @@ def some(kind: str) -> np.ndarray | None:
     }[kind]
 
 
-WAYS = ("library", "walk", "float32", "torch")
+_UNITS = native.NARROW if native.library() is None else native.library().units
+WAYS = ("library", *["pairs"] * (_UNITS == native.TILES), "walk", "float32", "torch")
 
 
 @pytest.fixture(params=WAYS)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str | None:
     """Each way that a pass takes on one machine or another, as the `device` of the pass: with all
-    that the compiled library has here, without matrix units (few queries are a walk over the rows,
-    more become float32 products), and with torch."""
+    that the compiled library has here, with AVX512-BF16 where that is less, without matrix units
+    (few queries are a walk over the rows, more become float32 products), and with torch."""
     if request.param == "torch":
         return "cpu"
     library = native.library()
     if library is None:
         pytest.skip("there was no C compiler when the package was installed")
     if request.param != "library":
-        monkeypatch.setattr(library, "has_matrix_units", False)
-        monkeypatch.setattr(library, "has_wide_vectors", False)
-        monkeypatch.setattr(products, "_FEW", 10**6 if request.param == "walk" else 0)
+        units = native.PAIRS if request.param == "pairs" else native.NARROW
+        few = 10**6 if request.param == "walk" else 0
+        monkeypatch.setattr(library, "units", units)
+        monkeypatch.setattr(products, "_FEW", {units: few})
     return None
 
 

@@ -65,17 +65,9 @@ PORTABLE void trustvlm_few(const uint16_t *rows, int64_t count, int64_t dim, con
     }
 }
 
-/* Whether the copy of trustvlm_few that runs here has vectors of 64 bytes (AVX-512). */
-int trustvlm_has_wide_vectors(void)
-{
-#ifdef CLONES
-    return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
-#else
-    return 0;
-#endif
-}
-
 /* ---- products of many queries, with the matrix units of a processor ---- */
+
+enum { NARROW, WIDE, PAIRS, TILES }; /* of trustvlm_units; native.py has the same numbers */
 
 static int64_t over(int64_t count, int64_t size) { return (count + size - 1) / size; }
 
@@ -84,15 +76,30 @@ static int64_t over(int64_t count, int64_t size) { return (count + size - 1) / s
 #include <immintrin.h>
 #include <sys/syscall.h>
 
-#define MATRIX __attribute__((target("amx-tile,amx-bf16,avx512f")))
+typedef int32_t Pair __attribute__((aligned(2), may_alias));
 
-/* Whether the processor has tiles of bfloat16, and the kernel lets this process use them. */
-int trustvlm_has_matrix_units(void)
+#define MATRIX __attribute__((target("amx-tile,amx-bf16,avx512f")))
+#define PAIRED __attribute__((target("avx512f,avx512bf16")))
+
+static int has_tiles(void)
 {
     unsigned a, b, c, d;
     if (!__builtin_cpu_supports("avx512f") || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return 0;
     if (!(d >> 22 & 1) || !(d >> 24 & 1)) return 0;
     return syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18 /* tile data */) == 0;
+}
+
+/* What the processor has for products: tiles of bfloat16 that the kernel lets this process use
+ * (AMX), sums of pairs of bfloat16 (AVX512-BF16), vectors of 64 bytes in the copy of trustvlm_few
+ * that runs here (AVX-512), or shorter ones. */
+int trustvlm_units(void)
+{
+    if (has_tiles()) return TILES;
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bf16")) return PAIRS;
+#ifdef CLONES
+    if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")) return WIDE;
+#endif
+    return NARROW;
 }
 
 /* Queries (n, dim) as tiles: of each 16 queries and each 32 numbers of them the tile of the numbers
@@ -113,7 +120,7 @@ void trustvlm_tiles(const float *queries, int64_t n, int64_t dim, uint16_t *tile
 }
 
 /* Rows as tiles of 16 rows and 32 numbers, in one piece: they are read in order, once. */
-MATRIX static void gather(const uint16_t *rows, int64_t count, int64_t dim, uint16_t *tiles)
+PAIRED static void gather(const uint16_t *rows, int64_t count, int64_t dim, uint16_t *tiles)
 {
     int64_t steps = over(dim, STEP);
     for (int64_t row = 0; row < count; row++) {
@@ -134,7 +141,7 @@ MATRIX static void gather(const uint16_t *rows, int64_t count, int64_t dim, uint
     _tile_dpbf16ps(a, 4, 7); _tile_dpbf16ps(b, 5, 7)
 
 /* logits (4 · 16 rows, 16 queries) of four tiles of rows and one tile of queries. */
-MATRIX static void multiply(const uint16_t *rows, const uint16_t *queries, int64_t steps,
+MATRIX static void multiply_tiles(const uint16_t *rows, const uint16_t *queries, int64_t steps,
                             float *logits)
 {
     int64_t apart = steps * TILE_HALF;
@@ -148,9 +155,33 @@ MATRIX static void multiply(const uint16_t *rows, const uint16_t *queries, int64
     _tile_stored(2, logits + 2 * TILE * TILE, 64); _tile_stored(3, logits + 3 * TILE * TILE, 64);
 }
 
+/* The same, by sums of pairs: two numbers of a row times those of 16 queries at once. */
+PAIRED static void multiply_pairs(const uint16_t *rows, const uint16_t *queries, int64_t steps,
+                                  float *logits)
+{
+    for (int tile = 0; tile < 4; tile++, logits += TILE * TILE) {
+        __m512 sums[TILE];
+        for (int row = 0; row < TILE; row++) sums[row] = _mm512_setzero_ps();
+        const uint16_t *query = queries;
+        for (int64_t step = 0; step < steps; step++, rows += TILE_HALF, query += 2 * TILE_HALF)
+            for (int k = 0; k < STEP; k += 2) {
+                __m512bh high = (__m512bh)_mm512_loadu_si512(query + k * TILE);
+                __m512bh low = (__m512bh)_mm512_loadu_si512(query + TILE_HALF + k * TILE);
+#pragma GCC unroll 16
+                for (int row = 0; row < TILE; row++) {
+                    int32_t pair = *(const Pair *)(rows + row * STEP + k);
+                    __m512bh both = (__m512bh)_mm512_set1_epi32(pair);
+                    sums[row] = _mm512_dpbf16_ps(sums[row], both, high);
+                    sums[row] = _mm512_dpbf16_ps(sums[row], both, low);
+                }
+            }
+        for (int row = 0; row < TILE; row++) _mm512_storeu_ps(logits + row * TILE, sums[row]);
+    }
+}
+
 /* Writes a tile of logits (16 rows, 16 queries) to out (n, ·), `stride` apart: the first `rows` of it
  * and as many queries. In steps of pairs, of fours, and of quarters of a vector. */
-MATRIX static void transpose(const float *tile, int64_t rows, int64_t n, float *out, int64_t stride)
+PAIRED static void transpose(const float *tile, int64_t rows, int64_t n, float *out, int64_t stride)
 {
     __m512 a[TILE], b[TILE];
     for (int i = 0; i < TILE; i++) a[i] = _mm512_load_ps(tile + TILE * i);
@@ -184,18 +215,26 @@ typedef struct {
     uint8_t rows[16];
 } TileConfig;
 
-/* As trustvlm_few, of queries as tiles. Returns 0, or −1 where there is no memory. */
-MATRIX int trustvlm_many(const uint16_t *rows, int64_t count, int64_t dim,
-                         const uint16_t *query_tiles, int64_t n, float *out, int64_t out_stride)
+MATRIX static void begin_tiles(void)
+{
+    TileConfig config = {.palette = 1};
+    for (int tile = 0; tile < 8; tile++) config.bytes_of_row[tile] = 64, config.rows[tile] = TILE;
+    _tile_loadconfig(&config);
+}
+
+MATRIX static void end_tiles(void) { _tile_release(); }
+
+/* As trustvlm_few, of queries as tiles, with PAIRS or TILES as units. Returns 0, or −1 where there
+ * is no memory. */
+int trustvlm_many(const uint16_t *rows, int64_t count, int64_t dim, const uint16_t *query_tiles,
+                  int64_t n, float *out, int64_t out_stride, int units)
 {
     int64_t steps = over(dim, STEP), columns = over(n, TILE);
     size_t row_bytes = GROUP * steps * TILE_HALF * sizeof(uint16_t);
     int failed = 0;
 #pragma omp parallel
     {
-        TileConfig config = {.palette = 1};
-        for (int tile = 0; tile < 8; tile++) config.bytes_of_row[tile] = 64, config.rows[tile] = TILE;
-        _tile_loadconfig(&config);
+        if (units == TILES) begin_tiles();
         float logits[4 * TILE * TILE] __attribute__((aligned(64)));
         uint16_t *row_tiles = aligned_alloc(64, row_bytes);
         if (row_tiles) memset(row_tiles, 0, row_bytes);
@@ -207,8 +246,10 @@ MATRIX int trustvlm_many(const uint16_t *rows, int64_t count, int64_t dim,
             gather(rows + first * dim, held, dim, row_tiles);
             for (int64_t column = 0; column < columns; column++)
                 for (int64_t row = 0; row < held; row += 4 * TILE) {
-                    multiply(row_tiles + row * steps * STEP, query_tiles + column * steps * 2 * TILE_HALF,
-                             steps, logits);
+                    const uint16_t *some = row_tiles + row * steps * STEP;
+                    const uint16_t *queries = query_tiles + column * steps * 2 * TILE_HALF;
+                    if (units == TILES) multiply_tiles(some, queries, steps, logits);
+                    else multiply_pairs(some, queries, steps, logits);
                     float *to = out + column * TILE * out_stride + first + row;
                     for (int64_t at = 0; at < 4 * TILE && row + at < held; at += TILE)
                         transpose(logits + TILE * at, held - row - at, n - column * TILE, to + at,
@@ -216,12 +257,12 @@ MATRIX int trustvlm_many(const uint16_t *rows, int64_t count, int64_t dim,
                 }
         }
         free(row_tiles);
-        _tile_release();
+        if (units == TILES) end_tiles();
     }
     return failed;
 }
 #else
-int trustvlm_has_matrix_units(void) { return 0; }
+int trustvlm_units(void) { return NARROW; }
 #endif
 
 /* ---- what a pass keeps of the logits ---- */

@@ -47,6 +47,8 @@ _first: Any = c_char.from_buffer
 """The first byte of an array that is not empty, as an object of ctypes: `array.ctypes.data` takes
 six times as long."""
 _BY_NAME = 2  # of trustvlm/softmax/choose.c
+NARROW, WIDE, PAIRS, TILES = range(4)
+"""What a processor has for products of 16-bit numbers (trustvlm/softmax/loops.c)."""
 
 
 class ColumnChoice(Structure):
@@ -76,8 +78,7 @@ class Library:
     """The functions of the library, for arrays. Other Python threads run while one is called.
 
     Attributes:
-        has_matrix_units: whether the processor multiplies tiles of 16-bit numbers (AMX).
-        has_wide_vectors: whether :meth:`few` has vectors of 64 bytes (AVX-512).
+        units: what the processor has for products, see :func:`trustvlm_units` in loops.c.
         add, select: what :class:`Running` calls.
     """
 
@@ -93,12 +94,11 @@ class Library:
         self._unit, self._log_sums = functions.trustvlm_unit, functions.trustvlm_log_sums
         self._unit.argtypes, self._unit.restype = _UNIT, c_int
         self._log_sums.argtypes, self._log_sums.restype = _LOG_SUMS, None
-        self.has_matrix_units = bool(functions.trustvlm_has_matrix_units())
-        self.has_wide_vectors = bool(functions.trustvlm_has_wide_vectors())
-        if self.has_matrix_units:
+        self.units: int = functions.trustvlm_units()
+        if self.units >= PAIRS:
             self._tiles, self._many = functions.trustvlm_tiles, functions.trustvlm_many
             self._tiles.argtypes, self._tiles.restype = _TILES, None
-            self._many.argtypes, self._many.restype = _PRODUCT, c_int
+            self._many.argtypes, self._many.restype = [*_PRODUCT, c_int], c_int
 
     def few(self, rows: Uint16s, queries: Float32s, out: Float32s) -> None:
         """Write queries (n, d) · rows (m, d)ᵀ into `out` (n, m); `queries` are those of
@@ -116,7 +116,7 @@ class Library:
         return np.concatenate([pairs.reshape(count, stop), queries[:, stop:]], axis=1)
 
     def tiles(self, queries: Float32s) -> Uint16s:
-        """(n, d) queries as matrix units take them, with 16 significant bits."""
+        """(n, d) queries as :meth:`many` takes them, with 16 significant bits."""
         _require(queries.dtype == np.float32 and queries.flags.c_contiguous, "queries")
         count, dim = queries.shape
         tiles = np.zeros((*_tile_counts(count, dim), 1_024), np.uint16)
@@ -124,9 +124,9 @@ class Library:
         return tiles
 
     def many(self, rows: Uint16s, tiles: Uint16s, out: Float32s) -> None:
-        """As :meth:`few`, by the matrix units; `tiles` are those of :meth:`tiles`."""
+        """As :meth:`few`, with units `PAIRS` or `TILES`; `tiles` are those of :meth:`tiles`."""
         _require(tiles.shape[:2] == _tile_counts(len(out), rows.shape[1]), "tiles")
-        if self._many(*_product(rows, tiles, out)):
+        if self._many(*_product(rows, tiles, out), self.units):
             raise MemoryError("no memory for rows as tiles")
 
     def columns(

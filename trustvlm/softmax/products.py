@@ -4,8 +4,8 @@ Float32 rows are multiplied by NumPy. 16-bit rows are multiplied in one of three
 least 16 significant bits of the queries:
 
 - a few queries walk over the rows, limited by reading them;
-- more queries use the processor's matrix units (AMX), several times as fast as float32, with each
-  query as the sum of two 16-bit numbers;
+- more queries use the processor's units for 16-bit numbers (AMX, several times as fast as float32,
+  or AVX512-BF16), with each query as the sum of two 16-bit numbers;
 - without these units, rows become float32 in the processor's cache, block by block, for NumPy's
   product.
 """
@@ -17,11 +17,11 @@ from typing import cast
 
 import numpy as np
 
-from trustvlm.softmax.native import Library, library
+from trustvlm.softmax.native import NARROW, PAIRS, TILES, WIDE, library
 from trustvlm.softmax.quantize import Segment, Uint16s
 from trustvlm.types.arrays import Bools, Float32s
 
-_FEW, _FEW_WIDE, _FEW_BESIDE_MATRIX_UNITS = 8, 24, 3  # most queries for a walk over the rows
+_FEW = {NARROW: 8, WIDE: 24, PAIRS: 11, TILES: 3}  # most queries for a walk over the rows
 _WIDEN_ROWS = 512  # made float32 at a time: 1 MB at 512 dimensions, half of a second-level cache
 
 _Fill = Callable[[int, int, Float32s], None]
@@ -63,19 +63,13 @@ def _fill(segment: Segment, queries: Float32s) -> _Fill:
         exact = cast(Float32s, segment.rows)
         return lambda start, stop, out: _multiply(queries, exact[start:stop], out)
     rows, native = cast(Uint16s, segment.rows), library()
-    if native is not None and len(queries) <= _most_few(native):
+    if native is not None and len(queries) <= _FEW[native.units]:
         apart = native.apart(queries)
         return lambda start, stop, out: native.few(rows[start:stop], apart, out)
-    if native is not None and native.has_matrix_units:
+    if native is not None and native.units >= PAIRS:
         tiles = native.tiles(queries)
         return lambda start, stop, out: native.many(rows[start:stop], tiles, out)
     return _widen(rows, queries)
-
-
-def _most_few(native: Library) -> int:
-    if native.has_matrix_units:
-        return _FEW_BESIDE_MATRIX_UNITS
-    return _FEW_WIDE if native.has_wide_vectors else _FEW
 
 
 def _multiply(queries: Float32s, rows: Float32s, out: Float32s) -> None:
