@@ -33,8 +33,8 @@ from trustvlm.system.stopping import may_stop
 from trustvlm.system.timing import stage
 from trustvlm.types.arrays import Bools, Floats, Int64s
 
-BATCH_ROWS, BATCH_LOGITS = 256, 2**21
-"""Queries of a batch of the streamed engine, and logits of one of the dense engine (8 MB)."""
+BATCH_ROWS, BATCH_LOGITS = 256, 2**22
+"""Queries of a batch of the streamed engine, and logits of one of the dense engine (16 MB)."""
 
 Parameters = Mapping[str, float | None]
 
