@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, bindparam, select
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, exists, select
 from sqlalchemy.orm import aliased
 
 from trustvlm.catalog.rows import labels
 from trustvlm.catalog.rows.attributes.rows import of_label
+from trustvlm.catalog.store.attributes import LabelAttributes
 from trustvlm.catalog.store.bulk import rows_among
 from trustvlm.catalog.store.models import UNVERIFIED, Label, Space, Support, Thumbnail, TreeEdge
 from trustvlm.catalog.store.names import normal
@@ -29,31 +30,46 @@ _PARENT = (
     .where(TreeEdge.space_id == Label.space_id, TreeEdge.child == Label.name)
     .scalar_subquery()
 )
-_COLUMNS: Select[Any] = select(
-    Label.id,
-    Label.name,
-    Label.prompt,
-    Label.support_count,
-    Label.revision,
-    _OTHER,
-    of_label,
-    _PARENT,
+_PLAIN_COLUMNS = (
+    Label.id, Label.name, Label.prompt, Label.support_count, Label.revision, _OTHER,
+)  # fmt: skip
+_PLAIN: Select[Any] = select(*_PLAIN_COLUMNS)
+_COLUMNS = _PLAIN.add_columns(of_label, _PARENT)
+_SPACE = bindparam("space", type_=Label.space_id.type)
+_BY_ID = {
+    columns: columns.where(
+        Label.space_id == _SPACE, Label.id > bindparam("after"), Label.removed_revision.is_(None)
+    )
+    .order_by(Label.id)
+    .limit(bindparam("most"))
+    for columns in (_PLAIN, _COLUMNS)
+}
+_HAS_MORE = select(
+    exists(LabelAttributes.label_id).where(LabelAttributes.space_id == _SPACE)
+    | exists(TreeEdge.child).where(TreeEdge.space_id == _SPACE)
 )
 
 
-def _row(row: Sequence[Any]) -> LabelRow:
-    key, name, prompt, count, revision, canonical, text, parent = row
-    described = attributes_of(text)
-    return LabelRow(key, name, prompt, count, revision, canonical, described, parent)
+def _columns(connection: Connection, space_id: int) -> Select[Any]:
+    """What is read of each label: in a space without attributes and taxonomy neither of these, as
+    each would be looked for label by label."""
+    return _COLUMNS if connection.scalar(_HAS_MORE, {"space": space_id}) else _PLAIN
+
+
+def _label_rows(rows: Sequence[Sequence[Any]]) -> list[LabelRow]:
+    """The labels of rows that all have the columns of one :func:`_columns`."""
+    if rows and len(rows[0]) == len(_PLAIN_COLUMNS):
+        return [LabelRow(*row) for row in rows]
+    return [LabelRow(*row[:-2], attributes=attributes_of(row[-2]), parent=row[-1]) for row in rows]
 
 
 def label_page_by_id(
     connection: Connection, space_id: int, after: int, limit: int
 ) -> list[LabelRow]:
     """Up to `limit` live labels with ids above `after`, in order of id."""
-    alive = (Label.space_id == space_id, Label.id > after, Label.removed_revision.is_(None))
-    query = _COLUMNS.where(*alive).order_by(Label.id).limit(limit)
-    return list(map(_row, connection.execute(query)))
+    query = _BY_ID[_columns(connection, space_id)]
+    values = {"space": space_id, "after": after, "most": limit}
+    return _label_rows(connection.execute(query, values).all())
 
 
 def label_page(
@@ -88,7 +104,7 @@ def label_page(
     ids = list(connection.scalars(names.limit(limit)))
     # By id alone, and put in order here: asked for the order of names, SQLite goes through all
     # names to find a page of ids.
-    return rows_of(connection, ids)
+    return rows_of(connection, ids, _columns(connection, space_id))
 
 
 def label_page_by_images(
@@ -109,13 +125,16 @@ def label_page_by_images(
         query = select(Label.id).where(*of_space, *part)
         query = query.order_by(Label.support_count.desc(), Label.id.desc())
         ids += connection.scalars(query.limit(limit - len(ids)))
-    return rows_of(connection, ids)
+    return rows_of(connection, ids, _columns(connection, space_id))
 
 
-def rows_of(connection: Connection, ids: Sequence[int]) -> list[LabelRow]:
-    """Labels that exist as they are listed, in the order of `ids`."""
-    rows = {row.id: row for row in rows_among(connection, _COLUMNS, Label.id, ids)}
-    return [_row(rows[label_id]) for label_id in ids]
+def rows_of(
+    connection: Connection, ids: Sequence[int], columns: Select[Any] = _COLUMNS
+) -> list[LabelRow]:
+    """Labels that exist as they are listed, in the order of `ids`; `columns`: what is read of
+    each, see :func:`_columns`."""
+    rows = {row[0]: row for row in rows_among(connection, columns, Label.id, ids)}
+    return _label_rows([rows[label_id] for label_id in ids])
 
 
 def vectors(
@@ -178,7 +197,7 @@ def find_row(connection: Connection, space_id: int, name: str) -> LabelRow | Non
     label = labels.find_many(connection, space_id, [name]).get(name)
     if label is None:
         return None
-    return _row(connection.execute(_COLUMNS.where(Label.id == label.id)).one())
+    return rows_of(connection, [label.id])[0]
 
 
 def aliases_of(connection: Connection, label_id: int) -> list[str]:

@@ -61,10 +61,11 @@ def label_rows(home: Home, space_name: str, vectors: bool = False) -> Iterator[L
     home.space(space_name)  # an unknown one is refused now
 
     def rows() -> Iterator[LabelRow]:
-        after = 0
-        while page := label_page(home, space_name, after, _PAGE_ROWS, vectors):
+        after: int | None = 0
+        while after is not None:
+            page = label_page(home, space_name, after, _PAGE_ROWS, vectors)
             yield from page
-            after = page[-1].id
+            after = page[-1].id if len(page) == _PAGE_ROWS else None
 
     return rows()
 
