@@ -88,6 +88,13 @@ def block_columns(
     return native.columns(logits, leading, similarity, choice)
 
 
+def leaders_of_block(values: Float32s, k: int) -> tuple[Int64s, Float32s]:
+    """(n, min(k, N)) places of the k ≤ 64 largest of each row of (n, N) values, best first, and
+    these; −1 and −∞ where all others are −∞."""
+    block, _ = block_columns(values, values, None, ColumnChoice(text=k, ordered=k))
+    return block[0].view(np.int64), block[1].astype(np.float32)
+
+
 def _by_numpy(
     logits: Float32s, leading: Float32s, similarity: Float32s | None, choice: ColumnChoice
 ) -> tuple[Float64s, Float64s]:

@@ -46,6 +46,8 @@ _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 _first: Any = c_char.from_buffer
 """The first byte of an array that is not empty, as an object of ctypes: `array.ctypes.data` takes
 six times as long."""
+TOGETHER = 64
+"""Most leaders of a side of a block."""
 _BY_NAME = 2  # of trustvlm/softmax/choose.c
 NARROW, WIDE, PAIRS, TILES = range(4)
 """What a processor has for products of 16-bit numbers (trustvlm/softmax/loops.c)."""
