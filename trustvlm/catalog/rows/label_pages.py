@@ -60,7 +60,10 @@ def _label_rows(rows: Sequence[Sequence[Any]]) -> list[LabelRow]:
     """The labels of rows that all have the columns of one :func:`_columns`."""
     if rows and len(rows[0]) == len(_PLAIN_COLUMNS):
         return [LabelRow(*row) for row in rows]
-    return [LabelRow(*row[:-2], attributes=attributes_of(row[-2]), parent=row[-1]) for row in rows]
+    return [
+        LabelRow(key, name, prompt, count, revision, canonical, attributes_of(text), parent)
+        for key, name, prompt, count, revision, canonical, text, parent in rows
+    ]
 
 
 def label_page_by_id(
