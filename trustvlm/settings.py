@@ -6,19 +6,15 @@ the home, defaults.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    SettingsError,
-)
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from trustvlm.catalog import Catalog
 from trustvlm.catalog.store.location import FileLocation, Location, parse
@@ -56,12 +52,11 @@ def _about(default: Any, *description: str, **limits: Any) -> Any:
     return Field(default, description=" ".join(description), **limits)
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """What can be set from outside; each field is TRUSTVLM_<NAME> in the environment and a key of
     trustvlm.toml."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="TRUSTVLM_",
+    model_config = ConfigDict(
         extra="forbid",
         frozen=True,
         hide_input_in_errors=True,  # the errors that ours are raised from are logged, too
@@ -202,17 +197,6 @@ class Settings(BaseSettings):
     )
 
     @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings
-
-    @classmethod
     def of(cls, home: Path, **given: Any) -> Settings:
         """The settings of a home; values given as None count as not given.
 
@@ -221,14 +205,9 @@ class Settings(BaseSettings):
         """
         source = home / "trustvlm.toml"
         explicit = {key: value for key, value in given.items() if value is not None}
+        from_outside = read_toml(source) | dict(cls._of_environment())
         try:
-            # the environment, which pydantic reads, goes before the file
-            environment = {f"TRUSTVLM_{key.upper()}": key for key in cls.model_fields}
-            in_environment = {environment.get(name.upper()) for name in os.environ}
-            from_file = {
-                key: value for key, value in read_toml(source).items() if key not in in_environment
-            }
-            return cls(**from_file | explicit)
+            return cls(**from_outside | explicit)
         except ValidationError as error:
             first = error.errors()[0]
             name = ".".join(str(part) for part in first["loc"])[:80]
@@ -237,8 +216,19 @@ class Settings(BaseSettings):
             raise InvalidInput(
                 f"setting {name!r} ({where:.4000}): {first['msg']}, got {got}"
             ) from error
-        except SettingsError as error:  # a setting of several values is JSON in the environment
-            raise InvalidInput(f"TRUSTVLM_… in the environment: expected JSON: {error}") from error
+
+    @classmethod
+    def _of_environment(cls) -> Iterator[tuple[str, Any]]:
+        """The settings that the environment has, in upper or lower case. Raises InvalidInput."""
+        for name, value in os.environ.items():
+            key = name.lower().removeprefix("trustvlm_")
+            if key == name.lower() or (field := cls.model_fields.get(key)) is None:
+                continue
+            is_text = not isinstance(field.default, tuple | Thresholds)
+            try:
+                yield key, value if is_text else json.loads(value)
+            except (ValueError, RecursionError) as error:
+                raise InvalidInput(f"{name}: expected JSON: {error}") from error
 
     def location(self, home: Path) -> Location:
         """Where the catalog of a home is. Raises InvalidInput."""

@@ -302,7 +302,7 @@ def test_nothing_heavy_is_imported_to_send_a_command(both: Both, line: str) -> N
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "httpx" in imported
     heavy = ("torch", "faiss", "sqlalchemy", "alembic", "open_clip", "timm", "torchvision", "scipy")
-    assert not imported.intersection((*heavy, "fastapi", "pydantic_settings", "PIL"))
+    assert not imported.intersection((*heavy, "fastapi", "trustvlm.settings", "PIL"))
 
 
 def test_home_and_url_together_are_refused(both: Both) -> None:

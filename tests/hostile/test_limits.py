@@ -246,7 +246,8 @@ def test_settings_that_are_no_file(tmp_path: Path, make: Callable[[Path], object
     [
         ('{"snapshot_row": 3}', "'thresholds.snapshot_row' .argument, TRUSTVLM_THRESHOLDS or"),
         ('{"snapshot_rows": 0}', "'thresholds.snapshot_rows' .* greater than or equal to 1, got 0"),
-        ("3 rows", 'expected JSON: .* "thresholds"'),
+        ("3 rows", "TRUSTVLM_THRESHOLDS: expected JSON: "),
+        ("[" * 9_000, "TRUSTVLM_THRESHOLDS: expected JSON: "),
     ],
 )
 def test_thresholds_that_cannot_be_right(

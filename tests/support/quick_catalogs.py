@@ -38,8 +38,9 @@ def _make_tables_from_a_script(patch: pytest.MonkeyPatch) -> None:
         if not is_new or revision is not None:
             migrate(connection, revision)
         elif script:
+            file = connection.connection.driver_connection
             for statement in script:
-                connection.exec_driver_sql(statement)
+                file.execute(statement)
         else:
             migrate(connection)
             script.extend(_written(connection))

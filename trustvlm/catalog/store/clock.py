@@ -15,7 +15,7 @@ import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from sqlalchemy import Connection, delete, func, insert, select, union_all
+from sqlalchemy import Connection, Executable, delete, func, insert, select, union_all
 
 from trustvlm.catalog.store.models import CatalogState, ClockStamp, Label, Space, Support
 
@@ -24,6 +24,15 @@ KEPT_STAMPS = 32
 
 _EARLIEST = datetime(1971, 1, 1, tzinfo=UTC)  # later than every date that has a meaning of its own
 _PROCESS = f"process-{uuid.uuid4()}"
+_DATES: Executable = union_all(
+    select(CatalogState.created_at),
+    select(func.max(Space.created_at)),
+    # Of the rows that the indexes over removed rows hold: other pages are not read.
+    *(
+        select(func.max(at)).where(at.is_not(None))
+        for at in (Space.removed_at, Label.removed_at, Support.removed_at)
+    ),
+)
 
 
 def now(connection: Connection) -> datetime:
@@ -67,18 +76,8 @@ def is_stamped(connection: Connection) -> bool:
 def _start(connection: Connection) -> datetime:
     """The clock's first time: the newest date that the catalog holds, unless that lies in the
     future."""
-    dates = [
-        select(CatalogState.created_at),
-        select(func.max(Space.created_at)),
-        # Of the rows that the indexes over removed rows hold: other pages are not read.
-        *(
-            select(func.max(at)).where(at.is_not(None))
-            for at in (Space.removed_at, Label.removed_at, Support.removed_at)
-        ),
-    ]
     newest = max(
-        (date for date in connection.scalars(union_all(*dates)) if date is not None),
-        default=_EARLIEST,
+        (date for date in connection.scalars(_DATES) if date is not None), default=_EARLIEST
     )
     return max(min(newest, datetime.now(UTC)), _EARLIEST)
 

@@ -7,6 +7,7 @@ of migrations/versions begins with its revision, and so opening a catalog needs 
 
 from __future__ import annotations
 
+import functools
 import threading
 
 from sqlalchemy import Connection, inspect, text
@@ -134,6 +135,7 @@ def refuse_newer(revision: str | None) -> None:
         )
 
 
+@functools.cache
 def _revisions() -> list[str]:
     """The schema revisions that this program knows, oldest first."""
     files = (folder("migrations") / "versions").glob("[0-9]*_*.py")

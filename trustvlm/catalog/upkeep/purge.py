@@ -11,6 +11,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     delete,
+    exists,
     func,
     insert,
     literal,
@@ -45,13 +46,20 @@ LOG_LIMIT = 100_000
 """Entries kept per space in the change log; a cache older than the oldest rebuilds from the
 rows."""
 
+_REMOVED = [
+    exists().where(table.removed_at <= bindparam("before"))
+    for table in (Support, Label, Space, Quarantine)
+]
+_QUARANTINED = exists().where(Quarantine.quarantined_at <= bindparam("before"))
+_ANY_REMOVED = select(or_(*_REMOVED))
+_ANY_REMOVED_OR_QUARANTINED = select(or_(*_REMOVED, _QUARANTINED))
+
 
 def anything(connection: Connection, before: datetime, *, quarantined: bool = False) -> bool:
     """Whether anything was removed before `before` and can be purged; with `quarantined`, or put
     into quarantine."""
-    tests = [table.removed_at <= before for table in (Support, Label, Space, Quarantine)]
-    tests += [Quarantine.quarantined_at <= before] if quarantined else []
-    return any(connection.scalar(select(literal(1)).where(test).limit(1)) for test in tests)
+    query = _ANY_REMOVED_OR_QUARANTINED if quarantined else _ANY_REMOVED
+    return bool(connection.scalar(query, {"before": before}))
 
 
 def purge_supports(

@@ -7,8 +7,9 @@ needs neither: one look-up finds it, and its function is called after its checks
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from re import Pattern
 from typing import Any
@@ -66,9 +67,15 @@ async def _call(
 
 def _reads_its_request(route: APIRoute) -> bool:
     """Whether the route's function takes the request and texts of the path, and no more."""
-    signature = inspect.signature(route.endpoint, eval_str=True)
-    kinds = {one.name: one.annotation for one in signature.parameters.values()}
+    kinds = _annotations(route.endpoint)
     texts = {one.name for one in route.dependant.path_params}
-    return kinds.pop("request", None) is Request and all(
-        name in texts and kind is str for name, kind in kinds.items()
+    return kinds.get("request") is Request and all(
+        name in texts and kind is str for name, kind in kinds.items() if name != "request"
     )
+
+
+@functools.cache
+def _annotations(function: Callable[..., Any]) -> Mapping[str, Any]:
+    """The types of a function's parameters, by name."""
+    signature = inspect.signature(function, eval_str=True)
+    return {one.name: one.annotation for one in signature.parameters.values()}
