@@ -15,6 +15,7 @@ import pytest
 
 from trustvlm.errors import Unavailable
 from trustvlm.system.sandbox import Sandbox, Unreadable
+from trustvlm.system.sandbox_pool import borrow, borrowed, give_back
 
 MEMORY = 100 * 2**20
 
@@ -136,6 +137,28 @@ def test_what_does_not_start_is_unavailable(capfd: pytest.CaptureFixture[str]) -
         ask(sandbox, "print")
     assert "no_such_module" in capfd.readouterr().err
     sandbox.close()
+
+
+def test_a_sandbox_waits_for_the_next_caller_unless_it_is_in_no_state_to() -> None:
+    with borrowed("sandboxed:work") as first:
+        ask(first, "print")
+        with borrowed("sandboxed:work") as second:
+            assert second is not first
+    again = borrow("sandboxed:work")
+    assert again in (first, second)
+    assert ask(again, "repeat", times=1) == [({"number": 0}, [])]
+    next(again.ask({"do": "repeat", "times": 2}, memory=MEMORY, seconds=20.0))
+    give_back(again)  # with an answer that nobody took
+    assert again._child.poll() == -signal.SIGKILL
+    other = borrow("sandboxed:work")
+    assert other not in (again, None)
+    with pytest.raises(Unreadable):
+        ask(other, "crash")
+    give_back(other)
+    with borrowed("sandboxed:work") as new:
+        assert new not in (first, second)
+        assert ask(new, "print") == [({}, [])]
+    new.close()
 
 
 def test_the_child_ends_with_its_parent() -> None:

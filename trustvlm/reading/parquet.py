@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from trustvlm.errors import InvalidInput
 from trustvlm.system.sandbox import Message, Sandbox, Unreadable
+from trustvlm.system.sandbox_pool import borrow, give_back
 
 if TYPE_CHECKING:
     import pyarrow
@@ -61,9 +62,9 @@ class ParquetFiles:
                 yield batch
 
     def close(self) -> None:
-        """End the sandbox."""
+        """Give the sandbox back."""
         if self._sandbox is not None:
-            self._sandbox.close()
+            give_back(self._sandbox)
             self._sandbox = None
 
     def messages(
@@ -74,7 +75,7 @@ class ParquetFiles:
 
         if self._sandbox is None or not self._sandbox.usable:
             self.close()
-            self._sandbox = Sandbox(f"{__name__}:answers")
+            self._sandbox = borrow(f"{__name__}:answers")
         request["path"] = str(path.absolute())
         try:
             messages = self._sandbox.ask(request, memory=_MEMORY, seconds=self._seconds)

@@ -70,7 +70,7 @@ class Sandbox:
 
     def __init__(self, target: str, files: Sequence[int] = ()) -> None:
         self._owner, self._pending, self._closed = os.getpid(), False, False
-        self._target, self._files = target, files
+        self.target, self._files = target, files
         self._pipes = threading.RLock()
         self._start()
 
@@ -84,7 +84,7 @@ class Sandbox:
         }
         try:
             self._child = subprocess.Popen(
-                [sys.executable, "-P", "-c", _MAIN, self._target],
+                [sys.executable, "-P", "-c", _MAIN, self.target],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env=environment,

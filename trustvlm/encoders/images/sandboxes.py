@@ -1,4 +1,4 @@
-"""Image files decoded and preprocessed in sandboxes; a few sandboxes wait for the next call.
+"""Image files decoded and preprocessed in sandboxes.
 
 A sandbox loads Pillow and NumPy only, and none of torch. Pixels come back as bytes, a quarter of
 what the floats that they become would be.
@@ -6,13 +6,12 @@ what the floats that they become would be.
 
 from __future__ import annotations
 
-import atexit
 import hashlib
 import io
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -25,16 +24,15 @@ from trustvlm.encoders.images.preprocess import Preprocess
 from trustvlm.encoders.images.reading import ImageLimits, UnreadableImage, read, source_name
 from trustvlm.errors import Unavailable
 from trustvlm.system.sandbox import Message, Sandbox, Unreadable
+from trustvlm.system.sandbox_pool import borrowed, waits
 from trustvlm.types.messages.remarks import Remark
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_MOST_IDLE = 4
 _FIXED_MEMORY = 128 * 2**20  # what a child takes besides decoding
 _THUMBNAIL_PIXELS = 128
-
-_idle: list[Sandbox] = []
+_TARGET = f"{__name__}:answer"
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,44 +56,17 @@ class FilePixels:
     uniform: bool
 
 
-@contextmanager
-def sandbox() -> Iterator[Sandbox]:
+def sandbox() -> AbstractContextManager[Sandbox]:
     """A sandbox for image files, for the caller alone within the block."""
-    one = _waiting() or Sandbox(f"{__name__}:answer")
-    try:
-        yield one
-    finally:
-        if one.usable and len(_idle) < _MOST_IDLE:
-            _idle.append(one)
-        else:
-            one.close()
-
-
-def _waiting() -> Sandbox | None:
-    """A sandbox that waits for work; None: none does."""
-    while _idle:
-        try:
-            one = _idle.pop()
-        except IndexError:  # another thread was faster
-            return None
-        if one.usable:
-            return one
-        one.close()
-    return None
+    return borrowed(_TARGET)
 
 
 def warm() -> None:
     """Start a sandbox unless one waits, without waiting for it."""
     with suppress(Unavailable):  # the first image will say so
-        if not _idle:
+        if not waits(_TARGET):
             with sandbox():
                 pass
-
-
-@atexit.register
-def _close() -> None:
-    while _idle:
-        _idle.pop().close()
 
 
 def read_file(

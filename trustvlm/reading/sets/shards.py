@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,8 @@ from trustvlm.errors import InvalidInput
 from trustvlm.reading.images import IMAGE_SUFFIXES
 from trustvlm.reading.sets.columns import LABEL_COLUMNS
 from trustvlm.reading.sets.rows import FileBytes, ImageRow, LabelledImages, Names, label_name
-from trustvlm.system.sandbox import Message, Sandbox, Unreadable
+from trustvlm.system.sandbox import Message, Unreadable
+from trustvlm.system.sandbox_pool import borrowed
 
 _IMAGE_BYTES, _LABEL_BYTES = 64 * 2**20 + 1, 2**20
 """What is read of an image (one byte more than an image may have) and of a label."""
@@ -33,7 +33,7 @@ def shard_images(paths: Sequence[Path], names: Names) -> LabelledImages:
 
 def _rows(path: Path, names: Names) -> Iterator[ImageRow]:
     """The samples of a shard. Raises InvalidInput: it is no sound tar file."""
-    with closing(Sandbox(f"{__name__}:answers")) as sandbox:
+    with borrowed(f"{__name__}:answers") as sandbox:
         try:
             request = {"path": str(path.absolute())}
             for head, (content,) in sandbox.ask(request, memory=_MEMORY, seconds=_SECONDS):
