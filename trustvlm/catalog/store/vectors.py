@@ -43,12 +43,10 @@ def unpack(blobs: Sequence[bytes], dim: int) -> Float32s:
     Raises:
         Damaged: a vector has another length.
     """
-    for blob in blobs:
-        if len(blob) != 4 * dim:
-            raise Damaged(
-                f"the catalog holds a vector of {len(blob)} bytes where {4 * dim} were "
-                f"expected; {_REMEDY}"
-            )
+    for length in set(map(len, blobs)) - {4 * dim}:
+        raise Damaged(
+            f"the catalog holds a vector of {length} bytes where {4 * dim} were expected; {_REMEDY}"
+        )
     matrix = np.frombuffer(b"".join(blobs), dtype="<f4").astype(np.float32, copy=False)
     return matrix.reshape(len(blobs), dim)
 

@@ -124,7 +124,8 @@ class SpaceCache:
             self._drop(np.array(gone, dtype=np.int64))
             self._aliases = self._aliases.followed((), (), gone)
         for change in label_changes.changed(connection, space.id, since, space.dims):
-            self._drop(np.array(change.removed, dtype=np.int64))
+            if since:  # a new cache has nothing to drop
+                self._drop(np.array([*change.removed, *change.ids], dtype=np.int64))
             self._aliases = self._aliases.followed(change.ids, change.aliases, change.removed)
             self._put(change)
             self.replayed += len(change.ids)
@@ -167,9 +168,8 @@ class SpaceCache:
                 self._index.remove(live)
 
     def _put(self, change: label_changes.LabelChange) -> None:
-        """Append new labels; a changed label is a tombstone and a new row."""
+        """Append labels, of which no row is live: a changed one is a tombstone and a new row."""
         ids = np.array(change.ids, dtype=np.int64)
-        self._drop(ids)
         self._text.append(ids, change.text)
         self._names.extend(change.names)
         if change.prototyped:
