@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sqlalchemy import event
+from thresholds import set_thresholds
 from worlds import IMAGE_DIM, TEXT_DIM, World, make_space
 
 import trustvlm
@@ -112,13 +113,15 @@ def work(service: TrustService, other: TrustService, world: World) -> None:
     ask()
 
 
-@pytest.mark.parametrize("labels", [40, 520])  # fitted by the write, and in the background
-def test_no_statement_reads_or_sorts_all_labels(tmp_path: Path, labels: int) -> None:
+@pytest.mark.parametrize("fitted", ["by the write", "in the background"])
+def test_no_statement_reads_or_sorts_all_labels(tmp_path: Path, fitted: str) -> None:
     home = tmp_path / "home"
+    if fitted == "in the background":
+        set_thresholds(home, fit_on_write_labels=1, fit_in_call_labels=1)
     with trustvlm.open(home, create=True) as service, trustvlm.open(home) as other:
         make_space(service)
         seen = [Statements(one) for one in (service, other)]
-        work(service, other, World([f"label {i}" for i in range(labels)]))
+        work(service, other, World([f"label {i}" for i in range(40)]))
         seen += [Statements(third := trustvlm.open(home))]
         third.score("s", World(["label 1"]).queries())
         third.close()

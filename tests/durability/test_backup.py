@@ -77,7 +77,7 @@ def test_a_backup_taken_while_two_processes_write_is_of_one_moment(tmp_path: Pat
         for turn in range(2):
             for i, writer in enumerate(writers):
                 assert writer.stdout is not None
-                while acknowledged[i] < 4 + 6 * turn:
+                while acknowledged[i] < 3 + 4 * turn:
                     acknowledged[i] = json.loads(writer.stdout.readline())
             path = tmp_path / f"{turn}.zip"
             service.backup(path)

@@ -274,7 +274,7 @@ def test_a_read_only_service_follows_too(home: Path, other: Other) -> None:
 
 # Four at once
 
-EACH, BULK = 4, range(100, 120)
+EACH, BULK = 2, range(100, 106)
 
 
 def register_alone(home: str, worker: str) -> None:

@@ -19,7 +19,7 @@ from numbered import create, label, queries, require_equal
 import trustvlm
 from trustvlm.catalog.rows import spaces
 
-BUMPS = 40
+BUMPS = 20
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_no_bump_of_three_writers_is_lost(url: str, tmp_path: Path) -> None:
 def test_revisions_never_go_back_and_are_seen_whole(url: str, tmp_path: Path) -> None:
     """While two processes register label after label, threads that read see, at revision r, the r
     labels that made it; and the last revision that was acknowledged, or a later one."""
-    count = 8
+    count = 5
     with trustvlm.open(tmp_path / "home", create=True) as service:
         create(service)
         seen: list[list[tuple[int, int]]] = [[], [], []]

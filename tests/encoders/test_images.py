@@ -421,7 +421,7 @@ def test_stopping_early_leaves_a_few_sandboxes_that_wait(tmp_path: Path, clip: A
 
 
 def children() -> set[str]:
-    """Ids of this process' live sandboxes; other tests may have left other children."""
+    """Ids of this process' live sandboxes of images; other tests may have left other children."""
     listed = Path(f"/proc/{os.getpid()}/task").glob("*/children")
     ids = {child for file in listed for child in file.read_text().split()}
     return {child for child in ids if is_sandbox(child)}
@@ -429,7 +429,7 @@ def children() -> set[str]:
 
 def is_sandbox(child: str) -> bool:
     try:
-        return b"sandbox" in Path(f"/proc/{child}/cmdline").read_bytes()
+        return b"images.sandboxes:" in Path(f"/proc/{child}/cmdline").read_bytes()
     except (FileNotFoundError, ProcessLookupError):  # it ended meanwhile
         return False
 

@@ -221,7 +221,8 @@ def may_unshare() -> bool:
     )
 
 
-@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow  # a process that is not the first: test_a_log_that_nobody_reads; CI runs this, too
+@pytest.mark.parametrize("workers", [1, 2])
 def test_process_1_minds_sigterm(tmp_path: Path, workers: int) -> None:
     if not may_unshare():
         pytest.skip("this machine makes no process namespaces")

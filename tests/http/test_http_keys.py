@@ -23,7 +23,7 @@ from trustvlm.http.guard.keyring import Scope
 from trustvlm.http.guard.logs import JsonLines
 from trustvlm.service.server.api_keys import SCOPES
 
-pytestmark = pytest.mark.both_back_ends
+pytestmark = pytest.mark.both_back_ends(slow=True)  # in short: test_two_hosts.py
 
 OPEN = {"/healthz", "/readyz", "/", "/static/{name:path}", "/openapi.json", "/docs", "/docs/{name}"}
 """What nobody needs a key for: whether the service is alive, the page, and which requests there

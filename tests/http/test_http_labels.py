@@ -16,7 +16,7 @@ from worlds import IMAGE_DIM, World, make_space
 import trustvlm
 from trustvlm.demo.specs import classifier_spec
 
-pytestmark = pytest.mark.both_back_ends
+pytestmark = pytest.mark.both_back_ends(slow=True)  # in short: test_equal_back_ends.py
 
 NAMES = ["airport", "beach", "bridge", "desert", "forest", "harbour"]
 

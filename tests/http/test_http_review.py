@@ -19,7 +19,7 @@ import trustvlm
 from trustvlm import Queries
 from trustvlm.client import Client
 
-pytestmark = pytest.mark.both_back_ends
+pytestmark = pytest.mark.both_back_ends(slow=True)  # in short: measuring/test_review.py
 
 NAMES = ["airport", "beach", "bridge", "desert"]
 WHERE = "/v1/spaces/s/review"

@@ -16,7 +16,7 @@ from worlds import World, make_space
 import trustvlm
 from trustvlm import Queries
 
-pytestmark = pytest.mark.both_back_ends
+pytestmark = pytest.mark.both_back_ends(slow=True)  # in short: test_equal_back_ends.py
 
 CALIBRATED, TOLD = 300, 20
 

@@ -56,10 +56,21 @@ INSIDE = {
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
+LOOKED_AT = (ast.Import, ast.ImportFrom, ast.Attribute, ast.keyword)
+
+
 @functools.cache
 def nodes(path: Path) -> list[ast.AST]:
-    """All nodes of a file's syntax tree."""
-    return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    """The nodes of a file's syntax tree that the tests look at."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return [node for node in ast.walk(tree) if isinstance(node, LOOKED_AT)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forgotten_trees() -> Iterator[None]:
+    """Keep no tree for later tests: their garbage collections would look at a million nodes."""
+    yield
+    nodes.cache_clear()
 
 
 def imports(path: Path) -> Iterator[str]:

@@ -118,6 +118,7 @@ def serving(code: str, home: Path) -> Iterator[str]:
         yield code.replace(SERVICE, f"http://127.0.0.1:{port}")
 
 
+@pytest.mark.slow  # CI runs it, too
 def test_the_lines_of_the_service_are_answered(reader: Reader) -> None:
     """On the home that the demo made."""
     if shutil.which("curl") is None:

@@ -12,7 +12,7 @@ from worlds import IMAGE_DIM, TEXT_DIM, World, make_space
 import trustvlm
 from trustvlm import RULES, LabelInput, Queries
 
-pytestmark = pytest.mark.both_back_ends
+pytestmark = pytest.mark.both_back_ends(slow=True)  # in short: test_equal_back_ends.py
 
 
 def unit(x: np.ndarray) -> np.ndarray:

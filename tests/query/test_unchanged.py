@@ -19,7 +19,7 @@ from test_processes import Other
 import trustvlm
 from trustvlm import RULES, Queries, TrustService
 
-pytestmark = pytest.mark.both_back_ends
+pytestmark = pytest.mark.both_back_ends(slow=True)  # in short: test_equal_back_ends.py
 
 COLUMNS = (
     "label", "label_id", "rival", "nearest_prototype", "unverified", "decision", "accepted",
@@ -182,7 +182,6 @@ SILENT = {"feedback", "purge", "remove and restore the space"}
 """Steps after which the same is said: they change nothing that these verbs show."""
 
 
-@pytest.mark.both_back_ends(slow=True)
 def test_the_next_call_sees_every_change_of_another_process(
     home: Path, service: TrustService, other: Other
 ) -> None:

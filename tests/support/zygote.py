@@ -8,6 +8,7 @@ Or it is the names of modules that later children are to begin with.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -34,7 +35,9 @@ from trustvlm.system import fault_points
 
 
 def serve(requests: socket.socket) -> None:
-    """Fork a child for each message, until the other end is closed."""
+    """Fork a child for each message, until the other end is closed. What is imported here is left
+    out of the garbage collections of a child, which would copy all of it."""
+    gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # attendants need no burial
     while True:
         message, descriptors, _, _ = socket.recv_fds(requests, 1 << 20, 4)
@@ -44,6 +47,7 @@ def serve(requests: socket.socket) -> None:
         if "modules" in request:
             for name in request["modules"]:
                 importlib.import_module(name)
+            gc.freeze()
             continue
         if not os.fork():
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
