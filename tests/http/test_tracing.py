@@ -82,6 +82,14 @@ def test_a_failed_request_and_one_without_a_trace(traced: tuple[httpx.Client, An
     assert span.attributes["http.response.status_code"] == 404
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
+def test_monitoring_makes_no_spans(traced: tuple[httpx.Client, Any], path: str) -> None:
+    client, exporter = traced
+    exporter.clear()
+    assert client.get(path, headers=HEADER).status_code == 200
+    assert exporter.get_finished_spans() == ()
+
+
 def test_times_have_the_trace_beside_them(tmp_path: Path) -> None:
     """In the format of OpenMetrics, also without the SDK; the usual format stays as it was."""
     with served(tmp_path / "home") as http:

@@ -25,7 +25,7 @@ from trustvlm.http.wire.receiving import Bodies, Body
 log = logging.getLogger("trustvlm.http")
 
 WATCHED = ("/healthz", "/readyz", "/metrics")
-"""Paths for monitoring, answered under any load."""
+"""Paths for monitoring, answered under any load; they have no spans."""
 
 CALL_ID = b"x-call-id"
 """Returned unchanged: a client recognizes its answers by it where a proxy changes request ids."""
@@ -104,7 +104,10 @@ class RequestGuard:
         self.body_bytes = 0
         """Bytes of the body that count against the memory of all bodies."""
         self._begin = time.perf_counter()
-        self._span = gate.spans.begin(self.method, self.headers) if gate.spans else None
+        watched = scope["path"].removeprefix(self.options.root_path) in WATCHED
+        self._span = (
+            gate.spans.begin(self.method, self.headers) if gate.spans and not watched else None
+        )
         self._body: Body | None = None
         self._unpacked: Unpacked | None = None
         self._body_ended, self._client_left = asyncio.Event(), asyncio.Event()
