@@ -81,8 +81,11 @@ def test_measuring_claims_through_the_client(app: FastAPI, client: Client) -> No
     assert report["posterior"].accuracy.value == pytest.approx(right)
     made = client.calibrate("s", with_claims, truth, max_risk=0.2)
     assert made.claims
-    with pytest.raises(trustvlm.InvalidInput, match="feedback takes no claims"):
-        client.feedback("s", with_claims, truth)
+    told = client.feedback("s", with_claims, truth, sampling="random")
+    assert told.right == round(right * len(truth))
+    watched = client.monitor("s", claims=True)
+    assert watched.calibration_id == made.id
+    assert watched == app.state.serving.service.monitor("s", claims=True)
 
 
 def test_json_and_forms_take_claims(app: FastAPI) -> None:

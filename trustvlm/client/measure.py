@@ -24,7 +24,7 @@ from trustvlm.client.transport import (
     read,
 )
 from trustvlm.errors import InvalidInput
-from trustvlm.reading.claims import no_claims
+from trustvlm.reading.claims import claimed_names
 from trustvlm.reading.given import given_labelled
 from trustvlm.reading.hold_out import HeldOut, HoldOut
 from trustvlm.reading.outputs.probabilities import beside_images
@@ -139,7 +139,6 @@ def feedback(
     image with its thumbnail."""
     flags(promote=promote)
     given, labels, names = given_labelled(queries, truth, names)
-    no_claims(given.claimed, "feedback")
     path = path_of("spaces", space, "feedback")
     options: list[tuple[str, Any]] = [("sampling", sampling), ("promote", bool(promote))]
 
@@ -165,6 +164,8 @@ def _forms(
     if names is not None:
         said["sources"] = image_names(names, "sources")
         _same_number("sources", len(said["sources"]), count)
+    if (claimed := claimed_names(given.claimed, count)) is not None:
+        said["claimed"] = claimed
     given = beside_images(given, given, count, range(count))
     options = [
         *options,
@@ -193,7 +194,7 @@ def _json_rows(values: Float64s) -> str:
 
 
 def _combined(results: Sequence[FeedbackResult]) -> FeedbackResult:
-    names = ("added", "updated", "right", "accepted_wrong", "promoted", "apart")
+    names = ("added", "updated", "right", "accepted_wrong", "promoted", "apart", "unclaimed")
     return FeedbackResult(
         ids=tuple(place for result in results for place in result.ids),
         notes=merged_notes(note for result in results for note in result.notes),

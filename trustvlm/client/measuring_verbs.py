@@ -209,10 +209,12 @@ class MeasuringVerbs(Connected):
         """The review queue of a space: images that wait for a person's answer."""
         return RemoteReviewQueue(self._wire, space)
 
-    def monitor(self, space: str, *, alpha: float = 0.05) -> MonitorReport:
-        """Compare randomly drawn feedback with the promise of the calibration in force. Raises
-        NotFound, InvalidInput."""
-        return self._wire.get(MonitorReport, "spaces", space, "monitor", alpha=alpha)
+    def monitor(self, space: str, *, alpha: float = 0.05, claims: bool = False) -> MonitorReport:
+        """Compare randomly drawn feedback with the promise of the calibration in force; see
+        :meth:`TrustService.monitor`. Raises NotFound, InvalidInput."""
+        flags(claims=claims)
+        about = {"alpha": alpha} | ({"claims": True} if claims else {})
+        return self._wire.get(MonitorReport, "spaces", space, "monitor", **about)
 
     def list_jobs(self, *, limit: int = 50) -> list[Job]:
         """The newest jobs that the key may see, without their results."""

@@ -61,7 +61,8 @@ def no_claims(claimed: object, verb: str) -> None:
     """Raises InvalidInput: queries have claims, and the verb does nothing with them."""
     if claimed is not None:
         raise InvalidInput(
-            f"queries.claimed: {verb} takes no claims; score, evaluate, calibrate and audit do"
+            f"queries.claimed: {verb} takes no claims; score, evaluate, calibrate, feedback and "
+            f"audit do"
         )
 
 

@@ -174,12 +174,15 @@ class ObservationCounts(Answer):
         random, chosen: images of feedback, drawn at random or picked; picked ones can neither
             calibrate nor be evaluated on.
         usable: images of the calibration and of random feedback that can (none of them became a
-            support image)."""
+            support image).
+        claims: images with claims, of the calibration of claims and of random feedback, that can
+            calibrate claims."""
 
     calibration: int
     random: int
     chosen: int
     usable: int
+    claims: int = 0
 
 
 @dataclass(frozen=True)
@@ -205,16 +208,19 @@ class FeedbackResult(Answer):
 
     Attributes:
         ids: of the stored observations, in input order; −1 where the image is a support image,
-            which cannot count as feedback.
+            which cannot count as feedback, or has no claim where others have one.
         added, updated: number of new images, and of stored images with a new label.
-        right: number of stored images that the space labels rightly.
+        right: number of stored images that the space labels rightly or, with claims, whose claim is
+            right.
         accepted_wrong: number of stored images that are accepted and wrong.
         promoted: number of images that became support images.
         apart: number of chosen images that were also drawn at random before. Their earlier labels
             stay in use for calibration; their new labels are stored beside these and do not
             calibrate.
         taught: what it changes that images became support images; None where none did.
-        notes: a sentence for each kind of change that made images readable for the encoders."""
+        notes: a sentence for each kind of change that made images readable for the encoders.
+        unclaimed: number of images that are left out of a call with claims, since they have none,
+            or one that is no label."""
 
     ids: tuple[int, ...]
     added: int
@@ -225,6 +231,7 @@ class FeedbackResult(Answer):
     apart: int = 0
     taught: TaughtImages | None = None
     notes: tuple[str, ...] = ()
+    unclaimed: int = 0
 
 
 @dataclass(frozen=True)

@@ -29,19 +29,27 @@ from trustvlm.types.calibration import ObservationCounts
 
 _RANDOM_FEEDBACK = and_(Observation.origin == "feedback", Observation.sampling == "random")
 CLAIMED = "claimed"
-"""The sampling of the images of a calibration of claims: they say nothing of predicted labels."""
+"""The sampling of images with claims, drawn like what comes in: they say nothing of predicted
+labels."""
 
-_OF_CLAIMS = Observation.sampling == CLAIMED
+_OF_CLAIMS = and_(Observation.origin == "calibration", Observation.sampling == CLAIMED)
 _OF_PREDICTIONS = and_(Observation.origin == "calibration", Observation.sampling != CLAIMED)
-_USABLE = (
-    func.length(Observation.classifier_embedding) > 0,  # purged with their support image otherwise
-    or_(_OF_PREDICTIONS, and_(_RANDOM_FEEDBACK, Observation.support_id.is_(None))),
-)
+_CLAIMS_FEEDBACK = and_(Observation.origin == "feedback", Observation.sampling == CLAIMED)
+_HAS_EMBEDDING = func.length(Observation.classifier_embedding) > 0
+"""Embeddings are purged with the support image that was made of the observation."""
+
+
+def _usable(*, claims: bool) -> tuple[ColumnElement[bool], ...]:
+    """What calibrates predicted labels or, with `claims`, claimed ones."""
+    calibration = _OF_CLAIMS if claims else _OF_PREDICTIONS
+    feedback = _CLAIMS_FEEDBACK if claims else _RANDOM_FEEDBACK
+    return _HAS_EMBEDDING, or_(calibration, and_(feedback, Observation.support_id.is_(None)))
 
 
 @dataclass(frozen=True)
 class GivenVerdict:
-    """The verdict an image got when its feedback came."""
+    """The verdict an image got when its feedback came; `predicted` is the label that it is about:
+    of an image with a claim, the claimed one."""
 
     predicted_id: int
     predicted: str
@@ -120,7 +128,7 @@ def store(connection: Connection, space_id: int, observations: Sequence[NewObser
     """
     hashes = [item.content_hash for item in observations]
     stored = _stored(connection, space_id, hashes)
-    drawn = {content for content, sampling in stored if sampling == "random"}
+    drawn = {content for content, sampling in stored if sampling != "chosen"}
     chosen = {item.content_hash for item in observations if item.sampling == "chosen"}
     rows = _rows(observations, stored)
     now = datetime.now(UTC)
@@ -281,15 +289,15 @@ def pool(
     claims: bool = False,
 ) -> Pool:
     """Everything that may calibrate, or the `newest` of it, in order of time: images of the last
-    calibrate call, and feedback that was drawn at random and did not become a support image; or,
-    with `claims`, the images of the last calibration of claims.
+    calibrate call, and feedback that was drawn at random and did not become a support image; with
+    `claims`, those with claims.
 
     Raises:
         Damaged: an embedding does not match its checksum.
     """
     pictured = func.length(Observation.thumbnail).label("pictured")
-    which = (_OF_CLAIMS,) if claims else _USABLE
-    query = select(*_OF_POOL, pictured).where(Observation.space_id == space_id, *which)
+    which = (Observation.space_id == space_id, *_usable(claims=claims))
+    query = select(*_OF_POOL, pictured).where(*which)
     newest_first = connection.execute(query.order_by(Observation.id.desc()).limit(newest)).all()
     rows = verified("observation", newest_first[::-1])
     verifier = [r.verifier_embedding for r in rows if r.verifier_embedding is not None]
@@ -318,7 +326,8 @@ def counts(connection: Connection, space_id: int) -> ObservationCounts:
         calibration=count(_OF_PREDICTIONS),
         random=count(_RANDOM_FEEDBACK),
         chosen=count(Observation.origin == "feedback", Observation.sampling == "chosen"),
-        usable=count(*_USABLE),
+        usable=count(*_usable(claims=False)),
+        claims=count(*_usable(claims=True)),
     )
 
 
@@ -335,11 +344,14 @@ def newest_id(connection: Connection, space_id: int) -> int:
     return connection.scalar(newest) or 0
 
 
-def accepted_random(connection: Connection, space_id: int) -> list[tuple[int, int, str | None]]:
-    """(predicted label id, true label id or −1, node that was answered) of the randomly drawn
-    feedback that the calibration in force accepted, in order of time. Images that were stored
-    before it are left out: they may have made it."""
-    calibration = calibrations.current(connection, space_id)
+def accepted_random(
+    connection: Connection, space_id: int, *, claims: bool = False
+) -> list[tuple[int, int, str | None]]:
+    """(label id that the verdict is about, true label id or −1, node that was answered) of the
+    randomly drawn feedback that the calibration in force, of predicted labels or of claims,
+    accepted, in order of time. Images that were stored before it are left out: they may have made
+    it."""
+    calibration = calibrations.current(connection, space_id, claims=claims)
     if calibration is None:
         return []
     # By ids where the calibration has them: a clock may have been wrong.
@@ -352,7 +364,7 @@ def accepted_random(connection: Connection, space_id: int) -> list[tuple[int, in
     query = select(*columns).where(
         Observation.space_id == space_id,
         Observation.calibration_id == calibration.id,
-        _RANDOM_FEEDBACK,
+        _CLAIMS_FEEDBACK if claims else _RANDOM_FEEDBACK,
         Observation.accepted.is_(True),
         later,
     )

@@ -347,7 +347,7 @@ class Observation(Base):
     """"calibration" or "feedback"."""
     sampling: Mapped[str] = mapped_column(String(8))
     """"random": drawn like what comes in; "chosen": picked for a reason, so that it says nothing of
-    the rest; "claimed": of the last calibration of claims, with `claimed_id`."""
+    the rest; "claimed": drawn like what comes in, with a claim, `claimed_id`."""
     truth_id: Mapped[int | None] = mapped_column(BigInteger)
     truth: Mapped[str | None]
     """The true label, by id and by name at that time; None: no label of the space. No foreign key:
@@ -367,7 +367,8 @@ class Observation(Base):
     accepted: Mapped[bool | None]
     calibration_id: Mapped[int | None] = mapped_column(BigInteger)
     revision: Mapped[int | None] = mapped_column(BigInteger)
-    """The verdict that was given when the feedback came."""
+    """The verdict that was given when the feedback came; "predicted" is the label that it is
+    about, which may be the claimed one."""
     claimed_id: Mapped[int | None] = mapped_column(BigInteger)
     """The label that the image was claimed to have. No foreign key: labels can be purged."""
     thumbnail: Mapped[bytes | None] = mapped_column(LargeBinary)

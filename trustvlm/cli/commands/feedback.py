@@ -11,6 +11,7 @@ from trustvlm.cli.commands.options import SPACE, file, flag, json_flag, number, 
 from trustvlm.cli.printing.formats import as_json, say
 from trustvlm.cli.printing.safe_text import note
 from trustvlm.cli.reading.bounds import Choice
+from trustvlm.cli.reading.claims import claimed_option
 from trustvlm.cli.reading.folders import check_exclude, check_naming
 from trustvlm.cli.reading.images import note_images
 from trustvlm.cli.reading.labelled import LabelledOptions, check_names, labelled_options
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 @click.command()
 @SPACE
 @labelled_options
+@claimed_option
 @file("--image", metavar="FILE", help="One image, with --label.")
 @text("--label", metavar="NAME", help="The true label of --image.")
 @click.option(
@@ -42,6 +44,7 @@ def feedback(
     /,
     space: str,
     labelled: LabelledOptions,
+    claimed: str | None,
     image: Path | None,
     label: str | None,
     json_: bool,
@@ -52,21 +55,27 @@ def feedback(
     FOLDER has a sub-folder for each label, or is a table or a shard, as for 'trustvlm evaluate'; or
     --vectors; or --image with --label. Each image is
     stored with the verdict that it gets now. 'trustvlm recalibrate' and 'trustvlm monitor' use only
-    those with --sampling random.
+    those with --sampling random. With --claimed, the verdict and all that is printed are about the
+    claimed labels.
     """
     exactly_one(FOLDER=labelled.folder, vectors=labelled.vectors, image=image)
     if (image is None) != (label is None):
         raise click.UsageError("--image and --label belong together.")
+    if image is not None and claimed is not None:
+        raise click.UsageError("--claimed is about the images of FOLDER or --vectors.")
     check_exclude(labelled.exclude, labelled.folder)
     check_naming(labelled.naming, labelled.folder)
     with session.writing() as service:
         if image is not None:
             result = _of_image(service, space, labelled, image, label, options)
         else:
-            images = labelled.read(service, space)
+            images = labelled.read(service, space, claimed=claimed)
             options["sources"] = images.sources
             result = service.feedback(space, images.queries, images.truth, **options)
-    click.echo(as_json(result.to_dict())) if json_ else _print(result, options["promote"])
+    if json_:
+        click.echo(as_json(result.to_dict()))
+    else:
+        _print(result, options["promote"], claims=claimed is not None)
 
 
 def _of_image(
@@ -85,12 +94,12 @@ def _of_image(
     return service.feedback(space, queries, truth, sources=[str(image)], **options)
 
 
-def _print(result: FeedbackResult, promote: bool) -> None:
+def _print(result: FeedbackResult, promote: bool, *, claims: bool) -> None:
     note_images(result.notes)
     parts = [
         f"{count(result.added, 'image')} stored",
         f"{result.updated} stored already" if result.updated else "",
-        f"{result.right} labelled rightly",
+        f"{result.right} claimed rightly" if claims else f"{result.right} labelled rightly",
         f"{result.accepted_wrong} accepted and wrong" if result.accepted_wrong else "",
         f"{result.promoted} made support images" if promote else "",
     ]
@@ -103,7 +112,9 @@ def _print(result: FeedbackResult, promote: bool) -> None:
             f"use for calibration; to correct it, repeat this command with --sampling random, or "
             f"calibrate again"
         )
-    if refused := result.ids.count(-1):
+    if result.unclaimed:
+        note(f"{count(result.unclaimed, 'image')} left out: without a claim that is a label")
+    if refused := result.ids.count(-1) - result.unclaimed:
         note(f"{count(refused, 'image')} left out: support images cannot count as feedback")
 
 
@@ -121,16 +132,17 @@ def _changes(taught: TaughtImages) -> str:
 @click.command()
 @SPACE
 @number("--alpha", default=0.05, help="Chance of a false alarm, over all looks together.")
+@flag("--claims", help="The calibration of claims in place of that of predictions.")
 @json_flag(help="Print the comparison as JSON.")
 @click.pass_obj
-def monitor(session: Session, space: str, alpha: float, json_: bool) -> None:
+def monitor(session: Session, /, space: str, json_: bool, **options: Any) -> None:
     """Test whether the calibration in force keeps its promise.
 
     Compares it with the accepted images whose label became known: feedback of sampling
     "random". Look as often as you like: the test stays valid.
     """
     with session.reading() as service:
-        report = service.monitor(space, alpha=alpha)
+        report = service.monitor(space, **options)
     click.echo(as_json(report.to_dict())) if json_ else say(report.message)
     if report.broken and not json_:
         note(f"calibration {report.calibration_id} no longer keeps its promise")

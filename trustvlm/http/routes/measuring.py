@@ -226,11 +226,14 @@ def remove_calibration(serving: Serving, space: str, calibration: Id) -> Removed
 
 @reads(router.get, f"{SPACE}/monitor")
 def monitor(
-    serving: Serving, space: str, alpha: Annotated[float, Query(), Within("alpha")] = 0.05
+    serving: Serving,
+    space: str,
+    alpha: Annotated[float, Query(), Within("alpha")] = 0.05,
+    claims: bool = False,
 ) -> MonitorReport:
-    """Randomly drawn feedback against the promise of the calibration in force; `alpha`: the rate of
-    false alarms."""
-    return serving.service.monitor(space, alpha=alpha)
+    """Randomly drawn feedback against the promise of the calibration in force, with `claims` of
+    that of claims; `alpha`: the rate of false alarms."""
+    return serving.service.monitor(space, alpha=alpha, claims=claims)
 
 
 @reads(router.get, f"{SPACE}/observations")

@@ -248,7 +248,7 @@ class ClaimedQueries(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeedbackBody(FeedbackOptions, PicturedQueries, LabelledBody):
+class FeedbackBody(FeedbackOptions, PicturedQueries, ClaimedQueries, LabelledBody):
     """True labels of images that came in."""
 
 

@@ -10,10 +10,8 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 import numpy as np
-from sqlalchemy import Connection
 
-from trustvlm.catalog.rows import labels, observations, spaces
-from trustvlm.catalog.rows.observations import NewObservation
+from trustvlm.catalog.rows import observations, spaces
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.errors import Conflict, InvalidInput
 from trustvlm.scoring.rules import Rule, require_images, resolve_parameters
@@ -31,7 +29,6 @@ from trustvlm.service.home.home import Home
 from trustvlm.service.inputs.labelled import (
     Observed,
     are_supports,
-    as_rows,
     observe,
     stored_images,
     truth_ids,
@@ -51,12 +48,13 @@ from trustvlm.service.measuring.usable import (
     as_stored,
     label_names,
     right_rows,
+    stored_rows,
     usable_images,
 )
 from trustvlm.service.memory.taxonomy.space_tree import SpaceTree, space_tree
 from trustvlm.service.query.back_off.nodes import top_mass, tree_of_call, wrong_up_to
 from trustvlm.service.query.claims.judge_claims import about_claims
-from trustvlm.service.query.claims.resolve import can_be_name, require_claimable
+from trustvlm.service.query.claims.resolve import require_claimable
 from trustvlm.service.query.columns import Columns
 from trustvlm.service.query.context import Context, context_of
 from trustvlm.service.query.decide import acceptable, is_unknown
@@ -138,7 +136,9 @@ def _calibrate(
         support = are_supports(home, reading, observed.unit[1], len(observed))
         images = usable_images(context, observed, truth, support)
         calibration = _calibration(context, images, options)
-        rows = _rows(connection, space, observed, truth) if keep else []
+        rows = (
+            stored_rows(connection, space, observed, truth, "calibration", "random") if keep else []
+        )
     may_stop()
     with home.catalog.write("calibrate") as connection:
         if spaces.find(connection, space.name).id != space.id:
@@ -151,23 +151,6 @@ def _calibrate(
             observations.forget_calibration(connection, space.id, claims=claims)
             observations.store(connection, space.id, rows)
         return store(connection, space, calibration)
-
-
-def _rows(
-    connection: Connection, space: SpaceRecord, observed: Observed, truth: Int64s
-) -> list[NewObservation]:
-    """The calibration images that are stored; of those with claims the ones that claim a label."""
-    if observed.claimed is None:
-        return as_rows(observed, truth, "calibration", "random")
-    rows = as_rows(observed, truth, "calibration", observations.CLAIMED)
-    names = [name if name and can_be_name(name) else None for name in observed.claimed]
-    distinct = sorted({name for name in names if name is not None})
-    records = labels.find_many(connection, space.id, distinct)
-    return [
-        replace(row, claimed_id=records[name].id)
-        for row, name in zip(rows, names, strict=True)
-        if name in records
-    ]
 
 
 @dataclass(frozen=True, eq=False)

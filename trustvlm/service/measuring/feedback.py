@@ -1,10 +1,11 @@
-"""Feedback: images whose true label became known, kept as evidence for or against the promise; and
-monitoring it (docs/guarantee.md, "Is it still kept?")."""
+"""Feedback: images whose true label became known, kept as evidence for or against the promise
+(docs/guarantee.md, "Is it still kept?")."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 from sqlalchemy import Connection
@@ -12,33 +13,26 @@ from sqlalchemy import Connection
 from trustvlm.catalog.rows import observations, spaces, supports
 from trustvlm.catalog.rows.observations import GivenVerdict, NewObservation
 from trustvlm.catalog.rows.spaces import SpaceRecord
-from trustvlm.catalog.rows.verdict_log import rows as log_rows
-from trustvlm.errors import Conflict, InvalidInput, NotFound
-from trustvlm.reading.claims import no_claims
+from trustvlm.errors import Conflict, InvalidInput
 from trustvlm.reading.sets.rows import label_of_images
-from trustvlm.selective import monitoring
-from trustvlm.selective.monitoring import Monitoring
-from trustvlm.service.home.calibrations import in_force, stale_since
 from trustvlm.service.home.home import Home
 from trustvlm.service.inputs.encode import image_limits
-from trustvlm.service.inputs.labelled import Observed, are_supports, as_rows, observe, truth_ids
+from trustvlm.service.inputs.labelled import Observed, are_supports, observe, truth_ids
 from trustvlm.service.measuring.taught import watched
-from trustvlm.service.measuring.traffic import traffic_share
-from trustvlm.service.measuring.usable import as_stored
+from trustvlm.service.measuring.usable import as_stored, stored_rows
+from trustvlm.service.memory.label_subset import subset_of
 from trustvlm.service.memory.reading import Reading
 from trustvlm.service.memory.taxonomy.space_tree import space_tree
 from trustvlm.service.query.back_off.nodes import stands_under
+from trustvlm.service.query.claims.resolve import claims_of
 from trustvlm.service.query.score import verdicts_of
 from trustvlm.service.registration.encode_chunk import RegisterOptions
 from trustvlm.service.registration.register import register
 from trustvlm.types import LabelInput, Queries, Verdicts
-from trustvlm.types.arrays import Bools, Int64s, sources
+from trustvlm.types.arrays import Bools, Float64s, Int64s, sources
 from trustvlm.types.bounds import choice
-from trustvlm.types.calibration import Calibration, FeedbackResult, MonitorReport, TaughtImages
-from trustvlm.types.messages.commands import suggested
+from trustvlm.types.calibration import FeedbackResult, TaughtImages
 from trustvlm.types.options import SAMPLINGS
-from trustvlm.types.tables.probability import percent, promise
-from trustvlm.types.verdict_log import LogFilter
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +40,9 @@ class Judged:
     """Images with their true labels and the verdicts that they get now, about to be stored.
 
     Attributes:
-        observed: the images of the call. kept: places of those that are no support images.
+        observed: the images of the call. kept: places of those that are stored.
         rows: of the kept ones, what is stored. right, accepted: which of them are that.
+        unclaimed: how many are left out of a call with claims, since they have none.
     """
 
     space: SpaceRecord
@@ -56,6 +51,7 @@ class Judged:
     rows: list[NewObservation]
     right: Bools
     accepted: Bools
+    unclaimed: int = 0
 
 
 def feedback(
@@ -94,6 +90,7 @@ def feedback(
         promoted=promoted,
         taught=taught,
         notes=judged.observed.notes,
+        unclaimed=judged.unclaimed,
     )
 
 
@@ -105,10 +102,9 @@ def judged_images(
     sampling: str,
     sources: Sequence[str | None] | None,
 ) -> Judged:
-    """What :func:`feedback` stores: the images that are no support images, with the verdicts that
-    they get now."""
+    """What :func:`feedback` stores: the images that are no support images and, where some are
+    claimed to have a label, that are, with the verdicts that they get now."""
     choice("sampling", sampling, SAMPLINGS)
-    no_claims(queries.claimed, "feedback")
     space = home.space(space_name)
     truth = [truth] if truth is None or isinstance(truth, str) else truth
     observed = observe(home, space, queries, truth, sources)
@@ -116,30 +112,49 @@ def judged_images(
     with home.snapshot(space_name) as reading:
         connection, view = reading.connection, reading.view
         true_ids = truth_ids(connection, view.space, observed.truth)
-        kept = np.flatnonzero(~are_supports(home, reading, verifier, len(observed)))
+        claiming = _claiming(reading, observed)
+        supports = are_supports(home, reading, verifier, len(observed))
+        kept = np.flatnonzero(claiming & ~supports)
         images = as_stored(connection, space, observed[kept])
-        unit = Queries(classifier[kept], None if verifier is None else verifier[kept])
-        verdicts = verdicts_of(home, reading, space, unit, top_k=1)
-        right = _right(reading, verdicts.label_id, verdicts.node.tolist(), true_ids[kept])
-    rows = [
-        replace(row, verdict=_given_verdict(verdicts, i))
-        for i, row in enumerate(as_rows(images, true_ids[kept], "feedback", sampling))
-    ]
-    accepted = np.array([one is True for one in verdicts.accepted.tolist()], dtype=np.bool_)
-    return Judged(space, observed, kept, rows, right, accepted)
+        unit = Queries(
+            classifier[kept], None if verifier is None else verifier[kept], claimed=images.claimed
+        )
+        given = given_verdicts(verdicts_of(home, reading, space, unit, top_k=1))
+        right = right_answers(
+            reading,
+            np.array([one.predicted_id for one in given], np.int64),
+            [one.node for one in given],
+            true_ids[kept],
+        )
+        rows = stored_rows(connection, space, images, true_ids[kept], "feedback", sampling)
+    rows = [replace(row, verdict=verdict) for row, verdict in zip(rows, given, strict=True)]
+    accepted = np.array([one.accepted is True for one in given], dtype=np.bool_)
+    unclaimed = int((~claiming).sum())
+    return Judged(space, observed, kept, rows, right, accepted, unclaimed)
 
 
-def _right(
-    reading: Reading, predicted: Int64s, nodes: Sequence[str | None], truth: Int64s
+def _claiming(reading: Reading, observed: Observed) -> Bools:
+    """(n,) which images are claimed to have a label of the space; all, where nothing is claimed."""
+    if observed.claimed is None:
+        return np.ones(len(observed), np.bool_)
+    names, view = observed.claimed, reading.view
+    claiming: Bools = (
+        claims_of(reading.connection, view, subset_of(reading, None), names).slots >= 0
+    )
+    return claiming
+
+
+def right_answers(
+    reading: Reading, answered: Int64s, nodes: Sequence[str | None], truth: Int64s
 ) -> Bools:
-    """(n,) whether the true labels are the predicted ones, or stand under the nodes that were
-    answered, where the calibration backs off.
+    """(n,) whether the true labels are the answered ones, predicted or claimed, or stand under the
+    nodes that were answered, where the calibration backs off.
 
     Args:
-        predicted, truth: (n,) ids of labels; −1: of no label.
+        answered, truth: (n,) ids of labels; −1: of no label.
     """
     view = reading.view
-    labels, true_labels = view.aliases.of(predicted), view.aliases.of(truth)
+    labels, true_labels = view.aliases.of(answered), view.aliases.of(truth)
     right: Bools = np.equal(labels, true_labels)
     if any(node is not None for node in nodes):
         slots = np.where(true_labels < 0, -1, view.text.slots(np.maximum(true_labels, 0)))
@@ -156,16 +171,23 @@ def require_unchanged(connection: Connection, space: SpaceRecord) -> None:
         )
 
 
-def _given_verdict(verdicts: Verdicts, i: int) -> GivenVerdict:
-    return GivenVerdict(
-        predicted_id=int(verdicts.label_id[i]),
-        predicted=str(verdicts.label[i]),
-        node=verdicts.node[i],
-        trust=float(verdicts.trust[i]),
-        accepted=verdicts.accepted[i],
-        calibration_id=verdicts.calibration_id,
-        revision=verdicts.revision,
-    )
+def given_verdicts(verdicts: Verdicts) -> list[GivenVerdict]:
+    """What is stored of verdicts, each about the predicted label or, where all queries have claims,
+    about the claimed one."""
+    names = verdicts.claimed
+    if names is None:
+        label_ids, names, trust = verdicts.label_id, verdicts.label, verdicts.trust
+        nodes, calibration_id = verdicts.node.tolist(), verdicts.calibration_id
+    else:
+        label_ids, trust = cast(Int64s, verdicts.claimed_id), cast(Float64s, verdicts.claimed_trust)
+        nodes, calibration_id = [None] * len(verdicts), verdicts.claims_calibration_id
+    columns = (label_ids, names, trust, verdicts.accepted)
+    return [
+        GivenVerdict(label_id, name, node, value, accepted, calibration_id, verdicts.revision)
+        for node, label_id, name, value, accepted in zip(
+            nodes, *(column.tolist() for column in columns), strict=True
+        )
+    ]
 
 
 def _promote(
@@ -210,80 +232,3 @@ def _promote(
         promoted = {by_hash[content]: number for content, number in support_ids.items()}
         observations.mark_promoted(connection, space.id, promoted)
     return result.added_supports
-
-
-def monitor(home: Home, space_name: str, alpha: float) -> MonitorReport:
-    """See :meth:`TrustService.monitor`."""
-    home.verdict_writer.flush()
-    with home.snapshot(space_name) as reading:
-        connection, view = reading.connection, reading.view
-        calibration = in_force(connection, view.space)
-        if calibration is None:
-            raise NotFound(
-                f"space {space_name!r} has no calibration to watch over; run "
-                f"{suggested('calibrate', space_name, files='FOLDER')}"
-            )
-        if calibration.other_encoders:
-            raise NotFound(
-                f"space {space_name!r} was re-embedded since calibration {calibration.id}, "
-                f"which decides nothing any more; run {suggested('recalibrate', space_name)}"
-            )
-        pairs = observations.accepted_random(connection, view.space.id)
-        predicted = np.array([pair[0] for pair in pairs], dtype=np.int64)
-        truth = np.array([pair[1] for pair in pairs], dtype=np.int64)
-        right = _right(reading, predicted, [pair[2] for pair in pairs], truth)
-        counts = _logged(reading, calibration.id)
-        traffic = traffic_share(home, reading)
-        since = stale_since(reading, calibration) if calibration.stale else None
-    seen = monitoring.monitor((~right).tolist(), calibration.max_risk, alpha)
-    return MonitorReport(
-        calibration_id=calibration.id,
-        max_risk=calibration.max_risk,
-        items=seen.items,
-        errors=seen.errors,
-        risk=seen.errors / seen.items if seen.items else None,
-        risk_low=seen.risk_low,
-        evidence=seen.largest,
-        broken=seen.broken,
-        broken_after=seen.broken_after,
-        alpha=alpha,
-        message=_message(calibration, seen, since),
-        logged=counts[0],
-        accepted=counts[1],
-        traffic=traffic,
-    )
-
-
-def _logged(reading: Reading, calibration_id: int) -> tuple[int | None, int | None]:
-    """How many logged answers a calibration decided, and how many of them it accepted; None where
-    the space logs none."""
-    space = reading.view.space
-    if not (space.verdict_log or {}).get("logging"):
-        return None, None
-    of_calibration = {"calibration_id": calibration_id, "claimed": None}
-    facts = log_rows.facts(reading.connection, space.id, LogFilter(), **of_calibration)
-    return facts.accept + facts.review + facts.unknown, facts.accept
-
-
-def _message(calibration: Calibration, seen: Monitoring, since: int | None) -> str:
-    """What a monitor says; `since`: the first revision that the calibration does not know."""
-    promised = promise(calibration.max_risk, calibration.confidence)
-    counts = f"{seen.errors} of {seen.items} accepted images whose label became known are wrong"
-    remedy = f"run {suggested('recalibrate', calibration.space)}"
-    if seen.broken:
-        return (
-            f"the promise is broken that {promised}: {counts}, and the risk is at least "
-            f"{percent(seen.risk_low)}. Do not rely on calibration {calibration.id}; {remedy}"
-        )
-    if since is not None:
-        return (
-            f"calibration {calibration.id} is stale since revision {since} "
-            f"and promises nothing{f': {counts}' if seen.items else ''}; {remedy}"
-        )
-    if not seen.items:
-        add = suggested("feedback", calibration.space, files="FOLDER", options="--sampling random")
-        return (
-            f"no random feedback on accepted images yet, to test the promise that {promised}; "
-            f"{add} adds it"
-        )
-    return f"nothing contradicts the promise that {promised}: {counts}"

@@ -10,12 +10,13 @@ from typing import cast
 import numpy as np
 from sqlalchemy import Connection
 
-from trustvlm.catalog.rows import observations
+from trustvlm.catalog.rows import labels, observations
+from trustvlm.catalog.rows.observations import NewObservation
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.errors import InvalidInput
 from trustvlm.scoring.vectors import SAME_IMAGE, unit_rows
-from trustvlm.service.inputs.labelled import Observed
-from trustvlm.service.query.claims.resolve import claims_of
+from trustvlm.service.inputs.labelled import Observed, as_rows
+from trustvlm.service.query.claims.resolve import can_be_name, claims_of
 from trustvlm.service.query.columns import Columns
 from trustvlm.service.query.context import Context
 from trustvlm.types.arrays import Bools, Float32s, Float64s, Int64s
@@ -195,3 +196,27 @@ def _repeated(unit: Float64s) -> Bools:
         same = cast(Bools, np.sum(unit[one] * unit[other], axis=1) >= SAME_IMAGE)
         repeated[np.maximum(one, other)[same]] = True
     return repeated
+
+
+def stored_rows(
+    connection: Connection,
+    space: SpaceRecord,
+    observed: Observed,
+    truth: Int64s,
+    origin: str,
+    sampling: str,
+) -> list[NewObservation]:
+    """The rows that the catalog stores of images with the ids of their true labels (−1: none); with
+    claims, of those that are claimed to have a label."""
+    if observed.claimed is None:
+        return as_rows(observed, truth, origin, sampling)
+    sampling = observations.CLAIMED if sampling == "random" else sampling
+    rows = as_rows(observed, truth, origin, sampling)
+    names = [name if name and can_be_name(name) else None for name in observed.claimed]
+    distinct = sorted({name for name in names if name is not None})
+    records = labels.find_many(connection, space.id, distinct)
+    return [
+        replace(row, claimed_id=records[name].id)
+        for row, name in zip(rows, names, strict=True)
+        if name in records
+    ]

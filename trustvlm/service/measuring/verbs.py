@@ -16,9 +16,10 @@ from trustvlm.service.home.calibrations import list_calibrations, remove_calibra
 from trustvlm.service.home.open_home import OpenHome
 from trustvlm.service.measuring.calibrate import calibrate, recalibrate
 from trustvlm.service.measuring.evaluate import evaluate, evaluate_stored
-from trustvlm.service.measuring.feedback import feedback, monitor
+from trustvlm.service.measuring.feedback import feedback
 from trustvlm.service.measuring.report import write_report
 from trustvlm.service.measuring.review.queue import HomeReviewQueue
+from trustvlm.service.measuring.watching.monitor import monitor
 from trustvlm.service.query.decide import UNKNOWN_RATE
 from trustvlm.types import Queries
 from trustvlm.types.arrays import rule_names
@@ -239,8 +240,8 @@ class MeasuringVerbs(OpenHome):
             procedure: as for :meth:`calibrate`; "ranks" is refused for a rule that a third of the
                 images has chosen before. None: as requested last or, where `rule` is given, as that
                 rule needs it.
-            claims: renew the calibration of claims, on the images of the last one, whose claims are
-                stored with them; no feedback counts.
+            claims: renew the calibration of claims, on the images of the last one and random
+                feedback with claims, whose claims are stored with them.
 
         Raises:
             NotFound: unknown space. InvalidInput: there are no images yet, or bad arguments.
@@ -280,8 +281,10 @@ class MeasuringVerbs(OpenHome):
         """Tell the true labels of images; stored with the verdicts they get now.
 
         Args:
-            queries: images or embeddings, as for :meth:`score`. truth: their label names, as for
-                :meth:`evaluate` (or one name for one image); None: of no label.
+            queries: images or embeddings, as for :meth:`score`. Where they have claims, all that is
+                said is about these, as in :meth:`calibrate`; images without a claim that is a label
+                are left out and counted. truth: their label names, as for :meth:`evaluate` (or one
+                name for one image); None: of no label.
             sampling: how they were picked. Only "random" ones, drawn like what comes in, can
                 calibrate and be monitored; "chosen" ones (because they looked wrong, say) would
                 distort both. An image may be both: its label as a chosen image then does not
@@ -308,14 +311,18 @@ class MeasuringVerbs(OpenHome):
         """The review queue of a space: images that wait for a person's answer."""
         return HomeReviewQueue(space, self._ready, self._writable)
 
-    def monitor(self, space: str, *, alpha: float = 0.05) -> MonitorReport:
+    def monitor(self, space: str, *, alpha: float = 0.05, claims: bool = False) -> MonitorReport:
         """Compare randomly drawn feedback on accepted images with the promise of the calibration in
         force.
 
         Look as often as you like: a promise that is kept is called broken with a chance of at most
         `alpha`, over all looks.
 
+        Args:
+            claims: watch the calibration of claims, by feedback with claims.
+
         Raises:
             NotFound: unknown space, or no calibration. InvalidInput: alpha outside (0, 1).
         """
-        return monitor(self._ready(), space, alpha)
+        flags(claims=claims)
+        return monitor(self._ready(), space, alpha, claims=bool(claims))

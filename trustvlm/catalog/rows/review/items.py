@@ -289,7 +289,8 @@ def mark_promoted_as(connection: Connection, observation_id: int, support_id: in
 
 
 _KEPT_ON_ANSWER = (
-    "origin", "truth_id", "truth", "source", "support_id", *GivenVerdict.__dataclass_fields__,
+    "origin", "truth_id", "truth", "source", "support_id", "claimed_id",
+    *GivenVerdict.__dataclass_fields__,
 )  # fmt: skip
 
 

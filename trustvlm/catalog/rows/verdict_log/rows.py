@@ -124,14 +124,26 @@ def place_of(cursor: object) -> Place:
     return _EPOCH + timedelta(microseconds=int(match[1])), int(match[2])
 
 
-def facts(connection: Connection, space_id: int, which: LogFilter, **equal: Any) -> Facts:
-    """What a log holds of the rows that a filter keeps, with these values in columns."""
+def facts(
+    connection: Connection,
+    space_id: int,
+    which: LogFilter,
+    calibration_id: int | None = None,
+    *,
+    claims: bool = False,
+) -> Facts:
+    """What a log holds of the rows that a filter keeps and, where a calibration is given, that it
+    decided: one of predicted labels or, with `claims`, one of claims."""
     query: Any = select(
         VerdictRow.decision, func.count(), func.min(VerdictRow.at), func.max(VerdictRow.at)
     )
     query = _kept(query, space_id, which).group_by(VerdictRow.decision)
-    for name, value in equal.items():
-        query = query.where(getattr(VerdictRow, name) == value)
+    if calibration_id is not None and claims:
+        of_calibration = VerdictRow.claims_calibration_id == calibration_id
+        query = query.where(of_calibration, VerdictRow.claimed.is_not(None))
+    elif calibration_id is not None:
+        of_calibration = VerdictRow.calibration_id == calibration_id
+        query = query.where(of_calibration, VerdictRow.claimed.is_(None))
     rows = connection.execute(query).all()
     counts: dict[str, int] = {row[0]: row[1] for row in rows}
     of_space = select(VerdictLogState.dropped).where(VerdictLogState.space_id == space_id)

@@ -1,0 +1,1 @@
+"""Watching over what comes in, and over the promise of a calibration."""
