@@ -68,6 +68,15 @@ BODIES = [
     ("nine", "body: expected JSON, got 'nine': it is wrong in line 1, column 2"),
     ('{"rule"', "body: expected JSON, got '{\"rule\"': it ends too early"),
     ("", "body: expected JSON, got nothing"),
+    (
+        '{"rule": "\\ud800"}',
+        'body: expected JSON, got \'{"rule": "\\\\ud800"}\': half a character (a lone surrogate) '
+        "stands in line 1, column 17",
+    ),
+    (
+        '{"k": 1,}',
+        "body: expected JSON, got '{\"k\": 1,}': a comma too many stands in line 1, column 9",
+    ),
 ]
 
 
@@ -95,6 +104,46 @@ def test_a_field_of_a_form_is_refused_in_one_sentence(
     said = refusal(space, "POST", "/v1/spaces/s/score", files=FILES, data=data)
     assert said.startswith(message)
     assert "; expected" not in said
+
+
+def test_a_deep_body(space: Http) -> None:
+    said = refusal(space, "POST", "/v1/spaces/s/score", content="[" * 5_000, headers=JSON)
+    assert ": it is nested too deep in line 1, column " in said
+
+
+SAID_AS_JSON = [
+    ("PATCH", "/v1/spaces/s/labels/nine", {"new_name": None}, 422, "body: expected text_vector, "),
+    ("POST", "/v1/spaces/s/remove-labels", {}, 422, "body: expected labels or a filter, one of "),
+    (
+        "POST",
+        "/v1/spaces/s/score",
+        {"probabilities": [{"nine": 1}], "claimed": []},
+        422,
+        "claimed: expected 1 name, one for each query (null for none), got 0",
+    ),
+    (
+        "POST",
+        "/v1/spaces/s/feedback",
+        {"probabilities": [{"nine": 1}], "verifier": [[1, 0, 0, 0]], "truth": ["ten"]},
+        404,
+        "truth: no label 'ten' in space 's'; register it, or give null for images of no label",
+    ),
+    (
+        "POST",
+        "/v1/spaces/s/search",
+        {"verifier": [[1, 0, 0, 0]], "text": ["a"]},
+        422,
+        "body: pass ",
+    ),
+    ("POST", "/v1/spaces", {}, 422, "name: expected a text, got none"),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body", "status", "message"), SAID_AS_JSON)
+def test_a_message_has_no_words_of_python(
+    space: Http, method: str, path: str, body: dict[str, Any], status: int, message: str
+) -> None:
+    assert refusal(space, method, path, status, json=body).startswith(message)
 
 
 def test_a_name_in_brackets_is_a_name(space: Http) -> None:
@@ -130,11 +179,18 @@ def test_a_message_names_fields_of_the_request(
 def test_what_a_missing_field_and_a_time_are(space: Http) -> None:
     said = refusal(space, "POST", "/v1/spaces/s/verdict-log", json={})
     assert said == "logging: expected true or false, got none"
-    for wrong in ("24h", "2030-13-01", "2030-01-31T12:00:00"):
+    for wrong in ("24h", "2030-13-01", "2030-01-31T12:00:00", "0.5", "1893456000"):
         said = refusal(space, "GET", "/v1/spaces/s/verdicts", params={"since": wrong})
         example = "with its time zone, such as 2030-01-31T12:00:00Z"
         assert said.startswith(f"since: expected a time {example}, got ")
-    space("GET", "/v1/spaces/s/verdicts", params={"since": "2030-01-31T12:00:00Z"}, status=200)
+    for wrong in ("0.5", "2030-01-31T12:00:00", 5):
+        said = refusal(space, "POST", "/v1/spaces/s/review/logged", json={"since": wrong})
+        assert said.startswith(f"since: expected a time {example}, got ")
+    early = {"until": "0001-01-01T00:00:00+01:00"}
+    said = refusal(space, "GET", "/v1/spaces/s/verdicts", params=early)
+    assert said.startswith("until: expected a time from the year 1 to the year 9999 in UTC, got")
+    for time in ("2030-01-31T12:00:00Z", "2030-01-31T12:00:00.123+02:00"):
+        space("GET", "/v1/spaces/s/verdicts", params={"since": time}, status=200)
 
 
 MODULES: list[ModuleType] = [

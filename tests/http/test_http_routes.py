@@ -475,6 +475,21 @@ def test_the_page_and_what_is_not_there(http: Http) -> None:
     assert http("PUT", "/v1/spaces", status=405)["error"]["kind"] == "MethodNotAllowed"
 
 
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("observations/calibrate", "POST"),
+        ("observations/evaluate", "POST"),
+        ("observations/pictured", "GET"),
+        ("observations/1", "GET"),
+        ("labels/none", "DELETE, GET, PATCH, PUT"),
+    ],
+)
+def test_a_refused_method_names_those_of_the_path(http: Http, path: str, methods: str) -> None:
+    answer = http.ask("OPTIONS", f"/v1/spaces/s/{path}", status=405)
+    assert answer.headers["allow"] == methods
+
+
 def test_the_document_names_every_route(http: Http) -> None:
     document = http("GET", "/openapi.json")
     documented = {

@@ -55,9 +55,12 @@ ROUTERS = (
 
 
 def methods_of(path: str) -> list[str]:
-    """The methods that some route has for a path."""
+    """The methods that a path has: of the routes that match it, those with the fewest parameters,
+    as "calibrate" in …/observations/calibrate is no number of an observation."""
     matching = [route for route in _routes() if route.path_regex.match(path)]
-    return sorted({method for route in matching for method in route.methods or ()})
+    fewest = min((len(route.param_convertors) for route in matching), default=0)
+    closest = [route for route in matching if len(route.param_convertors) == fewest]
+    return sorted({method for route in closest for method in route.methods or ()})
 
 
 def _routes() -> list[APIRoute]:

@@ -7,13 +7,14 @@ Undefined numbers are NaN in Python and null in JSON; times are ISO 8601; tuples
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, TypeVar, cast, get_type_hints
 
-from pydantic import BeforeValidator, PlainSerializer, TypeAdapter, WithJsonSchema
-from pydantic_core import core_schema
+from pydantic import AwareDatetime, BeforeValidator, PlainSerializer, TypeAdapter, WithJsonSchema
+from pydantic_core import PydanticCustomError, core_schema
 from typing_extensions import TypeAliasType, TypedDict
 
 from trustvlm.types.attributes.values import MAX_KEYS
@@ -91,6 +92,27 @@ Time = Annotated[
     PlainSerializer(datetime.isoformat, when_used="json"),
     WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
+
+
+_RFC_3339 = re.compile(
+    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE
+)
+
+
+def _time(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        if _RFC_3339.fullmatch(value):
+            return datetime.fromisoformat(value.upper())
+    except ValueError:  # a month 13
+        pass
+    raise PydanticCustomError("datetime_type", "expected a time")
+
+
+ZonedTime = Annotated[AwareDatetime, BeforeValidator(_time)]
+"""A time with its zone, in JSON as the format "date-time" has it: pydantic alone takes texts of
+numbers, too."""
 
 
 class Object:

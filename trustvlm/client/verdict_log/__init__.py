@@ -7,7 +7,7 @@ from typing import Any
 
 from trustvlm.client.transport import Wire
 from trustvlm.reading.verdict_log.files import VerdictLog
-from trustvlm.types.verdict_log import LogFilter, LoggedPage, LogOptions, VerdictLogStatus
+from trustvlm.types.verdict_log import LogFilter, LoggedPage, LogOptions, VerdictLogStatus, in_utc
 
 __all__ = ["RemoteVerdictLog"]
 
@@ -29,7 +29,7 @@ class RemoteVerdictLog(VerdictLog):
         self, which: LogFilter, limit: int | None, cursor: str | None, sample: int | None, seed: int
     ) -> LoggedPage:
         query: dict[str, Any] = {
-            name: value.isoformat() if isinstance(value, datetime) else value
+            name: in_utc(name, value).isoformat() if isinstance(value, datetime) else value
             for name, value in vars(which).items()
         }
         query |= {"limit": limit, "cursor": cursor, "sample": sample, "seed": seed}

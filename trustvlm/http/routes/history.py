@@ -7,11 +7,11 @@ from itertools import islice
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime
 
 from trustvlm.http.routes.answers import reads, writes
 from trustvlm.http.wire.review_bodies import LogBody
 from trustvlm.http.work.process import Serving
+from trustvlm.types.json_form import ZonedTime
 from trustvlm.types.options import Within
 from trustvlm.types.rows import ChangePage, HistoryPage
 from trustvlm.types.verdict_log import LoggedPage, VerdictLogStatus
@@ -21,7 +21,7 @@ router = APIRouter(tags=["history"])
 CURSOR = r"^[0-9]{1,18}-(label|support)-[0-9]{1,18}$"
 Since = Annotated[int, Query(), Within("since")]
 Limit = Annotated[int, Query(), Within("changes")]
-Time = Annotated[AwareDatetime | None, Query()]
+Time = Annotated[ZonedTime | None, Query()]
 Text = Annotated[str | None, Query(max_length=2_000)]
 LOG_CURSOR = r"^[0-9]{1,16}-[0-9]{1,18}$"
 

@@ -47,7 +47,7 @@ def list_supports(
 ) -> SupportPage:
     """A page of the support images of the space, in order of id; of a label; those that `filter`
     keeps, by their attributes and those of their labels. Or those of `ids`, such as 3,1,2, in that
-    order. `vectors`: with their embeddings."""
+    order, without label, filter and cursor. `vectors`: with their embeddings."""
     if ids is not None:
         if (label, filter, cursor) != (None, None, 0):
             raise InvalidInput("ids: expected without label, filter and cursor")

@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from trustvlm import errors
 from trustvlm.errors import STATUSES, TrustVLMError
 from trustvlm.http.wire.refusals.unfit import unfit
+from trustvlm.service import TrustService
 from trustvlm.types import Queries
 
 log = logging.getLogger("trustvlm.http")
@@ -29,6 +30,11 @@ _FIELDS = "|".join(field.name for field in fields(Queries))
 _FIELD = re.compile(rf"(?<![\w'\"])queries\.(?=(?:{_FIELDS})\b)")
 """In a message, the parameter of a verb before the name of a field; a request has the field
 alone."""
+_VERBS = "|".join(sorted(name for name in dir(TrustService) if "_" in name.strip("_")))
+_WHOLE = re.compile(rf"^(?:queries|{_VERBS}): ")
+"""In a message, the parameter or the verb as a whole; a request has a body."""
+_NONE = re.compile(r"(?:(?<=\bor )|(?<=\bgive )|(?<=\())None(?= for\b)")
+"""None among the values that a message expects; a request has null."""
 
 
 def status_of(error: TrustVLMError) -> int:
@@ -69,7 +75,7 @@ def public(error: TrustVLMError, context: Mapping[str, str]) -> str:
     """The message of an error for a client. The log gets the other one, where there are two, with
     the `context` that the log line names."""
     if error.public is None:
-        return _FIELD.sub("", str(error))
+        return _NONE.sub("null", _WHOLE.sub("body: ", _FIELD.sub("", str(error))))
     log.warning("%s", error, extra=dict(context))
     return error.public
 

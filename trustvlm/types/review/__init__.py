@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import AwareDatetime
-
 from trustvlm.types.bounds import DECISIONS, FORMATS, STATES, TRAYS, whole
-from trustvlm.types.json_form import Answer, Time
+from trustvlm.types.json_form import Answer, Time, ZonedTime
 from trustvlm.types.options import OneOf, Options, WholeNumber, Within, says
 from trustvlm.types.tables.evidence import Evidence
 from trustvlm.types.verdict_log import LogFilter, check_draw
@@ -53,8 +51,8 @@ class AddLoggedOptions(Options):
         Annotated[WholeNumber, Within("log_page")] | None,
         says("at most this number of the newest; null: 100"),
     ] = None
-    since: Annotated[AwareDatetime | None, says("answered at or after this time")] = None
-    until: Annotated[AwareDatetime | None, says("answered before this time")] = None
+    since: Annotated[ZonedTime | None, says("answered at or after this time")] = None
+    until: Annotated[ZonedTime | None, says("answered before this time")] = None
     decision: Annotated[
         Annotated[str, OneOf(*DECISIONS)] | None,
         says("only these; null: without a sample those that were not accepted"),

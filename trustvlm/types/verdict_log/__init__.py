@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from trustvlm.errors import InvalidInput
@@ -19,7 +19,7 @@ from trustvlm.types.tables.verdict import ReasonCode
 
 __all__ = [
     "DAYS", "PAGE", "ROWS", "LogFilter", "LogOptions", "LoggedPage", "LoggedVerdict",
-    "VerdictLogStatus", "check_draw", "log_columns",
+    "VerdictLogStatus", "check_draw", "in_utc", "log_columns",
 ]  # fmt: skip
 
 DAYS, ROWS = 30.0, 100_000
@@ -75,6 +75,8 @@ class LogFilter:
                     f"{name}: expected a datetime with a time zone, such as "
                     f"datetime(2030, 1, 31, tzinfo=UTC), got {got(time)}"
                 )
+            if time is not None:
+                in_utc(name, time)
         if self.decision is not None:
             choice("decision", self.decision, DECISIONS)
         for name in ("label", "request_id"):
@@ -82,6 +84,17 @@ class LogFilter:
             if text is not None and (not isinstance(text, str) or not text):
                 raise InvalidInput(f"{name}: expected a text, got {got(text)}")
         return self
+
+
+def in_utc(name: str, time: datetime) -> datetime:
+    """A time with a time zone in UTC. Raises InvalidInput: it is before the year 1 or after 9999
+    there."""
+    try:
+        return time.astimezone(UTC)
+    except OverflowError as error:
+        raise InvalidInput(
+            f"{name}: expected a time from the year 1 to the year 9999 in UTC, got {time}"
+        ) from error
 
 
 def check_draw(sample: int | None, seed: int, meaning: str, **others: object) -> None:

@@ -37,7 +37,7 @@ def _schema(kind: Any) -> dict[str, Any]:
 
 def _alternatives(root: dict[str, Any], schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The schemas that a value may fit, but for null."""
-    if "anyOf" in schema:
+    if "anyOf" in schema and "properties" not in schema:
         for one in schema["anyOf"]:
             yield from _alternatives(root, one)
     elif "$ref" in schema:

@@ -43,6 +43,15 @@ EXPECTED = {
     "too_short": "expected at least {min_length} items, got {actual_length}",
 }
 _ITEMS = re.compile(r"\b1 (item|character)s\b")
+_HALF = "half a character (a lone surrogate) stands"
+_WHY = {
+    "recursion": "it is nested too deep",
+    "surrogate": _HALF,
+    "end of hex escape": _HALF,
+    "control character": "a control character stands in a text",
+    "trailing comma": "a comma too many stands",
+}
+"""What stops JSON from being read, by a word of the parser's message."""
 _PLACE = re.compile(r"line (\d+) column (\d+)$")
 
 
@@ -75,5 +84,6 @@ def _no_json(one: Mapping[str, Any]) -> str:
     if error.startswith("EOF") or place is None:
         where = "it ends too early" if place else "it is no JSON"
     else:
-        where = f"it is wrong in line {place[1]}, column {place[2]}"
+        why = next((said for word, said in _WHY.items() if word in error), "it is wrong")
+        where = f"{why} in line {place[1]}, column {place[2]}"
     return f"expected JSON, got {text!r:.60}: {where}"
