@@ -490,6 +490,12 @@ def test_a_refused_method_names_those_of_the_path(http: Http, path: str, methods
     assert answer.headers["allow"] == methods
 
 
+def test_a_verb_is_no_number_of_an_observation(space: Http) -> None:
+    answer = space.ask("GET", "/v1/spaces/s/observations/calibrate", status=405)
+    assert answer.headers["allow"] == "POST"
+    space("GET", "/v1/spaces/s/observations/none", status=422)
+
+
 def test_the_document_names_every_route(http: Http) -> None:
     document = http("GET", "/openapi.json")
     documented = {

@@ -96,6 +96,8 @@ def install(app: FastAPI, allowed: Callable[[str], Sequence[str]]) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
+        if request.method not in allowed(request.scope["path"]):  # "calibrate" read as a number
+            return await other(request, HTTPException(405))
         request.state.error = "InvalidInput"
         return of_error(request.state.request_id, unfit(error))
 
