@@ -118,7 +118,8 @@ class Queries:
 
     def __post_init__(self) -> None:
         for name in ("claimed", "probabilities", "log_probabilities", "outputs", "sources"):
-            if isinstance(values := getattr(self, name), Iterator):
+            values = getattr(self, name)
+            if values is not None and isinstance(values, Iterator):
                 object.__setattr__(self, name, list(values))  # they are read more than once
 
 

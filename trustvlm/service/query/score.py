@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -23,18 +23,21 @@ from trustvlm.service.memory.passes import ROUNDED_ERROR
 from trustvlm.service.memory.reading import Reading
 from trustvlm.service.memory.space_cache import SpaceView
 from trustvlm.service.memory.support_prints import equal_others
+from trustvlm.service.memory.taxonomy.space_tree import SpaceTree
 from trustvlm.service.query.back_off.nodes import answers, no_answers, tree_of_call
 from trustvlm.service.query.back_off.threshold import check_back_off, node_threshold
 from trustvlm.service.query.claims.decide_claims import (
+    ClaimedVerdicts,
     JudgedClaims,
     able_to_judge,
     calibration_of_claims,
     claimed_verdicts,
 )
-from trustvlm.service.query.claims.resolve import claims_of, require_claimable
+from trustvlm.service.query.claims.resolve import Claims, claims_of, require_claimable
 from trustvlm.service.query.collect import collect
+from trustvlm.service.query.columns import Columns
 from trustvlm.service.query.context import Context, context_of
-from trustvlm.service.query.decide import applies, decide, undecided
+from trustvlm.service.query.decide import Decision, applies, decide, undecided
 from trustvlm.service.query.evidence import evidence_reader
 from trustvlm.service.query.judge import judge
 from trustvlm.service.query.whitened.words import discriminant_evidence, discriminant_remarks
@@ -82,7 +85,8 @@ def score(
             claimed_names(queries.claimed, len(queries.images))
             source_names(queries.sources, len(queries.images))
         vectors, images = encoded(home, space, queries, on_error)
-        unit, places = _unit(home, space, vectors), None if images is None else images.places
+        unit = _unit(home, space, replace(vectors, claimed=None))
+        places = None if images is None else images.places
         came = len(cast(Any, unit.classifier)) if images is None else images.came
         given = space, replace(unit, claimed=claimed_names(queries.claimed, came, places))
     else:
@@ -93,7 +97,7 @@ def score(
     def verdicts(reading: Reading, *, claims: bool = True) -> Verdicts:
         space = reading.view.space
         judged_in[:] = [space]
-        unit = (space, _with_claims(home, space, queries)) if given is None else given
+        unit = (space, _unit(home, space, queries)) if given is None else given
         if not claims:
             unit = unit[0], replace(unit[1], claimed=None)
         described = about if queries.sources is None else about | _named(queries, unit[1], images)
@@ -130,18 +134,15 @@ def _collect(home: Home, space: SpaceRecord, vectors: Queries, verdicts: Verdict
     collect(home, space, vectors, verdicts.decision.tolist(), row_of)
 
 
-def _with_claims(home: Home, space: SpaceRecord, queries: Queries) -> Queries:
-    unit = _unit(home, space, queries)
-    if queries.claimed is None:
-        return unit
-    return replace(unit, claimed=claimed_names(queries.claimed, len(cast(Any, unit.classifier))))
-
-
 def _unit(home: Home, space: SpaceRecord, queries: Queries) -> Queries:
+    """Embeddings as unit vectors, with the claims. Raises InvalidInput."""
     classifier, verifier = unit_queries(home, space, queries)
     if classifier is None:
         raise no_classifier(space, "scoring")
-    return Queries(classifier, verifier)
+    claimed = queries.claimed
+    if claimed is not None:
+        claimed = claimed_names(claimed, len(classifier))
+    return Queries(classifier, verifier, claimed=claimed)
 
 
 def verdicts_of(
@@ -159,67 +160,43 @@ def verdicts_of(
 ) -> Verdicts:
     """The verdicts of unit queries at one state of the catalog; `space` is the space as the call
     began with it; `about`: the fields that say which images the queries are."""
-    view = reading.view
-    classifier, verifier = cast(Float32s, unit.classifier), cast(Float32s | None, unit.verifier)
-    calibration = reading.once("calibration", lambda: in_force(reading.connection, view.space))
-    of_claims = None if unit.claimed is None else calibration_of_claims(reading)
-    leading = calibration if unit.claimed is None else of_claims or able_to_judge(calibration)
-    name, chosen, parameters = _rule(rule, params, leading)
-    require_images([name], space.verifier_dim, images=verifier is not None)
-    if chosen.absolute:
-        require_logits(space, [name])
+    judging = _judging(reading, space, unit, rule, params)
     context = context_of(home, reading, space.id, labels)
-    every_label = context.subset.text is None
-    why_not = applies(calibration, name, parameters, all_labels=every_label)
-    tree, threshold = None, None
-    deciding = calibration if why_not is None else None
-    if back_off is not None or deciding is not None:
-        nodes = node_threshold(back_off, name, chosen, deciding)
-        why_not, threshold = why_not or nodes.why_not, nodes.value
-        if threshold is not None:
-            tree = tree_of_call(context, required=back_off is not None)
+    deciding = _deciding(context, judging, back_off)
     claims = None
     if unit.claimed is not None:
-        require_claimable([name])
-        claims = claims_of(reading.connection, view, context.subset, unit.claimed)
+        require_claimable([judging.name])
+        claims = claims_of(reading.connection, reading.view, context.subset, unit.claimed)
+    verifier = cast(Float32s | None, unit.verifier)
     columns = judge(
-        context, classifier, verifier, chosen, parameters, top_k,
-        close=why_not is None or claims is not None,
-        claimed=None if claims is None else claims.slots, tree=tree,
+        context, cast(Float32s, unit.classifier), verifier, judging.rule, judging.parameters, top_k,
+        close=deciding.calibration is not None or claims is not None,
+        claimed=None if claims is None else claims.slots, tree=deciding.tree,
     )  # fmt: skip
+    evidence = _image_evidence(context, judging, verifier)
+    decision, said = _decided(context, judging, deciding, columns, claims, verifier, evidence)
     label_id, rival_id = columns.arrays["label_id"], columns.arrays["rival_id"]
-    copy_of = equal_others(reading, label_id, verifier)
-    tau, image_evidence = _image_evidence(context, chosen, parameters, verifier)
-    fallbacks = discriminant_remarks(context) if chosen.discriminant else ()
-    off = (_OFF,) if image_evidence == "off" else ()
-    if calibration is not None and why_not is None:
-        decision = decide(context, columns, copy_of, calibration, fallbacks)
+    claimed_ids = None if said is None else said.ids
+    error = _error_bound(reading.view, all_nearest=bool(columns.arrays["exact"].all()))
+    later, node_values = columns.names() | decision.later, dict[str, Any]()
+    if deciding.tree is None or deciding.threshold is None:
+        later |= no_answers(len(label_id))
     else:
-        why = why_not or "not calibrated"
-        decision = undecided(context, columns, copy_of, chosen, (*off, *fallbacks), why)
-    said = None
-    if claims is not None:
-        judged = JudgedClaims(context, columns, claims, verifier, name, chosen, parameters)
-        said = claimed_verdicts(judged, of_claims, decision, off, fallbacks)
-        decision = said.decision
-    error = _error_bound(view, all_nearest=bool(columns.arrays["exact"].all()))
-    if tree is None or threshold is None:
-        later, node_values = decision.later | no_answers(len(label_id)), {}
-    else:
-        later, node_values = decision.later, answers(tree, columns, threshold)
+        node_values = answers(deciding.tree, columns, deciding.threshold)
+    tau = {"tau": evidence.tau} if "tau" in judging.parameters else {}
     return Verdicts.lazily(
-        columns.names() | later,
-        rule=name,
-        params=parameters | ({"tau": tau} if "tau" in parameters else {}),
-        revision=view.revision,
+        later,
+        rule=judging.name,
+        params=judging.parameters | tau,
+        revision=reading.view.revision,
         approximate=error > 0,
         error_bound=error,
         read_evidence=evidence_reader(
-            home, view, label_id, rival_id, verifier, None if said is None else said.ids
+            home, reading.view, label_id, rival_id, verifier, claimed_ids
         ),
-        tau=tau,
-        tau_revision=_fitted_at(context, chosen, image_evidence),
-        image_evidence=image_evidence,
+        tau=evidence.tau,
+        tau_revision=evidence.revision,
+        image_evidence=evidence.source,
         **(about or {}),
         **columns.numbers(),
         **node_values,
@@ -228,11 +205,107 @@ def verdicts_of(
     )
 
 
-def _fitted_at(context: Context, rule: Rule, image_evidence: str | None) -> int | None:
-    """The revision of the fit that served; None where nothing was fitted."""
-    if image_evidence not in ("fitted", "cosine", "off"):
-        return None
-    return context.discriminant.made if rule.discriminant else context.fit.made
+class _Judging(NamedTuple):
+    """What judges the queries of a call.
+
+    Attributes:
+        name, rule, parameters: the rule. calibration: the one in force for predicted labels.
+        of_claims: the one in force for claims, where queries have any.
+    """
+
+    name: str
+    rule: Rule
+    parameters: dict[str, float | None]
+    calibration: Calibration | None
+    of_claims: Calibration | None
+
+
+def _judging(
+    reading: Reading,
+    space: SpaceRecord,
+    unit: Queries,
+    rule: str | None,
+    params: Mapping[str, float | None] | None,
+) -> _Judging:
+    """The named rule, else the calibrated one with its parameters, else the default.
+
+    Raises:
+        InvalidInput: it does not fit what the queries have.
+    """
+    in_view = reading.view.space
+    calibration = reading.once("calibration", lambda: in_force(reading.connection, in_view))
+    leading, of_claims = calibration, None
+    if unit.claimed is not None:
+        of_claims = calibration_of_claims(reading)
+        leading = of_claims or able_to_judge(calibration)
+    if rule is None and leading is not None:
+        rule = leading.rule
+        resolve_parameters(rule, params)  # refused before the tuned ones are added
+        given = {key: value for key, value in (params or {}).items() if value is not None}
+        # What was tuned on embeddings of other encoders says nothing about these.
+        params = given if leading.other_encoders else dict(leading.params) | given
+    name, chosen, parameters = resolve_parameters(rule, params)
+    require_images([name], space.verifier_dim, images=unit.verifier is not None)
+    if chosen.absolute:
+        require_logits(space, [name])
+    return _Judging(name, chosen, parameters, calibration, of_claims)
+
+
+class _Deciding(NamedTuple):
+    """What decides about predicted labels.
+
+    Attributes:
+        calibration: None: none does, and `why_not` says why. threshold, tree: of the nodes that
+            verdicts back off to; None: they do not.
+    """
+
+    calibration: Calibration | None
+    why_not: str
+    threshold: float | None = None
+    tree: SpaceTree | None = None
+
+
+def _deciding(context: Context, judging: _Judging, back_off: BackOff | None) -> _Deciding:
+    """Whether the calibration in force decides, and how verdicts back off."""
+    name, calibration = judging.name, judging.calibration
+    every_label = context.subset.text is None
+    why_not = applies(calibration, name, judging.parameters, all_labels=every_label)
+    if why_not is not None:
+        calibration = None
+    if back_off is None and calibration is None:
+        return _Deciding(None, why_not or "")
+    nodes = node_threshold(back_off, name, judging.rule, calibration)
+    why_not = why_not or nodes.why_not
+    tree = None
+    if nodes.value is not None:
+        tree = tree_of_call(context, required=back_off is not None)
+    deciding = calibration if why_not is None else None
+    return _Deciding(deciding, why_not or "", nodes.value, tree)
+
+
+def _decided(
+    context: Context,
+    judging: _Judging,
+    deciding: _Deciding,
+    columns: Columns,
+    claims: Claims | None,
+    verifier: Float32s | None,
+    evidence: _ImageEvidence,
+) -> tuple[Decision, ClaimedVerdicts | None]:
+    """The decision on each claim or predicted label, and what is said of the claims."""
+    copy_of = equal_others(context.reading, columns.arrays["label_id"], verifier)
+    remarks = discriminant_remarks(context) if judging.rule.discriminant else ()
+    off = (_OFF,) if evidence.source == "off" else ()
+    if deciding.calibration is not None:
+        decision = decide(context, columns, copy_of, deciding.calibration, remarks)
+    else:
+        every = (*off, *remarks)
+        decision = undecided(context, columns, copy_of, judging.rule, every, deciding.why_not)
+    if claims is None:
+        return decision, None
+    judged = JudgedClaims(context, columns, claims, verifier, *judging[:3])
+    said = claimed_verdicts(judged, judging.of_claims, decision, off, remarks)
+    return said.decision, said
 
 
 def _about(home: Home, images: ImageQueries) -> dict[str, Any]:
@@ -251,31 +324,33 @@ def _error_bound(view: SpaceView, *, all_nearest: bool) -> float:
     return max(missed, 0.0 if view.text.base is None else ROUNDED_ERROR)
 
 
-def _rule(
-    rule: str | None, params: Mapping[str, float | None] | None, calibration: Calibration | None
-) -> tuple[str, Rule, dict[str, float | None]]:
-    """The rule to score with: the named one, else the calibrated one with its parameters, else the
-    default."""
-    if rule is not None or calibration is None:
-        return resolve_parameters(rule, params)
-    resolve_parameters(calibration.rule, params)  # refused before the tuned ones are added
-    given = {key: value for key, value in (params or {}).items() if value is not None}
-    # What was tuned on embeddings of other encoders says nothing about these.
-    tuned = {} if calibration.other_encoders else dict(calibration.params)
-    return resolve_parameters(calibration.rule, tuned | given)
+class _ImageEvidence(NamedTuple):
+    """The τ that served, where it came from, and at which revision it was fitted; None where there
+    is none."""
+
+    tau: float | None
+    source: str | None
+    revision: int | None = None
 
 
 def _image_evidence(
-    context: Context, rule: Rule, parameters: Mapping[str, float | None], verifier: Float32s | None
-) -> tuple[float | None, str | None]:
-    """(τ that served, where it came from) for a rule that has one."""
+    context: Context, judging: _Judging, verifier: Float32s | None
+) -> _ImageEvidence:
+    """The image evidence of a rule that has a τ."""
+    rule, parameters, fit = judging.rule, judging.parameters, context.fit
     if "tau" not in rule.parameters:
-        return None, None
+        return _ImageEvidence(None, None)
+    images = verifier is not None
     if rule.discriminant:
-        return discriminant_evidence(context, parameters, images=verifier is not None)
-    evidence = context.fit.evidence
-    if verifier is None or evidence.source == "none":
-        return None, "none"
-    if parameters["tau"] is not None:
-        return parameters["tau"], "given"
-    return (evidence.tau, evidence.source) if evidence.on else (None, "off")
+        tau, source = discriminant_evidence(context, parameters, images=images)
+    elif not images or fit.evidence.source == "none":
+        tau, source = None, "none"
+    elif parameters["tau"] is not None:
+        tau, source = parameters["tau"], "given"
+    elif fit.evidence.on:
+        tau, source = fit.evidence.tau, fit.evidence.source
+    else:
+        tau, source = None, "off"
+    if source not in ("fitted", "cosine", "off"):
+        return _ImageEvidence(tau, source)
+    return _ImageEvidence(tau, source, context.discriminant.made if rule.discriminant else fit.made)
