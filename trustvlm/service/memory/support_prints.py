@@ -24,7 +24,7 @@ MOST_COMPARED = 50_000
 process slow to start."""
 
 _THIN, _FULL = 4, 4  # coordinates of each kind
-_COORDINATES = 64  # places that a thin direction has values in, at least
+_COORDINATES = 64  # places that a thin direction has values in
 _FARTHEST = math.sqrt(2 * (1 - SAME_IMAGE)) + 1e-6  # distance of unit vectors that count as equal
 _MOST_PAIRS = 2**20  # a query and a support image, compared at once: 8 MB an array
 
@@ -33,20 +33,21 @@ _MOST_PAIRS = 2**20  # a query and a support image, compared at once: 8 MB an ar
 class _Axes:
     """Unit vectors, equal in all processes: the coordinates along them are prints.
 
-    The thin ones have a value in every `step`-th place only. The full ones are for queries that
-    equal a support image in the thin ones, of which there are few.
+    The thin ones have values in the first `width` places only: these need not be copied before
+    they are multiplied. The full ones are for queries that equal a support image in the thin ones,
+    of which there are few.
 
     Attributes:
-        thin: (⌈dim/step⌉, 4). full: (dim, 4).
+        thin: (width, 4). full: (dim, 4).
     """
 
-    step: int
+    width: int
     thin: Float32s
     full: Float32s
 
     def prints(self, unit: Floats) -> Float32s:
         """(8, n) coordinates of unit vectors (n, dim)."""
-        parts = (unit[:, :: self.step] @ self.thin, unit @ self.full)
+        parts = (unit[:, : self.width] @ self.thin, unit @ self.full)
         prints: Float32s = np.concatenate(parts, axis=1).T.astype(np.float32)
         return prints
 
@@ -94,7 +95,7 @@ class SupportPrints:
         """(query, ids of the support images that may equal it) of the unit queries (n, dim) that
         have any."""
         axes, by_first = self._axes, self._prints[0]
-        thin = (queries[:, :: axes.step] @ axes.thin).astype(np.float32, copy=False)
+        thin = (queries[:, : axes.width] @ axes.thin).astype(np.float32, copy=False)
         first = by_first.searchsorted(thin[:, 0] - _FARTHEST, side="left")
         last = by_first.searchsorted(thin[:, 0] + _FARTHEST, side="right")
         pairs, half = int((last - first).sum()), len(queries) // 2
@@ -125,15 +126,14 @@ def _close(
 
 @cache
 def _axes(dim: int) -> _Axes:
-    rng, step = np.random.default_rng(0), max(1, dim // _COORDINATES)
+    rng, width = np.random.default_rng(0), min(dim, _COORDINATES)
 
     def units(length: int, count: int) -> Float32s:
         directions = rng.normal(size=(length, count))
         directions /= np.linalg.norm(directions, axis=0)
         return directions.astype(np.float32)
 
-    thin = units(len(range(0, dim, step)), _THIN)
-    return _Axes(step, thin, units(dim, _FULL))
+    return _Axes(width, units(width, _THIN), units(dim, _FULL))
 
 
 def _ranges(first: Int64s, last: Int64s) -> tuple[Int64s, Int64s]:
