@@ -20,7 +20,7 @@ from terminal import on_terminal, plain, stdout_on_terminal
 from trustvlm.cli import commands, main
 from trustvlm.cli.commands.score import VERDICTS
 from trustvlm.cli.printing.formats import Column
-from trustvlm.system.terminal_table import Shape, Table, ending, wrapped
+from trustvlm.system.terminal_table import Shape, Table, beginning, ending, wrapped
 
 WIDTHS = (60, 80, 100)
 STAY = {
@@ -61,10 +61,10 @@ def tables() -> Iterator[tuple[str, list[Column]]]:
 def test_what_matters_never_leaves_and_the_rest_fits(columns: list[Column], width: int) -> None:
     assert all(column.rank == 0 for column in columns if column.title in STAY)
     shapes = [Shape(column.title, column.right, column.rank, column.narrow) for column in columns]
-    row = [f"{SOURCE} and so on" if shape.narrow != "whole" else "1234.5678" for shape in shapes]
+    row = [f"{SOURCE} and so on" if shape.narrow != "start" else "1234.5678" for shape in shapes]
     table = Table(shapes, width)
     lines = [str(line) for line in table.lines([row])]
-    assert max(map(cell_len, lines)) <= max(width, cell_len(SOURCE) + 20)
+    assert max(map(cell_len, lines)) <= width
     heading = re.split(r"  +", lines[0].strip())
     for shape in shapes:
         assert (
@@ -188,7 +188,9 @@ def test_a_command_at_a_width(
         1 if command in ("evaluate", "calibration show", "index tune") else 0
     )  # a terminal wraps those by itself
     assert sum(cell_len(line) > width for line in text.splitlines()) <= sentences, text
-    missing = re.search(r"left out at (\d+) columns: (.*) \(in a pipe", capsys.readouterr().err)
+    missing = re.search(
+        r"left out at (\d+) columns: (.*) \(in a pipe .*nothing is", capsys.readouterr().err
+    )
     if missing:
         assert int(missing[1]) == width
         assert not STAY & set(missing[2].split(", "))
@@ -308,8 +310,59 @@ def test_nothing_is_lost_in_wrapping(cells: list[str], width: int) -> None:
         cut = ending(cell, width)
         assert cell_len(cut) <= width
         assert cell.endswith(cut[1:])
+        cut = beginning(cell, width)
+        assert cell_len(cut) <= width
+        assert cell.startswith(cut[:-1])
     table = Table([Shape("x", narrow="words") for _ in cells], None)
     assert str(list(table.lines([cells]))[1]).split() == " ".join(cells).split()
+
+
+LONG = {
+    "letters": "x" * 500,
+    "words": "a very long name " * 20 + "end",
+    "wide": "東京スカイツリー" * 40,
+    "emoji": "👍🏽❤️🇩🇪" * 60,
+    "combining": "e\u0301" * 200,
+}
+
+
+@pytest.mark.parametrize("name", LONG.values(), ids=LONG)
+@pytest.mark.parametrize("width", [40, 80, 132])
+def test_no_cell_is_wider_than_the_terminal(name: str, width: int) -> None:
+    shapes = [
+        Shape("label"), Shape("number", right=True), Shape("attributes", narrow="words", rank=1),
+        Shape("source", narrow="end"),
+    ]  # fmt: skip
+    row = [name, "0.5", f'{{"key": "{name}"}}', f"photos/{name}.jpg"]
+    table = Table(shapes, width)
+    lines = [str(line) for line in table.lines([row])]
+    assert max(map(cell_len, lines)) <= width
+    assert "0.5" in "".join(lines)
+    assert "source" in table.cut
+    in_blocks = "─" not in lines[1]
+    assert ("label" in table.cut) != in_blocks
+    shown = "".join(lines)
+    assert ("…" in shown) == bool(table.cut)
+    piped = Table(shapes, None)
+    _, in_full = map(str, piped.lines([row]))
+    assert all(cell in in_full for cell in row)
+    assert not piped.cut
+
+
+def test_a_cut_column_is_said_once_with_the_way_to_see_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli = Cli(tmp_path / "home")
+    cli("space", "create", "s", "--classifier", "precomputed:4", "--verifier", "same")
+    vectors = {"label_names": np.array(["y" * 90]), "text_vectors": np.eye(1, 4)}
+    np.savez(tmp_path / "labels.npz", **vectors)
+    cli("register", "s", "--vectors", tmp_path / "labels.npz")
+    with stdout_on_terminal(monkeypatch, 80) as said:
+        arguments = ["--home", str(cli.home), "label", "list", "s"]
+        main.main(arguments, prog_name="trustvlm", standalone_mode=False)
+    assert "y…" in plain(bytes(said))
+    cut = "cut at 80 columns: label (in a pipe and with --format jsonl nothing is left out or cut)"
+    assert capsys.readouterr().err.count(cut) == 1
 
 
 def test_later_blocks_keep_the_columns_or_say_them_again() -> None:

@@ -1,9 +1,9 @@
 """Tables as lines of text that fit a width, without cutting a name silently.
 
-In a narrow terminal, in this order: texts wrap at blanks and paths begin with an ellipsis, columns
-are left out by rank, texts wrap to fewer columns still, and where the columns of rank 0 do not fit
-either, each row becomes a block of lines. Without a width (in a pipe) each row is one complete
-line.
+In a narrow terminal, in this order: texts wrap at blanks, paths begin with an ellipsis and names
+longer than 40 columns end with one, columns are left out by rank, texts wrap to fewer columns
+still, and where the columns of rank 0 do not fit either, each row becomes a block of lines. Without
+a width (in a pipe) each row is one complete line.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from typing import Literal
 
 _GAP = 2
 _PATH, _WORDS, _FEWEST_WORDS = 12, 20, 14  # columns that paths and texts get at least
+_NAME = 40  # columns that any other cell gets at least, where it has as many
+_YIELDS = ("start", "words", "end")
+"""Which cells become narrower, the last ones first."""
 _MIN_WIDTH = 20  # a narrower terminal wraps by itself
 
 
@@ -26,14 +29,15 @@ class Shape:
     Attributes:
         title: its heading. right: align to the right.
         rank: a narrow table leaves out the column of the highest rank first; never one of rank 0.
-        narrow: its cells in a narrow table. "whole": unchanged. "end": an ellipsis and the end
-            (paths). "words": several lines, wrapped at blanks.
+        narrow: its cells in a narrow table. "start": the beginning and an ellipsis (names; numbers
+            and names of up to 40 columns stay whole). "end": an ellipsis and the end (paths).
+            "words": several lines, wrapped at blanks, and within words that are too long.
     """
 
     title: str
     right: bool = False
     rank: int = 0
-    narrow: Literal["whole", "end", "words"] = "whole"
+    narrow: Literal["start", "end", "words"] = "start"
 
 
 @dataclass(frozen=True)
@@ -70,12 +74,18 @@ class Table:
         self._natural = [_cells(shape.title) for shape in shapes]
         self._longest = list(self._natural)  # the longest word, where a column wraps at words
         self._columns: tuple[int, ...] | None = None  # those shown before; () for blocks of lines
+        self._cut: set[int] = set()
 
     @property
     def left_out(self) -> list[str]:
         """Titles of the columns that did not fit in the latest block."""
         shown = self._columns or range(len(self._shapes))
         return [shape.title for i, shape in enumerate(self._shapes) if i not in shown]
+
+    @property
+    def cut(self) -> list[str]:
+        """Titles of the columns of which a cell had an ellipsis."""
+        return [shape.title for i, shape in enumerate(self._shapes) if i in self._cut]
 
     def lines(self, rows: Sequence[Sequence[str]]) -> Iterator[Line]:
         """The lines of a block of rows, with headings before the first block."""
@@ -116,17 +126,15 @@ class Table:
             del floors[leaving], widths[leaving]
         while _total(widths) > room:
             elastic = [i for i in widths if widths[i] > floors[i]]
-            widest = max(elastic, key=lambda i: (self._shapes[i].narrow == "end", widths[i]))
+            widest = max(elastic, key=lambda i: (_YIELDS.index(self._shapes[i].narrow), widths[i]))
             widths[widest] -= 1
         return widths
 
     def _floor(self, column: int, words: int) -> int:
         shape, natural = self._shapes[column], self._natural[column]
-        if shape.narrow == "whole":
-            return natural
         if shape.narrow == "words":
-            return max(self._longest[column], min(natural, words))
-        return max(_cells(shape.title), min(natural, _PATH))
+            return max(min(self._longest[column], _NAME), min(natural, words))
+        return max(_cells(shape.title), min(natural, _PATH if shape.narrow == "end" else _NAME))
 
     def _heading(self, widths: dict[int, int]) -> Iterator[Line]:
         shapes = self._shapes
@@ -145,8 +153,11 @@ class Table:
     def _narrowed(self, column: int, cell: str, width: int) -> list[str]:
         if _cells(cell) <= width:
             return [cell]
-        paths = self._shapes[column].narrow == "end"
-        return [ending(cell, width)] if paths else wrapped(cell, width)
+        if self._shapes[column].narrow == "words":
+            return _filled(cell, width)
+        self._cut.add(column)
+        at_end = self._shapes[column].narrow == "end"
+        return [ending(cell, width) if at_end else beginning(cell, width)]
 
     def _blocks(self, rows: Sequence[Sequence[str]], *, begun: bool) -> Iterator[Line]:
         """Each row as lines of title and cell, all columns, empty cells aside."""
@@ -157,7 +168,9 @@ class Table:
             if begun or number:
                 yield Line(None, [])
             for i, cell in enumerate(row):
-                for k, text in enumerate(self._narrowed(i, cell, room) if cell else ()):
+                path = self._shapes[i].narrow == "end"
+                texts = self._narrowed(i, cell, room) if path else _filled(cell, room)
+                for k, text in enumerate(texts if cell else ()):
                     title = self._shapes[i].title if k == 0 else ""
                     yield Line(number, [(_padded(Shape(title), title, margin), -1), (text, i)])
 
@@ -173,14 +186,45 @@ def wrapped(text: str, width: int) -> list[str]:
     return lines
 
 
+def _filled(text: str, width: int) -> list[str]:
+    """`text` in lines of at most `width` columns, broken at blanks, and within longer words."""
+    return [part for line in wrapped(text, width) for part in _broken(line, width)]
+
+
+def _broken(word: str, width: int) -> Iterator[str]:
+    """A word in parts of at most `width` columns (at least two)."""
+    while _cells(word) > width:
+        part = _fitting(word, width)
+        yield part
+        word = word[len(part) :]
+    yield word
+
+
+def beginning(text: str, width: int) -> str:
+    """The beginning of `text` before an ellipsis, `width` columns at most."""
+    return f"{_fitting(text, width - 1)}…"
+
+
+def _fitting(text: str, width: int) -> str:
+    """The longest beginning of `text` in at most `width` columns, with all that combines with its
+    last character."""
+    from rich.cells import cell_len
+
+    end = 0
+    while end < len(text) and cell_len(text[: end + 1]) <= width:
+        end += 1
+    while 0 < end < len(text) and not cell_len(text[end]):  # it would belong to the next line
+        end -= 1
+    return text[:end]
+
+
 def ending(text: str, width: int) -> str:
     """The end of `text` behind an ellipsis, `width` columns at most."""
     from rich.cells import cell_len
 
-    room, start = width - 1, len(text)
-    while start and cell_len(text[start - 1]) <= room:
+    start = len(text)
+    while start and cell_len(text[start - 1 :]) < width:
         start -= 1
-        room -= cell_len(text[start])
     while start < len(text) and not cell_len(text[start]):  # combines with a hidden character
         start += 1
     return f"…{text[start:]}"

@@ -42,7 +42,7 @@ class Column:
     style: str | Callable[[Row], str] = ""
     right: bool = False
     rank: int = 0
-    narrow: Literal["whole", "end", "words"] = "whole"
+    narrow: Literal["start", "end", "words"] = "start"
     form: str = ""
     optional: bool = False
 
@@ -165,6 +165,14 @@ def _csv_value(value: Any) -> Any:
     return "" if value is None else value
 
 
+def _whole_rows() -> str:
+    """The option of the running command that shows rows whole."""
+    context = click.get_current_context(silent=True)
+    options = [] if context is None else [one for p in context.command.params for one in p.opts]
+    forms = {"--format": "--format jsonl", "--json": "--json"}
+    return next((f" and with {text}" for option, text in forms.items() if option in options), "")
+
+
 class _Table:
     """A table that fits the terminal, in colour; in a pipe plain, and nothing cut off."""
 
@@ -172,7 +180,7 @@ class _Table:
         self._columns = columns
         self._width = terminal_width()
         self._table: Table | None = None
-        self._unsaid: set[str] = {column.title for column in columns}
+        self._said: set[str] = set()
 
     def write(self, rows: Iterable[Row]) -> None:
         for block in blocks(rows):
@@ -184,14 +192,16 @@ class _Table:
                 click.echo("\n".join(map(str, lines)))
             else:
                 self._coloured(lines, block)
-        left_out = () if self._table is None else self._table.left_out
-        missing = [title for title in left_out if title in self._unsaid]
-        if missing:
-            self._unsaid -= set(missing)
-            note(
-                f"left out at {self._width} columns: {', '.join(missing)} (in a pipe nothing is "
-                f"left out or cut)"
-            )
+        if self._table is not None:
+            self._say("left out", self._table.left_out)
+            self._say("cut", self._table.cut)
+
+    def _say(self, what: str, titles: Iterable[str]) -> None:
+        """A note on columns of which the terminal does not show all, once for each."""
+        if new := [title for title in titles if title not in self._said]:
+            self._said |= set(new)
+            columns = f"{what} at {self._width} columns: {', '.join(new)}"
+            note(f"{columns} (in a pipe{_whole_rows()} nothing is left out or cut)")
 
     def _begun(self, block: Sequence[Row]) -> Table:
         """The table of the columns that the first rows have something for."""
