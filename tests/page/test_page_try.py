@@ -753,7 +753,7 @@ def test_a_better_rival_is_the_answer_in_one_click(home: Path) -> None:
         seen.accessible()
         picture(seen, "try-better-rival")
         command = copied_text(seen, "Copy as curl")
-        assert "-F 'review=false'" in command
+        assert "--form-string 'review=false'" in command
         folder = held_out(home).parent
         run = subprocess.run(
             ["bash", "-c", f"{command} -sS"], cwd=folder, capture_output=True, check=True

@@ -30,7 +30,7 @@ export function curlOf(where, { file = null, fields = {}, json = null }) {
   const address = new URL(where, document.baseURI);
   if (file === null && json === null) address.search = new URLSearchParams(fields);
   if (hasKey()) parts.push('-H "Authorization: Bearer $TRUSTVLM_KEY"');
-  if (file !== null) parts.push(`-F ${quoted(`images=@"${escaped(file)}"`)}`, ...Object.entries(fields).map(([name, value]) => `-F ${quoted(`${name}=${value}`)}`));
+  if (file !== null) parts.push(`-F ${quoted(`images=@"${escaped(file)}"`)}`, ...Object.entries(fields).map(([name, value]) => `--form-string ${quoted(`${name}=${value}`)}`));
   if (json !== null) parts.push(`--json ${quoted(JSON.stringify(json))}`);
   return [...parts, quoted(address.href)].join(" ");
 }

@@ -3,16 +3,29 @@
 import { pictureAddress } from "./api.js";
 import { freshId, h, put } from "./dom.js";
 
-/** Tell what happened, beside the page; with `action` ({name, run}) a button, "Undo" most often. Stays longer then. */
+const MOST_NOTICES = 4;
+
+/** Tell what happened, beside the page; with `action` ({name, run}) a button, "Undo" most often. Stays longer then, and as long as the pointer or the focus
+ *  is on it. Of more than four the oldest goes; one without an action that says what another says takes its place, with how often it was said. */
 export function notice(text, action = null, { kind = "plain" } = {}) {
-  const box = h("div", { class: `notice ${kind}` }, h("p", {}, text));
+  const all = document.getElementById("notices");
+  const equal = action ? null : [...all.children].find((one) => one.dataset.said === `${kind} ${text}`);
+  const times = Number(equal?.dataset.times ?? 0) + 1;
+  equal?.remove();
+  while (all.children.length >= MOST_NOTICES) (all.querySelector(".notice:not(.acting)") ?? all.firstElementChild).remove();
+  const box = h("div", { class: `notice ${kind} ${action ? "acting" : ""}`, role: kind === "bad" ? "alert" : null }, h("p", {}, text, times > 1 && ` (${times} times)`));
+  if (!action) Object.assign(box.dataset, { said: `${kind} ${text}`, times });
   const close = () => box.remove();
   if (action) {
     box.append(h("button", { type: "button", class: "plain", on: { click: () => (close(), action.run()) } }, action.name));
   }
   box.append(h("button", { type: "button", class: "plain close", "aria-label": "Dismiss", on: { click: close } }, "×"));
-  document.getElementById("notices").append(box);
-  setTimeout(close, action ? 20_000 : kind === "bad" ? 12_000 : 5_000);
+  all.append(box);
+  let timer;
+  const wait = () => { clearTimeout(timer); timer = setTimeout(close, action ? 20_000 : kind === "bad" ? 12_000 : 5_000); };
+  for (const name of ["mouseenter", "focusin"]) box.addEventListener(name, () => clearTimeout(timer));
+  for (const name of ["mouseleave", "focusout"]) box.addEventListener(name, wait);
+  wait();
 }
 
 /** Run a user's action: while it lasts, `control` is disabled; what goes wrong is told in words. */

@@ -26,15 +26,15 @@ function cell(value) {
 
 /** A text that no spreadsheet computes: what cannot be printed is escaped, and what begins like a formula gets an apostrophe. */
 function harmless(text) {
-  const plain = text.replace(/(?! )[\p{C}\p{Z}]/gu, escaped);
+  const marked = text.replace(/\\(?=x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})/g, "\\x5c"); // so that no two texts look alike
+  const plain = marked.replace(/(?! )[\p{C}\p{Z}]/gu, escaped);
   return /^\s*[=+\-@＝＋－＠]/.test(plain) ? `'${plain}` : plain;
 }
 
 function escaped(character) {
   const code = character.codePointAt(0);
-  const short = { "\n": "\\n", "\r": "\\r", "\t": "\\t" }[character];
   const [sign, digits] = code < 0x100 ? ["x", 2] : code < 0x10000 ? ["u", 4] : ["U", 8];
-  return short ?? `\\${sign}${code.toString(16).padStart(digits, "0")}`;
+  return `\\${sign}${code.toString(16).padStart(digits, "0")}`;
 }
 
 const quoted = (text) => /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;

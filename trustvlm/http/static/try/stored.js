@@ -32,23 +32,26 @@ export function linkOf(space, { query, support = query.support, observation = qu
   return page.href;
 }
 
+/** A button that copies a text. */
+export const copying = (name, text, what) => h("button", { type: "button", class: "plain", on: { click: () => copyText(text, what) } }, name);
+
 /** Beneath a verdict: its link, or why it has none. */
 export function linkLine(space, item) {
   const address = linkOf(space, item);
   const command = commandOf(space, item);
-  const copying = (name, text, what) => h("button", { type: "button", class: "plain", on: { click: () => copyText(text, what) } }, name);
   return h("div", { class: "link-line" },
     address ? h("p", { class: "quiet" }, copying("Copy link", address, "link"), " It opens this image again, scored with the labels that the space has then.")
       : h("p", { class: "quiet" }, "This image is not stored. When you close this tab, it is gone."),
     command && h("p", { class: "quiet" }, copying("Copy as curl", command, "command"), " It asks the service for this verdict, in a shell."));
 }
 
-/** The call that gives an item's verdict; null where the image came as an embedding, or is a support image. */
-function commandOf(space, { query, chosen: { rule, part } }) {
+/** The call that gives an item's verdict, or what is said of a `claimed` label; null where the image came as an embedding, or is a support image. */
+export function commandOf(space, { query, chosen: { rule, part } }, claimed = null) {
   const fields = rule === null ? {} : { rule };
   if (query.observation) return curlOf(path("spaces", space.name, "observations", query.observation, "verdict"), { fields: part ? { ...fields, filter: part.text } : fields });
   fields.review = "false"; // as the page asks: to try is no incoming image
   if (part) fields.labels = JSON.stringify(part.filter);
+  if (claimed !== null) fields.claimed = claimed;
   if (query.probabilities) fields.probabilities = JSON.stringify([query.probabilities]);
   return query.file && !query.support ? curlOf(path("spaces", space.name, "score"), { file: query.name, fields }) : null;
 }

@@ -33,7 +33,7 @@ let kept = { space: null };
 
 export async function show(root, context) {
   const { space, signal, rest } = context;
-  if (kept.space !== space.id) kept = { space: space.id, own: setOf(), stored: setOf(), chosen: { rule: null, part: null } };
+  if (kept.space !== space.id) kept = { space: space.id, own: setOf(), stored: setOf(), chosen: { rule: null, part: null, wrong: false } };
   const [{ rules, default: usual }, calibrations] = await Promise.all([loadRules(signal), calibrationsOf(space.name, signal)]);
   const view = { ...context, root, rules, usual, calibrations, set: kept.own, several: null, result: h("div", { class: "result" }), intake: h("div", { class: "intake" }) };
   put(root,
@@ -84,6 +84,8 @@ async function take(view, queries) {
 async function rescoreAll(view) {
   const { set } = view;
   if (!set.items.length) return;
+  view.several = null;
+  if (kept.chosen.wrong) return void put(view.result, h("p", { class: "not-scored", role: "status" }, "Not scored: the filter under Advanced is not used. Correct it, or empty it."));
   for (const item of set.items) Object.assign(item, { verdict: null, error: null, before: null });
   drawIntake(view);
   await scoreMissing(view);
@@ -162,7 +164,7 @@ function card(view, item) {
         verdict.unknown && respond && createLabelButton(view, query, respond.outcome))),
     evidenceOf(space, verdict, view.go),
     respond?.root ?? known(view, item),
-    !testified && claimForm(space, query, kept.chosen, view.signal),
+    !testified && claimForm(space, item, view.signal),
     details(space, verdict, calibration),
     linkLine(space, item));
 }

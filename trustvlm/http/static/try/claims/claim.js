@@ -6,9 +6,11 @@ import { doing, problem } from "../../parts.js";
 import { capital, likely } from "../../words.js";
 import { badge } from "../answer.js";
 import { bodyOf, choiceOf } from "../queries.js";
+import { commandOf, copying } from "../stored.js";
 
-/** A form for a claimed label beneath a verdict, judged as a person `chose`. */
-export function claimForm(space, query, chosen, signal) {
+/** A form for a claimed label beneath the verdict on an item, judged as that. */
+export function claimForm(space, item, signal) {
+  const { query, chosen } = item;
   const id = freshId("claim");
   const input = h("input", { id, type: "text", autocomplete: "off", required: true, placeholder: "a label" });
   const button = h("button", {}, "Check");
@@ -20,7 +22,7 @@ export function claimForm(space, query, chosen, signal) {
       try {
         const body = bodyOf([query], { ...choiceOf(chosen), claimed: [name], evidence: 0, top_k: 1, review: false });
         const { verdicts } = await post(path("spaces", space.name, "score"), { ...body, signal });
-        put(answer, said(verdicts[0]));
+        put(answer, said(verdicts[0]), asCommand(space, item, name));
       } catch (error) {
         if (error.name !== "AbortError") put(answer, problem(error));
       }
@@ -28,6 +30,11 @@ export function claimForm(space, query, chosen, signal) {
   };
   return h("form", { class: "claim field", on: { submit: sent } },
     h("label", { for: id }, "Is this a …?"), h("div", { class: "actions" }, input, button), answer);
+}
+
+function asCommand(space, item, name) {
+  const command = commandOf(space, item, name);
+  return command && h("p", { class: "quiet" }, copying("Copy the check as curl", command, "command"), " It asks the service about this label.");
 }
 
 /** The decision about the claim, how likely it is right, why, and what fits better. */

@@ -3,11 +3,12 @@
 import { freshId, h } from "../../dom.js";
 import { partField } from "./part.js";
 
-/** The disclosure beneath everything. `chosen`: {rule, part}, which it changes; `changed()` is called after a change. */
+/** The disclosure beneath everything. `chosen`: {rule, part, wrong: the filter in the field is not used}, which it changes; `changed()` is called after a change. */
 export function optionsBox(view, chosen, changed) {
+  chosen.wrong = false; // the field begins with the filter in use
   return h("details", { class: "advanced", open: chosen.rule !== null || chosen.part !== null }, h("summary", {}, "Advanced"),
     rulePicker(view, chosen, changed),
-    partField(view, chosen.part, (part) => { chosen.part = part; changed(); }));
+    partField(view, chosen.part, (part, wrong) => { chosen.wrong = wrong; if (!wrong) chosen.part = part; changed(); }));
 }
 
 function rulePicker(view, chosen, changed) {

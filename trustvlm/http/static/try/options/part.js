@@ -6,7 +6,7 @@ import { filterField } from "../../search/filter.js";
 import { count, counted } from "../../words.js";
 
 /** The field, with what is wrong with its text, or how many labels it keeps, beside it. `part`: the one in use, {text, filter: the
- *  same as JSON, labels: how many}; null: all labels. `chosen(part)` is called when another one is right. */
+ *  same as JSON, labels: how many}; null: all labels. `chosen(part, wrong)` is called when another one is in the field; wrong: it cannot be used. */
 export function partField({ space, signal }, part, chosen) {
   const saying = freshId("part");
   const said = h("span", { id: saying, class: "said", role: "status" });
@@ -28,12 +28,17 @@ export function partField({ space, signal }, part, chosen) {
     try {
       const used = text && { text, ...await post(path("spaces", space.name, "count-labels"), { json: { filter: text }, signal }) };
       if (mine !== last) return; // a newer text is in the field
-      if (used?.labels === 0) return say(null, "Not used: no label has attributes that fit.");
+      if (used?.labels === 0) return refuse("no label has attributes that fit.");
       say(used);
-      chosen(used);
+      chosen(used, false);
     } catch (error) {
-      if (mine === last && error.name !== "AbortError") say(null, `Not used: ${error.message.replace(/^filter: /, "")}`);
+      if (mine === last && error.name !== "AbortError") refuse(error.message.replace(/^filter: /, ""));
     }
+  }
+
+  function refuse(why) {
+    say(null, `Not used: ${why}`);
+    chosen(null, true);
   }
 
   return h("div", { class: "row part-field" }, field, said);
