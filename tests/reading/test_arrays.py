@@ -164,6 +164,10 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "lazy polars": (lambda: pl.DataFrame(ROWS).lazy(), r"call \.collect\(\)"),
     "fields": (lambda: np.zeros(2, [("x", "f4"), ("y", "f4")]), "structured array with the "
                                                                 "fields x, y"),
+    "a table more": (lambda: ROWS[None], r"got \(1, 3, 4\); pass values\[0\]"),
+    "an axis more": (lambda: ROWS[:, None], r"got \(3, 1, 4\); pass values\[:, 0\]"),
+    "vectors of patches": (lambda: np.ones((3, 5, 4)), r"values\.mean\(axis=1\)"),
+    "pixels": (lambda: np.ones((3, 2, 8, 8)), "pass them as images"),
     "a number": (lambda: 1.0, r"expected shape \(n, 4\), got \(\)|got a single number"),
     "a tensor number": (lambda: torch.tensor(1.0), r"expected shape \(n, 4\), got \(\)|got a "
                                                    r"single number"),

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -109,6 +110,17 @@ def test_probabilities_in_every_form(
     np.testing.assert_allclose([got[name] for name in "abcd"], expected, atol=2e-3)
 
 
+def test_one_row_and_the_columns_of_tables_are_taken(service: TrustService) -> None:
+    service.create_space("s", classifier="external:7", verifier=VERIFIER)
+    service.register("s", [LabelInput(name) for name in "ab"])
+    row = np.array([0.25, 0.75])
+    table = pa.table({"a": row[:1], "b": row[1:]})
+    for values, outputs in ((row, "ab"), (row.astype(">f2"), "ab"), (table, None)):
+        names = None if outputs is None else list(outputs)
+        queries = Queries(probabilities=values, outputs=names)
+        assert confidences(service, queries)["b"] == pytest.approx(0.75, abs=2e-3)
+
+
 def test_some_labels_are_renormalised(service: TrustService) -> None:
     service.create_space("s", classifier="external:7", verifier=VERIFIER)
     service.register("s", [LabelInput(name) for name in "abcd"])
@@ -127,6 +139,15 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"probabilities": [[np.nan, 1.0]], "outputs": ["a", "b"]}, "row 0 has NaN"),
     ({"probabilities": [[np.inf, 1.0]], "outputs": ["a", "b"]}, "expected finite values"),
     ({"probabilities": [[1.0]], "outputs": ["a", "b"]}, r"shape \(n, 2\), a value for each name"),
+    (
+        {"probabilities": [[[0.5, 0.5]]], "outputs": ["a", "b"]},
+        r"got \(1, 1, 2\); pass values\[0\]",
+    ),
+    ({"probabilities": [[0.5], [0.5]], "outputs": ["a", "b"]}, r"got \(2, 1\); pass values\.T"),
+    (
+        {"probabilities": [0.5, 0.5], "outputs": ["a", "b"], "verifier": np.ones((2, IMAGE_DIM))},
+        "1 row of probabilities, but 2 verifier embeddings; expected one of each",
+    ),
     ({"probabilities": [[0.5, 0.5]]}, "expected the label of each column"),
     ({"probabilities": [[0.5, 0.5]], "outputs": ["a", "a"]}, "'a' comes twice"),
     ({"probabilities": [{"a": 0.9, "b": 0.2}]}, "a sum of at most 1, got the sum 1.1"),

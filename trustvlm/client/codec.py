@@ -20,6 +20,7 @@ from trustvlm.errors import InvalidInput
 from trustvlm.types import CALL_COLUMNS, VERDICT_COLUMNS, Hits, Verdicts
 from trustvlm.types.arrays import Bools, Float64s, Int64s, Objects, optional_texts, real_array
 from trustvlm.types.bounds import flags, number, value_range
+from trustvlm.types.messages.shapes import remedy
 from trustvlm.types.messages.stored_text import MAX_SOURCE, clipped
 from trustvlm.types.tables.verdict import CLAIM_CALL_COLUMNS, CLAIM_COLUMNS
 
@@ -34,6 +35,9 @@ def matrix(values: npt.ArrayLike, what: str) -> npt.NDArray[Any]:
     array = real_array(values, what)
     if not array.ndim:
         raise InvalidInput(f"{what}: expected an array of shape (n, d), got a single number")
+    if array.ndim > 2:
+        hint = remedy(array.shape, array.shape[-1])
+        raise InvalidInput(f"{what}: expected shape (n, d), got {array.shape}{hint}")
     return array[np.newaxis] if array.ndim == 1 and array.size else array
 
 

@@ -34,6 +34,7 @@ from trustvlm.types.arrays import Objects
 from trustvlm.types.attributes.filters import Filter
 from trustvlm.types.bounds import choice, whole
 from trustvlm.types.messages.remarks import merged_notes
+from trustvlm.types.messages.shapes import unequal
 from trustvlm.types.options import ON_ERROR
 from trustvlm.types.registration import UnreadImage, unreadable
 
@@ -190,8 +191,7 @@ def _arrays(queries: Queries) -> tuple[Arrays, Arrays]:
             "queries: expected classifier or verifier embeddings, images or text; got none of them"
         )
     if len({len(rows) for rows in arrays.values()}) > 1:
-        counts = " embeddings, but ".join(f"{len(rows)} {name}" for name, rows in arrays.items())
-        raise InvalidInput(f"queries: {counts} embeddings")
+        raise InvalidInput(unequal({name: len(rows) for name, rows in arrays.items()}))
     return arrays, beside
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from trustvlm.errors import InvalidInput
 from trustvlm.types.arrays import Float32s, Float64s, Int64s, plain_array
+from trustvlm.types.messages.shapes import expected_rows
 
 UNIT_TOLERANCE = 1e-3
 """How far a norm may be from 1 and still pass as a unit vector (16-bit rounding stays below it)."""
@@ -64,7 +65,7 @@ def as_vectors(
     """
     array = plain_array(vectors, name)
     if array.ndim != 2 or array.shape[1] != dim:
-        raise InvalidInput(f"{name}: expected shape (n, {dim}), got {array.shape}")
+        raise InvalidInput(f"{name}: {expected_rows(array.shape, dim)}")
     if count is not None and len(array) != count:
         raise InvalidInput(f"{name}: expected {count} rows, one per id, got {len(array)}")
     if array.dtype.kind != "f":

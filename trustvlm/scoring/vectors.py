@@ -10,6 +10,7 @@ import numpy.typing as npt
 from trustvlm.errors import InvalidInput
 from trustvlm.softmax.native import library
 from trustvlm.types.arrays import Float32s, Float64s, real_array
+from trustvlm.types.messages.shapes import expected_rows
 
 SAME_IMAGE = 1.0 - 1e-6
 """Cosine at and above which two embeddings count as the same picture: equal but for float32
@@ -69,7 +70,7 @@ def _rows(values: npt.ArrayLike, dim: int, what: str) -> npt.NDArray[Any]:
     if array.ndim == 1:  # one vector; [] is none
         array = array[np.newaxis] if array.size else array.reshape(0, dim)
     if array.ndim != 2 or array.shape[1] != dim:
-        raise InvalidInput(f"{what}: expected shape (n, {dim}), got {given}")
+        raise InvalidInput(f"{what}: {expected_rows(given, dim)}")
     return array
 
 

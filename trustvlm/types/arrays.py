@@ -213,7 +213,10 @@ def _described(array: Array) -> str:
             f"raw bytes (dtype {array.dtype}), as numpy.save makes of bfloat16 and float8; "
             f"convert to float32 before saving"
         )
-    return "strings" if array.dtype == object else f"dtype {array.dtype}"
+    if array.dtype == object or array.dtype.kind in "UST":
+        return "strings"
+    remedy = "; pass values.astype(float)" if array.dtype == np.bool_ else ""
+    return f"dtype {array.dtype}{remedy}"
 
 
 def _kind(value: Any) -> str:

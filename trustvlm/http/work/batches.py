@@ -13,6 +13,7 @@ from trustvlm.errors import InvalidInput
 from trustvlm.reading.claims import claimed_names
 from trustvlm.service.inputs.encode import notes_and_remarks
 from trustvlm.types import Embedded, Queries
+from trustvlm.types.messages.shapes import remedy
 
 SIDES = ("classifier", "verifier")
 
@@ -64,7 +65,8 @@ def shaped(queries: Queries) -> tuple[Queries, tuple[int | None, int | None], in
         except (TypeError, ValueError) as error:
             raise InvalidInput(f"{name}: expected rows of the same number of values") from error
         if matrix.ndim != 2 and matrix.shape != (0,):
-            raise InvalidInput(f"{name}: expected (n, d) embeddings, got shape {matrix.shape}")
+            hint = remedy(matrix.shape, matrix.shape[-1] if matrix.ndim else 0)
+            raise InvalidInput(f"{name}: expected shape (n, d), got {matrix.shape}{hint}")
         matrices[name] = matrix
     if len({len(matrix) for matrix in matrices.values()}) > 1:
         counts = " and ".join(str(len(matrices[name])) for name in SIDES)

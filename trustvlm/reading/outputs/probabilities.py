@@ -12,6 +12,7 @@ import numpy as np
 from trustvlm.errors import InvalidInput
 from trustvlm.types import Queries
 from trustvlm.types.arrays import Float64s, optional_texts, real_array
+from trustvlm.types.messages.shapes import remedy
 
 TOLERANCE = 1e-3
 """How far the sum of a row may be from 1: float16 and printed numbers round."""
@@ -182,7 +183,7 @@ def _of_columns(given: Any, outputs: Any, what: str, logs: bool) -> Outputs:
     if array.ndim != 2 or array.shape[1] != len(names):
         raise InvalidInput(
             f"{what}: expected shape (n, {len(names)}), a value for each name of outputs; got "
-            f"{array.shape}"
+            f"{array.shape}{remedy(array.shape, len(names))}"
         )
     if (empty := np.isnan(array).any(axis=1)).any() and None not in names:
         raise InvalidInput(
@@ -201,7 +202,7 @@ def _of_columns(given: Any, outputs: Any, what: str, logs: bool) -> Outputs:
 
 def _names_of_columns(table: Any) -> list[str] | None:
     """The names of a table's columns; None: it is no table, or its columns have other names."""
-    columns = list(getattr(table, "columns", ()))
+    columns = list(getattr(table, "column_names", getattr(table, "columns", ())))  # of pyarrow
     return columns if columns and all(isinstance(name, str) for name in columns) else None
 
 

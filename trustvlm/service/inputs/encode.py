@@ -42,6 +42,7 @@ from trustvlm.types.arrays import Float32s, Float64s
 from trustvlm.types.arrays import sources as image_list
 from trustvlm.types.arrays import texts as text_list
 from trustvlm.types.bounds import value_range
+from trustvlm.types.messages.shapes import unequal
 from trustvlm.types.registration import UnreadImage, unreadable
 
 if TYPE_CHECKING:
@@ -310,10 +311,8 @@ def _matrices(
             "queries: expected classifier or verifier embeddings, images or text; got none of them"
         )
     if classifier is not None and verifier is not None and len(classifier) != len(verifier):
-        raise InvalidInput(
-            f"queries: {len(classifier)} classifier embeddings, but {len(verifier)} verifier "
-            f"embeddings"
-        )
+        first = "probabilities" if is_external(space) else "classifier"
+        raise InvalidInput(unequal({first: len(classifier), "verifier": len(verifier)}))
     if space.verifier != "same":
         return classifier, verifier
     if classifier is None:

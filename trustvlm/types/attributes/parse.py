@@ -66,8 +66,8 @@ class _Parser:
             match = _TOKEN.match(text, at)
             if match is None:
                 raise InvalidInput(
-                    f"{self._what}: {text[at:].strip()!r:.40} cannot be read; a text stands in "
-                    f"quotes"
+                    f"{self._what}: {text[at:].strip()!r:.40} cannot be read (from character "
+                    f"{at + 1} on); a text stands in quotes"
                 )
             kind = str(match.lastgroup)
             tokens.append(_Token(kind, match[kind], match.start(kind)))
@@ -89,10 +89,9 @@ class _Parser:
 
     def _expected(self, expected: str) -> InvalidInput:
         token = self._next
-        arrived = (
-            "the end" if token.kind == "end" else f"{token.value:.40} at character {token.at + 1}"
-        )
-        return InvalidInput(f"{self._what}: expected {expected}, got {arrived}")
+        arrived = "the end" if token.kind == "end" else f"{token.value:.40}"
+        place = f"at character {token.at + 1} of {self._text!r:.80}"
+        return InvalidInput(f"{self._what}: expected {expected}, got {arrived} {place}")
 
     def _either(self) -> dict[str, Any]:
         return self._joined("or", lambda: self._joined("and", self._one))

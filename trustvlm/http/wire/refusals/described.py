@@ -16,7 +16,7 @@ _WORDS = {
     "object": ("an object", "objects"),
     "string": ("a text", "texts"),
 }
-_FILTER = 'a filter object such as {"region": "EU"}'
+FILTER = 'a filter object such as {"region": "EU"}'
 
 
 def describe(kind: Any, path: Sequence[str | int]) -> str | None:
@@ -62,7 +62,7 @@ def _inside(
 def _described(root: dict[str, Any], schema: dict[str, Any], plural: int) -> str:
     """One alternative in words; empty: it has no type."""
     if schema.get("$name") == "FilterObject":
-        return _FILTER
+        return FILTER
     kind = schema.get("type")
     if not isinstance(kind, str) or kind not in _WORDS:
         return ""

@@ -12,8 +12,9 @@ from pydantic import ValidationError
 
 from trustvlm.errors import InvalidInput
 from trustvlm.http.wire.parameters import not_taken
-from trustvlm.http.wire.refusals.described import describe
+from trustvlm.http.wire.refusals.described import FILTER, describe
 from trustvlm.http.wire.refusals.words import show, words
+from trustvlm.types.attributes.filters import Filter
 
 _SHOWN = 3
 _BRANCH = re.compile(
@@ -102,7 +103,19 @@ def _sentence(group: Sequence[_Fault], kind: Any, first: tuple[str, ...]) -> str
     said = _expected(group, kind)
     if " got " in said:
         return f"{where}: {said}"
-    return f"{where}: {said}, got {'none' if one['type'] == 'missing' else show(one['input'])}"
+    got = "none" if one["type"] == "missing" else show(one["input"])
+    return f"{where}: {said}, got {got}{_filter_object(said, one['input'])}"
+
+
+def _filter_object(said: str, value: object) -> str:
+    """The object of a filter that came as text where only an object may be one; empty: it is no
+    filter."""
+    if FILTER not in said or not isinstance(value, str):
+        return ""
+    try:
+        return f"; as an object it is {Filter(value).text:.200}"
+    except InvalidInput:
+        return ""
 
 
 def _expected(group: Sequence[_Fault], kind: Any) -> str:
