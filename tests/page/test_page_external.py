@@ -138,6 +138,7 @@ def test_probabilities_and_embeddings(tmp_path: Path, phone: bool) -> None:
         page.get_by_label("Name of the new label").fill("strand")
         page.get_by_role("button", name="Create the label").click()
         page.get_by_text("Created the label “strand”").wait_for()
+        page.locator(".difference").wait_for()  # the card is drawn again, its forms are empty
         form = page.locator("form.claim")
         form.get_by_label("Is this a …?").fill("port")
         form.get_by_role("button", name="Check").click()
