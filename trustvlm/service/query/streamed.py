@@ -85,6 +85,9 @@ def streamed_candidates(context: Context, queries: UnitQueries, request: Request
     valid = slots >= 0
     valid[:, columns.end :] = False
     evidence, subset, verifier = context.fit.evidence, context.subset, exact.verifier
+    background = None
+    if verifier is not None and request.reach == "candidates":
+        background = verifier.astype(np.float32) @ context.background.T
     candidates = Candidates(
         logit=logits,
         moments=moments,
@@ -96,7 +99,7 @@ def streamed_candidates(context: Context, queries: UnitQueries, request: Request
         labels=subset.labels,
         prototypes=prototype_count(context),
         evidence=evidence,
-        background=None if verifier is None else verifier.astype(np.float32) @ context.background.T,
+        background=background,
     )
     tied = nearest.tied | ((text.bound > 0) & text.cut_through_equals(listed, _TIE * scale))
     return CandidateSet(
