@@ -130,7 +130,7 @@ def workers(server: int) -> list[int]:
 @pytest.mark.slow
 def test_one_of_two_workers_is_killed_under_load(tmp_path: Path) -> None:
     """The other one answers, what was acknowledged stays, and the client's users see nothing of it:
-    neither those who write and score, nor one who registers 30,000 labels meanwhile, nor one who
+    neither those who write and score, nor one who registers 12,000 labels meanwhile, nor one who
     evaluates."""
     home = tmp_path / "home"
     prepared(home)
@@ -165,7 +165,7 @@ def test_one_of_two_workers_is_killed_under_load(tmp_path: Path) -> None:
                 i += 1
 
         def bring() -> None:
-            given = (as_input(i) for i in range(10_000_000, 10_030_000))
+            given = (as_input(i) for i in range(10_000_000, 10_012_000))
             imported.append(client.register("s", given, on_commit=committed.extend))
 
         def evaluate() -> None:
@@ -200,11 +200,11 @@ def test_one_of_two_workers_is_killed_under_load(tmp_path: Path) -> None:
             thread.join(240)
             assert not thread.is_alive()
         assert failures == []
-        assert committed == [f"label {i}" for i in range(10_000_000, 10_030_000)]
+        assert committed == [f"label {i}" for i in range(10_000_000, 10_012_000)]
         result = imported[0]
         # Labels whose commit was cut from its answer are there already when they come again.
-        assert result.added_labels + result.skipped_duplicates // 2 == 30_000
-        assert result.added_labels >= 29_000
+        assert result.added_labels + result.skipped_duplicates // 2 == 12_000
+        assert result.added_labels >= 11_000
         metrics = httpx.get(f"{address}/metrics", timeout=60).text
         assert "trustvlm_http_request_seconds_count" in metrics
     with trustvlm.open(home) as service:

@@ -192,6 +192,7 @@ class ScoreOptions(Options):
             "only these labels take part: names, or a filter over their attributes, such as "
             '{"region": "EU"}'
         ),
+        Field(union_mode="left_to_right"),  # names are read once, not twice and compared
     ] = None
     claimed: Annotated[
         list[Annotated[str, UpTo(100_000)] | None] | None,
