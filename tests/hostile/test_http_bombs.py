@@ -34,26 +34,36 @@ log = logging.getLogger(__name__)
 
 
 class Running:
-    """A server process with a space "p" whose classifier encodes images, warmed up."""
+    """A server process with a space "p" whose classifier encodes images, warmed up. Its sandboxes
+    count as it does."""
 
     def __init__(self, address: str, pid: int) -> None:
-        self.address, self._pid = address, pid
-        self._proc = Path(f"/proc/{pid}")
+        self.address, self._server = address, psutil.Process(pid)
+
+    def _processes(self) -> list[psutil.Process]:
+        return [self._server, *self._server.children(recursive=True)]
 
     def memory(self, name: str) -> int:
         """VmHWM (the peak since :meth:`forget`) or VmRSS, in bytes."""
-        found = re.search(rf"{name}:\s+(\d+) kB", (self._proc / "status").read_text())
-        assert found
-        return 1024 * int(found[1])
+        texts = [Path(f"/proc/{one.pid}/status").read_text() for one in self._processes()]
+        return sum(
+            1024 * int(found) for found in re.findall(rf"{name}:\s+(\d+) kB", "".join(texts))
+        )
 
     def forget(self) -> None:
-        """Let the peak begin anew."""
-        (self._proc / "clear_refs").write_text("5")
+        """Let the peak begin again."""
+        for one in self._processes():
+            Path(f"/proc/{one.pid}/clear_refs").write_text("5")
 
     def seconds(self) -> float:
-        """What the process has computed so far: another busy process does not make that more."""
-        times = psutil.Process(self._pid).cpu_times()
-        return float(times.user + times.system)
+        """What the processes have computed so far: another busy one does not make that more."""
+        times = [one.cpu_times() for one in self._processes()]
+        ended = self._server.cpu_times()
+        return float(
+            sum(one.user + one.system for one in times)
+            + ended.children_user
+            + ended.children_system
+        )
 
     def cost(self, path: str, **request: Any) -> tuple[httpx.Response, float, int]:
         """(answer, seconds of the processor, bytes of the peak above what the process had)."""
