@@ -400,7 +400,7 @@ def test_files_that_hold_no_arrays(vectors: Cli, tmp_path: Path) -> None:
 def test_a_file_of_vectors_is_held_in_memory_once(tmp_path):
     """A file three times as large, its vectors in no order: the command needs its difference, and
     not that twice."""
-    dim, labels, each = 2_048, 2_400, 20
+    dim, labels, each = 2_048, 600, 60  # few labels: their prototypes are held in float64, too
     rng = np.random.default_rng(0)
 
     def peak(count):

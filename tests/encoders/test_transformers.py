@@ -327,7 +327,17 @@ def test_weights_that_do_not_fit(clip: Any, tmp_path: Path) -> None:
 # Where weights come from
 
 HUB = """
-import time
+import os, socket, threading, time
+hub, calls = socket.create_server(("127.0.0.1", 0)), []
+
+def hang_up():
+    while True:
+        connection, _ = hub.accept()
+        calls.append(connection)
+        connection.close()
+
+threading.Thread(target=hang_up, daemon=True).start()
+os.environ["HF_ENDPOINT"] = f"http://127.0.0.1:{hub.getsockname()[1]}"
 from trustvlm.encoders import open_encoder
 from trustvlm.errors import WeightsMissing
 for download in (True, False):
@@ -335,37 +345,37 @@ for download in (True, False):
     try:
         open_encoder("openai/clip-vit-base-patch32", allow_download=download)
     except WeightsMissing as e:
-        print(f"{time.perf_counter() - begun:.2f}", e)
-begun = time.perf_counter()
+        print(f"{time.perf_counter() - begun:.2f} {len(calls)}", e)
+    calls.clear()
 encoder = open_encoder("transformers:org/cached")
-print(f"{time.perf_counter() - begun:.2f}", encoder.identity)
+print(f"0 {len(calls)}", encoder.identity)
 """
 
 
 @pytest.mark.slow
 def test_the_hub_is_not_asked_for_what_is_here(clip: Any, tmp_path: Path) -> None:
-    # Port 9 of this machine answers nothing; the cache holds one repository.
+    # The hub hangs up on whoever calls; the cache holds one repository.
     cached = tmp_path / "hub" / "models--org--cached"
     copy(clip, cached / "snapshots" / "1")
     (cached / "refs").mkdir()
     (cached / "refs" / "main").write_text("1")
-    environment = os.environ | {
-        "HF_HOME": str(tmp_path), "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0",
-    }  # fmt: skip
+    environment = os.environ | {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
     done = subprocess.run(
         [sys.executable, "-c", HUB],
         capture_output=True, text=True, env=environment, timeout=120, check=True,
     )  # fmt: skip
     assert done.stderr == ""  # no progress bar, no report
-    lines = [line.split(" ", 1) for line in done.stdout.splitlines()]
-    assert [float(seconds) < 15 for seconds, _ in lines] == [True] * 3
-    assert lines[2][1] == clip.identity
-    for _, sentence in lines[:2]:
+    lines = [line.split(" ", 2) for line in done.stdout.splitlines()]
+    assert max(float(seconds) for seconds, *_ in lines) < 30  # soon, on a busy machine too
+    assert int(lines[0][1]) > 0
+    assert [int(calls) for _, calls, _ in lines[1:]] == [0, 0]
+    assert lines[2][2] == clip.identity
+    for *_, sentence in lines[:2]:
         assert sentence.startswith("transformers:openai/clip-vit-base-patch32 needs config.json")
         assert "https://huggingface.co/openai/clip-vit-base-patch32" in sentence
         assert "use transformers:/path/to/folder" in sentence
-    assert "cannot be reached" in lines[0][1]
-    assert "downloads are off" in lines[1][1]
+    assert "cannot be reached" in lines[0][2]
+    assert "downloads are off" in lines[1][2]
 
 
 def test_without_the_package_the_way_to_it_is_told(
