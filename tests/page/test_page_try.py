@@ -777,7 +777,7 @@ def test_a_label_in_mind_is_checked(tried: Browsing, home: Path) -> None:
         with trustvlm.open(home) as service:
             said = service.score("digits", queries)[0]
         form.get_by_label("Is this a …?").fill(name)
-        form.get_by_role("button", name="Check").click()
+        form.get_by_role("button", name="Check", exact=True).click()
         text = form.locator(".claim-answer").filter(has_text=name)
         text.wait_for()
         assert said.better_label == "three"
