@@ -104,6 +104,24 @@ def test_calibrate_keeps_labels_unless_asked(home: Path, world: World, tmp_path:
         ]
 
 
+def test_a_rule_that_was_named_gives_way_to_its_form_that_corrects(
+    home: Path, world: World
+) -> None:
+    queries, truth = images_of(world, 300, 2, noise=1.0)
+    with trustvlm.open(home) as service:
+        service.calibrate("s", queries, truth, max_risk=0.3)
+        own = service.recalibrate("s", threshold=0.9)
+        assert (own.asked_rule, own.threshold) == ("posterior", 0.9)
+        chosen = service.recalibrate("s", may_correct=True)
+        assert (chosen.rule, chosen.asked_threshold) == ("posterior_star", None)
+        service.recalibrate("s", rule="posterior", may_correct=False)
+        both = service.recalibrate("s", may_correct=True, threshold=0.9)
+        assert (both.rule, both.threshold) == ("posterior_star", 0.9)
+        service.recalibrate("s", rule="image", may_correct=False)
+        with pytest.raises(trustvlm.InvalidInput, match="'image', which has no form that corrects"):
+            service.recalibrate("s", may_correct=True)
+
+
 def test_the_same_from_the_command_line_and_over_http(
     home: Path, world: World, tmp_path: Path
 ) -> None:

@@ -177,7 +177,11 @@ def _check_rule(rule: str | None, may_correct: bool) -> None:
 
 @click.command()
 @SPACE
-@flag("--may-correct", help="From now on, allow rules that correct the classifier's labels.")
+@flag(
+    "--may-correct",
+    help="From now on, allow rules that correct the classifier's labels; a rule that was named "
+    "gives way to its form that does.",
+)
 @number(
     "--threshold",
     help="A threshold of your own on the trust of the rule in force (or of --rule): it is proved, "
@@ -380,4 +384,5 @@ def _corrections(made: Calibration) -> str:
     counts = f"{made.corrected} of {images} labels: {rightly}"
     if made.rule == made.correcting_rule:
         return counts
-    return f"none; with --may-correct, {made.correcting_rule} would correct {counts}"
+    option = f"--rule {made.correcting_rule}" if made.may_correct else "--may-correct"
+    return f"none; with {option}, {made.correcting_rule} would correct {counts}"

@@ -48,9 +48,28 @@ def _with_rule(
     if "rule" in changes:
         procedure = "split" if _is_chosen(changes["rule"], chosen) else None
         return {"threshold": None, "procedure": procedure, **changes}
+    if changes.get("may_correct") and before is not None:
+        corrects = _correcting(before.rule if "threshold" in changes else before.asked_rule)
+        if corrects is not None:
+            return _with_rule({"rule": corrects, **changes}, before, chosen)
     if "threshold" in changes and before is not None:
         return {**changes, "rule": before.rule, "params": dict(before.params)}
     return dict(changes)
+
+
+def _correcting(rule: str | None) -> str | None:
+    """The form of a rule that corrects labels; None where no rule is named, or this one does.
+
+    Raises InvalidInput: the rule has no such form.
+    """
+    if rule not in RULES or RULES[rule].relabels:
+        return None
+    if f"{rule}_star" not in RULES:
+        raise InvalidInput(
+            f"may_correct: the calibration has the rule {rule!r}, which has no form that corrects "
+            f"labels; name a rule that does, such as rule={CORRECTING!r}"
+        )
+    return f"{rule}_star"
 
 
 def _check_ranks(rule: str, chosen: Collection[str]) -> None:

@@ -233,7 +233,8 @@ class MeasuringVerbs(OpenHome):
         Args:
             rule, max_risk, confidence, may_correct: options in place of those. params: parameters
                 of `rule`. A rule that a third of the images has chosen before is proved with the
-                others, any other one with all.
+                others, any other one with all. With `may_correct` and no `rule`, a rule that was
+                named before gives way to its form that corrects labels.
             threshold: a threshold of your own, as for :meth:`calibrate`, on the trust of the rule
                 in force unless `rule` is given. None: as requested last; one is chosen where `rule`
                 is given.
