@@ -12,6 +12,7 @@ import pytest
 from checkpoints import make_clip, make_timm
 from cli_runner import Cli
 from PIL import Image
+from thresholds import set_thresholds
 from worlds import assert_same_verdicts
 
 import trustvlm
@@ -160,6 +161,27 @@ def test_an_interrupted_call_is_completed_by_repeating_it(
         assert sum(counted) == 12
         queries = Queries(images=[paths[0] for paths in images.values()])
         assert_same_verdicts(whole.score("s", queries), torn.score("s", queries), tolerance=1e-4)
+
+
+def test_an_interruption_loses_only_the_images_of_the_transaction_under_way(
+    tmp_path: Path, specs: tuple[str, str], images: dict[str, list[Path]]
+) -> None:
+    inputs = [LabelInput(name, images=paths) for name, paths in images.items()]
+    set_thresholds(tmp_path / "home", transaction_images=4)
+    encoded, committed = 0, []
+
+    def interrupt(count: int) -> None:
+        nonlocal encoded
+        encoded += count
+        if encoded > 8:
+            raise KeyboardInterrupt
+
+    with open_home(tmp_path / "home") as service:
+        service.create_space("s", classifier=specs[0], verifier=specs[1])
+        with pytest.raises(KeyboardInterrupt):
+            service.register("s", inputs, progress=interrupt, on_commit=committed.append)
+        assert committed == [["red"], ["green"]]
+        assert service.register("s", inputs).added_labels == 1
 
 
 def test_a_label_removed_by_somebody_else_meanwhile_goes_in_whole(

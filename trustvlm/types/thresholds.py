@@ -36,6 +36,8 @@ class Thresholds:
             waits for the snapshot.
         transaction_labels: labels that one transaction registers or imports, at most, and after
             which an export reports progress.
+        transaction_images: images that are encoded for one transaction of a registration, at most,
+            but those of one label at least.
         reembed_labels: labels that one transaction of a re-embedding stages, at most.
         export_group_bytes: bytes of a row group of an export, about; this much is held in memory
             at a time.
@@ -57,6 +59,7 @@ class Thresholds:
     snapshot_rows: Size = 5_000
     memory_bytes: Size = 2**30
     transaction_labels: Size = 1_000
+    transaction_images: Size = 1_000
     reembed_labels: Size = 200
     export_group_bytes: Size = 16 * 2**20
     tune_margin: float = 2.33

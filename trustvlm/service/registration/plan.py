@@ -24,6 +24,7 @@ from trustvlm.service.registration.prototypes import prototype_of
 from trustvlm.types import LabelInput
 from trustvlm.types.arrays import Float32s, Float64s, real_array, sources
 from trustvlm.types.attributes.values import attributes_text, each_text
+from trustvlm.types.thresholds import Thresholds
 
 if TYPE_CHECKING:
     from trustvlm.types.inputs import ImageSource
@@ -57,7 +58,12 @@ class PlannedLabel:
     vector_attributes: list[str | None] = field(default_factory=list)
     image_attributes: list[str | None] = field(default_factory=list)
 
-    def size(self, space: SpaceRecord) -> int:
+    def share(self, space: SpaceRecord, images: int) -> float:
+        """Share of a transaction that this label takes up, of :data:`CHUNK_BYTES` of vectors or of
+        `images` images to encode."""
+        return max(self._bytes(space) / CHUNK_BYTES, len(self.images) / images)
+
+    def _bytes(self, space: SpaceRecord) -> int:
         """Bytes of vectors that this label may bring."""
         supports = len(self.hashes) + len(self.images)
         return 4 * (
@@ -294,24 +300,28 @@ def same_direction(first: Float32s, second: Float32s) -> bool:
 
 
 def chunks(
-    space: SpaceRecord, planned: Iterable[PlannedLabel], most: int
+    space: SpaceRecord, planned: Iterable[PlannedLabel], thresholds: Thresholds
 ) -> Iterator[list[PlannedLabel]]:
-    """Whole labels in transactions of at most `most` labels and about :data:`CHUNK_BYTES` of
-    vectors."""
-    return chunked(planned, lambda label: label.size(space), CHUNK_BYTES, most)
+    """Whole labels in transactions of up to `transaction_labels` labels, about :data:`CHUNK_BYTES`
+    of vectors, and `transaction_images` images to encode, because an interruption loses what is
+    encoded and not committed."""
+    images = thresholds.transaction_images
+    return chunked(
+        planned, lambda label: label.share(space, images), 1.0, thresholds.transaction_labels
+    )
 
 
 def chunked(
-    items: Iterable[T], size: Callable[[T], int], max_size: int, max_items: int
+    items: Iterable[T], size: Callable[[T], float], max_size: float, max_items: int
 ) -> Iterator[list[T]]:
     """The items in their order, in chunks of up to `max_items` items whose sizes add up to
     `max_size`; a larger item is a chunk of its own."""
     chunk: list[T] = []
-    total = 0
+    total = 0.0
     for item in items:
         if chunk and (len(chunk) == max_items or total + size(item) > max_size):
             yield chunk
-            chunk, total = [], 0
+            chunk, total = [], 0.0
         chunk.append(item)
         total += size(item)
     if chunk:

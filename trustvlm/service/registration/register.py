@@ -95,7 +95,7 @@ def register(
             check_prototype(space, label)
     drift = departed(home, space, planned)
     tally = _Tally(space.revision)
-    for chunk in chunks(space, planned.values(), home.thresholds.transaction_labels):
+    for chunk in chunks(space, planned.values(), home.thresholds):
         while not _commit_chunk(home, space, chunk, existing, tally, options):
             continue  # a label that it relied on was removed meanwhile: encode again
     return RegisterResult(

@@ -116,9 +116,10 @@ class RegistrationVerbs(OpenHome):
         Everything is validated first: a bad vector refuses all; an unreadable image is reported in
         `failures` and left out (with its label, if that is new and has no other image). Images are
         encoded outside the transaction; then labels with their vectors are committed in chunks (at
-        most 1,000 labels or 16 MB), each durable before `on_commit(names)` is called. Repeating an
-        interrupted call completes it, and repeating a finished one changes nothing. Pairs of labels
-        with nearly the same meaning are reported in `near_synonyms`.
+        most 1,000 labels, 16 MB or 1,000 images to encode, but a label at least), each durable
+        before `on_commit(names)` is called. Repeating an interrupted call completes it, and
+        repeating a finished one changes nothing. Pairs of labels with nearly the same meaning are
+        reported in `near_synonyms`.
 
         Args:
             inputs: new labels, or existing labels with more support images: a list of
