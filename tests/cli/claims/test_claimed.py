@@ -115,6 +115,12 @@ def test_an_array_of_the_file_of_vectors(tmp_path: Path) -> None:
     np.savez(queries, **held)
     rows = cli.rows("score", "s", "--vectors", queries, "--claimed", "said")
     assert claimed(rows) == ["airport"] * count
+    table = cli("score", "s", "--vectors", queries, "--claimed", "said").splitlines()
+    # The space's label of the second is beach, but its picture is an airport's, as the claim says.
+    assert ["disagrees" in line for line in table[2:]] == [
+        row["nearest_prototype"] != "airport" for row in rows
+    ]
+    assert (rows[1]["agrees"], rows[1]["nearest_prototype"]) == (False, "airport")
     error = cli("score", "s", "--vectors", queries, "--claimed", "sayd", code=2)
     assert "expected arrays named sayd" in error
     values = json.loads(

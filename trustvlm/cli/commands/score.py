@@ -48,7 +48,10 @@ def _number(value: float | None) -> str:
 
 
 def _disagrees(row: Row) -> bool:
-    return row["nearest_prototype"] is not None and not row["agrees"]
+    """Whether another label's prototype is nearer than that of the label judged, a claimed one
+    where there is a claim."""
+    judged = row["label"] if row.get("claimed") is None else row["claimed"]
+    return row["nearest_prototype"] not in (None, judged)
 
 
 def _colour(row: Row) -> str:
