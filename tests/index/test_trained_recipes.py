@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numbered import CLASSIFIER, VERIFIER, label
+from thresholds import set_thresholds
 
 import trustvlm
 from trustvlm.errors import Conflict, InvalidInput
@@ -341,6 +342,7 @@ def test_prototypes_are_searched_in_part_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, half_from: str
 ) -> None:
     monkeypatch.setenv("TRUSTVLM_HALF_FROM", half_from)
+    set_thresholds(tmp_path, dense_labels=1)  # so few are all compared, else
     count, rng = 5_200, np.random.default_rng(2)
     texts, images = clustered(count, CLASSIFIER, seed=3), clustered(count, VERIFIER, seed=4)
     chosen = rng.integers(0, count, 40)
