@@ -374,7 +374,7 @@ def _of_images(http: Http) -> None:
     http("POST", "/v1/spaces/p/score", data={"review": "true"}, files=files)
     item = http("GET", "/v1/spaces/p/review/next")["question"]["item"]
     assert item["has_picture"]
-    assert item["source"] == "1.png"
+    assert item["source"] in ("1.png", "2.png")  # the order may be drawn at random
     http.ask("GET", f"/v1/spaces/p/review/items/{item['id']}/picture")
     http("POST", "/v1/spaces/p/search", files=files)
     http("POST", "/v1/spaces/p/embed", files=broken)
