@@ -13,7 +13,8 @@ from numbered import CATALOG, label, queries
 
 import trustvlm
 from trustvlm.catalog import Catalog
-from trustvlm.errors import Unavailable
+from trustvlm.errors import Overloaded, Unavailable
+from trustvlm.service.server.server_home import ServerHome
 
 
 def move(home: Path) -> None:
@@ -102,3 +103,20 @@ def test_a_service_with_its_home_in_place_goes_on_whatever_else_happens(
             service.score("space", queries(3)).revision
             == service.score("space", queries(3)).revision
         )
+
+
+def test_a_claim_that_cannot_be_dropped_is_dropped_later(tmp_path: Path) -> None:
+    """The home is away when a call fails: once it is back, the call can be made again."""
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    with trustvlm.open(home, create=True) as service:
+        server = ServerHome(service)
+        worker = server.worker()
+        assert server.begin_call("me", "key", b"request", worker) is None
+        home.rename(elsewhere)
+        server.drop_call("me", "key")
+        elsewhere.rename(home)
+        with pytest.raises(Overloaded, match="being done"):
+            server.begin_call("me", "key", b"request", worker)
+        server.drop_calls()
+        assert server.begin_call("me", "key", b"request", worker) is None
+        worker.close()

@@ -120,3 +120,25 @@ def test_a_call_that_fails_while_it_commits_has_changed_nothing(tmp_path: Path) 
         assert (found.status, found.body) == (200, b"2")
         service.register("s", [trustvlm.LabelInput("later", text_vector=np.ones(8))])
         worker.close()
+
+
+def test_a_registration_whose_answer_cannot_be_stored_is_answered(tmp_path: Path) -> None:
+    """The disk is full when the answer is stored, after the labels were: 503 would say that nothing
+    was done. The same request is then done again, and finds the labels."""
+    home = tmp_path / "home"
+    prepared(home)
+    body = {"labels": [{"name": "second", "text_vector": [1.0] * 8}]}
+    third = "call.written:3:enospc"  # after the sweep at the start and the claim
+    with server(home, fault=third) as (_, address):
+        ready(address)
+
+        def register() -> httpx.Response:
+            headers = {"idempotency-key": "one call"}
+            path = f"{address}/v1/spaces/s/labels"
+            return httpx.post(path, headers=headers, json=body, timeout=60)
+
+        first, again, last = register(), register(), register()
+    assert (first.status_code, first.json()["added_labels"]) == (200, 1)
+    assert (again.status_code, again.json()["added_labels"]) == (200, 0)
+    assert last.headers["idempotent-replayed"] == "true"
+    assert "its answer for repeated calls is not" in home.with_suffix(".log").read_text()

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import inspect
 import json
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import is_dataclass
 from functools import partial
@@ -15,7 +16,7 @@ from typing import Any, TypeVar, get_args
 from fastapi import Request, Response
 from pydantic_core import PydanticSerializationError, to_json
 
-from trustvlm.errors import InvalidInput
+from trustvlm.errors import InvalidInput, TrustVLMError
 from trustvlm.http.guard.addressed import SLASH
 from trustvlm.http.routes.openapi import JPEG, route
 from trustvlm.http.wire.bodies import JSON, Received, read_body
@@ -23,6 +24,8 @@ from trustvlm.http.wire.matching import at_expected
 from trustvlm.http.wire.problems import plain
 from trustvlm.http.work.process import Serving, serving_of
 from trustvlm.types.json_form import to_plain
+
+log = logging.getLogger("trustvlm.http")
 
 F = TypeVar("F", bound=Callable[..., Any])
 Method = Callable[..., Callable[[Callable[..., Any]], Any]]
@@ -185,7 +188,8 @@ async def written(
         digest: of the body. encoders: the work may use them.
         repeatable: the work does no harm when it is done twice, and is more than one short change.
             Its answer is stored after it, and it is done again where the process died between the
-            two. The answer to other work is stored in the transaction of its change.
+            two, or the answer could not be stored. The answer to other work is stored in the
+            transaction of its change.
     """
     serving, key = serving_of(request), request.headers.get(IDEMPOTENCY_KEY)
     change = at_expected(request, serving.service, lambda: work(serving))
@@ -213,18 +217,22 @@ def _once(
     repeatable: bool,
 ) -> tuple[bytes, int, bool]:
     """(body, status, whether it is an earlier answer). A call that fails is dropped: it may be made
-    again."""
+    again. Where repeatable work is done and only its answer cannot be stored, it counts as done."""
     home = serving.home
     earlier = home.begin_call(*call, request_hash, serving.worker)
     if earlier is not None and earlier.status is not None:
         return earlier.body or b"", earlier.status, True
     try:
-        if repeatable:
-            body = encoded(change())
-            home.end_call(*call, status, body)
-        else:
+        if not repeatable:
             body = home.do_call(*call, status, lambda: encoded(change()))
+            return body, status, False
+        body = encoded(change())
     except BaseException:
         home.drop_call(*call)
         raise
+    try:
+        home.end_call(*call, status, body)
+    except TrustVLMError as error:
+        log.warning("a change is stored, its answer for repeated calls is not: %s", error)
+        home.drop_call(*call)
     return body, status, False

@@ -52,10 +52,12 @@ class Upkeep:
                     self._home.sweep()
 
     def _look(self) -> None:
-        """Hold the own lock, and end the jobs of the dead. While the catalog is away: say so once,
-        and begin to count again when it is back, since all locks were lost with its server."""
+        """Hold the own lock, drop calls that were given up, and end the jobs of the dead. While the
+        catalog is away: say so once, and begin to count again when it is back, since all locks were
+        lost with its server."""
         try:
             self._worker.hold()
+            self._home.drop_calls()
             orphans = self._home.end_orphans(self._worker, self._gone)
         except TrustVLMError as error:
             if not self._is_away and not self._home.is_closed:

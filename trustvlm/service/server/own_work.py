@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from threading import Lock
 from typing import Any
 
 from trustvlm.catalog.server import idempotency, jobs
@@ -13,7 +15,8 @@ from trustvlm.catalog.server.idempotency import CallRecord
 from trustvlm.catalog.server.jobs import JobRecord
 from trustvlm.catalog.store import clock
 from trustvlm.catalog.store.location import ServerLocation
-from trustvlm.errors import InvalidInput, NotFound, Overloaded
+from trustvlm.errors import InvalidInput, NotFound, Overloaded, TrustVLMError
+from trustvlm.service.home.home import Home
 from trustvlm.service.home.open_home import OpenHome
 from trustvlm.service.home.verdict_log.trim import trim_all
 from trustvlm.service.server.workers import Worker, worker_of
@@ -26,6 +29,11 @@ _ORPHANED = "the process that was at it has died; ask for it again"
 
 class OwnWork(OpenHome):
     """The side of an open service that the HTTP server uses for calls, jobs and workers."""
+
+    def __init__(self, home: Home) -> None:
+        super().__init__(home)
+        self._given_up: list[tuple[str, str]] = []
+        self._dropping = Lock()
 
     @property
     def is_shared(self) -> bool:
@@ -85,9 +93,19 @@ class OwnWork(OpenHome):
             idempotency.answer(connection, owner, key, status, body)
 
     def drop_call(self, owner: str, key: str) -> None:
-        """Give up a claim, so that the call can be made again."""
-        with self._ready().catalog.write("call") as connection:
-            idempotency.forget(connection, owner, key)
+        """Give up a claim, so that the call can be made again: at once, or where the catalog cannot
+        be written, as soon as it can (:meth:`drop_calls`)."""
+        self._given_up.append((owner, key))
+        with suppress(TrustVLMError):
+            self.drop_calls()
+
+    def drop_calls(self) -> None:
+        """Drop the claims that were given up while the catalog could not be written."""
+        with self._dropping:
+            while self._given_up:
+                with self._ready().catalog.write("call") as connection:
+                    idempotency.forget(connection, *self._given_up[0])
+                del self._given_up[0]
 
     # Jobs, workers and files
 
