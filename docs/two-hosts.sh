@@ -15,7 +15,7 @@ export TRUSTVLM_SERVE_KEEP_ALIVE_S=75                # longer than nginx keeps a
 export TRUSTVLM_SNAPSHOT_STORE="$folder/snapshots"   # or s3://…: the second host need not read all labels
 
 trustvlm --home "$folder/host-1" db create
-trustvlm --home "$folder/host-1" key create --scope admin > "$folder/key"
+(umask 077 && trustvlm --home "$folder/host-1" key create --scope admin > "$folder/key")
 
 started=
 trap 'kill $started 2> /dev/null; wait' EXIT
