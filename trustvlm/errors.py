@@ -30,7 +30,7 @@ statuses.
 from __future__ import annotations
 
 __all__ = [
-    "EXIT_CODES", "FOUND_DAMAGE", "STATUSES", "Busy", "Conflict", "Damaged", "Forbidden",
+    "EXIT_CODES", "FOUND_DAMAGE", "LASTING", "STATUSES", "Busy", "Conflict", "Damaged", "Forbidden",
     "InvalidInput", "NotFound", "Overloaded", "ReadOnly", "Refused", "SchemaMismatch", "StaysHere",
     "TooLarge", "TooMany", "TooSlow", "TrustVLMError", "Unauthorized", "Unavailable",
     "UnsupportedType", "WeightsMissing",
@@ -132,6 +132,9 @@ class StaysHere(Unavailable, TypeError):
     """An open service or client cannot be pickled or copied; a TypeError, too, as the refusals of
     pickle are."""
 
+
+LASTING: tuple[type[Unavailable], ...] = (ReadOnly, SchemaMismatch, WeightsMissing, Damaged)
+"""Kinds of Unavailable that last until somebody mends something: a second try does not help."""
 
 EXIT_CODES: dict[type[TrustVLMError], int] = {
     InvalidInput: 2,

@@ -20,6 +20,7 @@ from worlds import World, make_space
 import trustvlm
 from trustvlm import AsyncClient, Client, Conflict, InvalidInput, NotFound, Queries
 from trustvlm.client.asynchronous.async_client import AsyncReviewQueue, AsyncVerdictLog
+from trustvlm.errors import Unavailable
 from trustvlm.reading.review.queue import ReviewQueue
 from trustvlm.reading.verdict_log.files import VerdictLog
 from trustvlm.testing import AsgiTransport
@@ -136,6 +137,18 @@ def test_the_loop_goes_on_and_calls_wait_for_their_turn() -> None:
                 await calls[0]
             transport.answer.set()
             assert await asyncio.gather(*calls[1:]) == [[], []]
+
+    asyncio.run(work())
+
+
+def test_a_closed_client_says_so() -> None:
+    async def work() -> None:
+        client = AsyncClient(URL)
+        await client.close()
+        with pytest.raises(Unavailable, match="the client is closed"):
+            await client.get_space("s")
+        with pytest.raises(Unavailable, match="the client is closed"):
+            _ = [space async for space in client.list_spaces()]
 
     asyncio.run(work())
 

@@ -14,8 +14,10 @@ from http_service import Http, routes, served
 from pydantic_core._pydantic_core import list_all_errors
 from test_http_routes import picture
 
+from trustvlm.errors import LASTING, Busy, Overloaded, Unavailable
 from trustvlm.http.wire import attribute_bodies, review_bodies, schemas, support_bodies, sync_bodies
 from trustvlm.http.wire.files import label_bodies
+from trustvlm.http.wire.problems import of_error
 from trustvlm.http.wire.refusals.words import EXPECTED
 from trustvlm.types.json_form import adapter
 from trustvlm.types.options import Options
@@ -256,3 +258,13 @@ def test_every_error_that_a_field_can_raise_has_words_of_ours() -> None:
     begin = re.compile("|".join(KINDS.values()))
     assert {one for one in raised if begin.match(one)} - ELSEWHERE <= set(EXPECTED)
     assert set(EXPECTED) - raised == {"bounds", "one_of"}
+
+
+@pytest.mark.parametrize("kind", [Unavailable, Busy, Overloaded])
+def test_what_passes_says_when_to_try_again(kind: type[Unavailable]) -> None:
+    assert of_error("id", kind("away")).headers["retry-after"] == "1"
+
+
+@pytest.mark.parametrize("kind", LASTING)
+def test_what_somebody_must_mend_does_not(kind: type[Unavailable]) -> None:
+    assert "retry-after" not in of_error("id", kind("broken")).headers

@@ -42,9 +42,7 @@ CONNECT_S = 10.0
 CALL_IDS = ("x-request-id", "x-call-id")
 """Headers that mark a request and its answer: proxies are free to change the first one."""
 
-LASTING = ("ReadOnly", "SchemaMismatch", "WeightsMissing", "Damaged")
-"""Kinds of 503 that last: a second try does not help."""
-
+_LASTING = tuple(kind.__name__ for kind in errors.LASTING)
 _PASSING = (408, 429, 502, 503, 504)
 _BROKEN = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.TimeoutException)
 _OF_STATUS = {status: kind for kind, status in STATUSES.items()} | {
@@ -352,7 +350,7 @@ def _refusal(where: str, response: httpx.Response) -> Exception:
     wait = _seconds_of(response.headers.get("retry-after"))
     if wait is not None and isinstance(problem, TooMany | Overloaded):
         problem.retry_after = wait
-    passing = response.status_code in _PASSING and (wait is not None or kind not in LASTING)
+    passing = response.status_code in _PASSING and (wait is not None or kind not in _LASTING)
     return _Transient(problem, wait or 0.0) if passing else problem
 
 

@@ -91,7 +91,7 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Let go of the connections; every later call raises Unavailable or RuntimeError."""
+        """Let go of the connections; every later call raises Unavailable."""
         self.threads.shutdown(wait=False, cancel_futures=True)
         self.blocking.close()
 

@@ -10,6 +10,8 @@ from concurrent.futures import Executor
 from contextvars import ContextVar, copy_context
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
+from trustvlm.errors import Unavailable
+
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
@@ -23,10 +25,15 @@ _AT_A_TIME = 1_000  # rows of an iterator that a thread takes before the loop go
 async def in_thread(threads: Executor, work: Callable[[], T]) -> T:
     """The result of `work`, done by a thread in a copy of this context.
 
-    Where the caller is cancelled, work that was begun goes on; its result is dropped.
+    Where the caller is cancelled, work that was begun goes on; its result is dropped. Raises
+    Unavailable: the client is closed.
     """
     run = functools.partial(copy_context().run, work)
-    return await asyncio.get_running_loop().run_in_executor(LANE.get() or threads, run)
+    try:
+        future = asyncio.get_running_loop().run_in_executor(LANE.get() or threads, run)
+    except RuntimeError as error:  # its threads have ended
+        raise Unavailable("the client is closed") from error
+    return await future
 
 
 def awaited(verb: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P], Awaitable[R]]:

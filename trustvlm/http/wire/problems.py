@@ -63,7 +63,7 @@ def of_error(request_id: str, error: TrustVLMError) -> JSONResponse:
     headers = {}
     if (seconds := getattr(error, "retry_after", None)) is not None:
         headers["retry-after"] = str(max(1, math.ceil(seconds)))
-    elif isinstance(error, errors.Busy):
+    elif isinstance(error, errors.Unavailable) and not isinstance(error, errors.LASTING):
         headers["retry-after"] = "1"
     if isinstance(error, errors.Unauthorized):
         headers["www-authenticate"] = "Bearer"
