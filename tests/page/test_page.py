@@ -71,3 +71,18 @@ def test_a_service_with_keys_asks_for_one_and_takes_no_wrong_one(
         field.fill(key)
         seen.page.get_by_role("button", name="Continue").click()
         seen.page.locator("main .view.try.shown h1").wait_for()
+
+
+def test_a_service_that_was_away_is_asked_again(demo_home: Path, tmp_path: Path) -> None:
+    """Nothing has to be loaded again, and a proxy's answer says what is away."""
+    with browsing(copied(demo_home, tmp_path / "home")) as seen:
+        seen.expected = ["502 (Bad Gateway)"]
+        seen.page.goto(seen.address)
+        seen.page.locator("main .view.try.shown h1").wait_for()
+        seen.page.route("**/v1/spaces", lambda route: route.fulfill(status=502, body="<html>"))
+        seen.page.get_by_role("link", name="Labels").click()
+        seen.page.get_by_text("does not answer its proxy (status 502)").wait_for()
+        seen.accessible()
+        seen.page.unroute("**/v1/spaces")
+        seen.page.get_by_role("button", name="Try again").click()
+        seen.page.locator("main .view.labels.shown h1").wait_for()

@@ -74,7 +74,9 @@ async function problemOf(response) {
     const { error } = await response.json();
     return new ApiError(response.status, error.kind, error.message, error.request_id);
   } catch {
-    return new ApiError(response.status, "Unexpected", `The service answered with status ${response.status}.`, requestId);
+    const away = [502, 503, 504].includes(response.status); // of a proxy in front
+    const message = away ? `The service does not answer its proxy (status ${response.status}). Is it still running?` : `The service answered with status ${response.status}.`;
+    return new ApiError(response.status, away ? "Unavailable" : "Unexpected", message, requestId);
   }
 }
 

@@ -54,9 +54,12 @@ async function show() {
     if (!chosen) put(main, named && spaces.length ? unknown(named) : noSpaces());
     else await open(chosen, view, rest, signal);
   } catch (error) {
-    if (error.name !== "AbortError") put(main, h("h1", {}, "trustvlm"), problem(error));
+    if (error.name !== "AbortError") put(main, h("h1", {}, "trustvlm"), problem(error), again());
   }
 }
+
+/** A view that could not be read is read again. */
+const again = () => h("p", {}, h("button", { type: "button", on: { click: show } }, "Try again"));
 
 async function open(row, view, rest, signal) {
   document.title = `${VIEWS[view].title} · ${row.name} · trustvlm`;
@@ -106,7 +109,7 @@ function askKey(message) {
     const sent = (event) => { event.preventDefault(); close(input.value.trim()); };
     return h("form", { on: { submit: sent } },
       h("p", {}, message), h("label", { for: id }, "Key"), input,
-      h("p", { class: "quiet" }, "It is kept until this tab is closed. ", h("code", {}, commandAtHome("key create")), " makes one, where HOME is the folder that the service was started on."),
+      h("p", { class: "quiet" }, "It is kept until this tab is closed. ", h("code", {}, commandAtHome("key create --scope write")), " makes one, where HOME is the folder that the service was started on."),
       h("div", { class: "actions" }, h("button", { class: "primary" }, "Continue"), h("button", { type: "button", on: { click: () => close() } }, "Cancel")));
   });
 }
