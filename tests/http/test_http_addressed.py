@@ -140,6 +140,41 @@ def test_what_is_no_request(address: str, head: bytes) -> None:
     assert set(json.loads(body)["error"]) == {"kind", "message", "request_id"}
 
 
+@pytest.mark.parametrize(
+    ("path", "status"), [("/healthz", 200), ("/readyz", 200), ("/v1/spaces", 403)]
+)
+def test_probes_of_http_1_0_need_no_host(address: str, path: str, status: int) -> None:
+    """As balancers send them."""
+    assert sent(address, f"GET {path} HTTP/1.0\r\n\r\n".encode())[0] == status
+
+
+def test_a_name_of_another_machine_is_told_what_to_do(address: str) -> None:
+    data = b"GET /v1/spaces HTTP/1.1\r\nHost: trust.example\r\nConnection: close\r\n\r\n"
+    status, body = sent(address, data)
+    assert status == 403
+    assert "--require-key" in json.loads(body)["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("site", "destination", "status"),
+    [
+        ("cross-site", "image", 403),
+        ("same-site", "iframe", 403),
+        ("cross-site", "empty", 403),
+        ("cross-site", "document", 200),
+        ("same-origin", "empty", 200),
+        ("none", "document", 200),
+    ],
+)
+def test_a_page_of_another_site_embeds_nothing(
+    address: str, site: str, destination: str, status: int
+) -> None:
+    """Images, scripts and frames of a page bring no Origin; the browser says whose they are."""
+    fetched = f"Sec-Fetch-Site: {site}\r\nSec-Fetch-Dest: {destination}\r\n"
+    head = f"GET /v1/spaces HTTP/1.1\r\nHost: 127.0.0.1\r\n{fetched}Connection: close\r\n\r\n"
+    assert sent(address, head.encode())[0] == status
+
+
 LONG = b"a" * 70_000
 START = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 CHUNKED = (

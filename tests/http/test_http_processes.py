@@ -62,9 +62,14 @@ def quick(address: str) -> float:
     return sorted(took[20:])[5]
 
 
-def test_a_server_says_who_may_ask_and_finishes_what_it_accepted(tmp_path: Path) -> None:
-    """SIGTERM while a registration is under way: it is committed and answered, and the process ends
-    with 0."""
+@pytest.mark.parametrize(
+    "end", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)]
+)
+def test_a_server_says_who_may_ask_and_finishes_what_it_accepted(
+    tmp_path: Path, end: signal.Signals
+) -> None:
+    """SIGTERM, or SIGHUP of a closed terminal, while a registration is under way: it is committed
+    and answered, and the process ends with 0."""
     home = tmp_path / "home"
     prepared(home)
     with server(home) as (process, address):
@@ -94,7 +99,7 @@ def test_a_server_says_who_may_ask_and_finishes_what_it_accepted(tmp_path: Path)
         asking = threading.Thread(target=ask)
         asking.start()
         assert sent.wait(30)
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(end)
         asking.join(60)
         assert process.wait(30) == 0
         assert answers[0].status_code == 200, answers[0].text

@@ -8,6 +8,7 @@ import logging
 import os
 import resource
 import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -137,6 +138,7 @@ def run_service(
     )
     log_to_stderr(options.log_level)
     _raise_file_limit()
+    _end_at_hangup()
     try:
         if workers == 1:
             uvicorn.Server(config).run(sockets=[bound])
@@ -175,6 +177,13 @@ def _raise_file_limit() -> None:
     limit = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
     if soft != resource.RLIM_INFINITY and soft < limit:
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+
+
+def _end_at_hangup() -> None:
+    """Take SIGHUP, as of a terminal that is closed, for SIGTERM; with several processes the
+    supervisor takes it as the wish for new ones. nohup, which ignores it, stays in force."""
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
 
 
 def _bound(host: str, port: int) -> socket.socket:

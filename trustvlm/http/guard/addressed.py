@@ -20,8 +20,13 @@ _DOTS = re.compile(r"(?<=/)(\.{1,2})\x1f(?=/|$)")
 take the dots for a step through the path."""
 
 
-def check_origin(headers: Sequence[tuple[bytes, bytes]], *, require_key: bool) -> None:
+def check_origin(
+    headers: Sequence[tuple[bytes, bytes]], *, require_key: bool, probe: bool = False
+) -> None:
     """Let pages of other sites not use this service through the browser of its user.
+
+    Args:
+        probe: the path tells everyone the same; probes of HTTP/1.0 name no host.
 
     Raises:
         InvalidInput: headers that no client makes. Forbidden: another name than this machine's, or
@@ -34,13 +39,24 @@ def check_origin(headers: Sequence[tuple[bytes, bytes]], *, require_key: bool) -
         raise InvalidInput(f"host, origin: expected one of each, got {counts}")
     host = hosts[0] if hosts else ""
     name = _host_name(host)
-    if not require_key and not is_loopback(name):
+    if not require_key and not is_loopback(name) and not (probe and not hosts):
         raise Forbidden(
             "this service runs without keys and therefore answers only requests to this "
-            "machine's own names (such as 127.0.0.1)"
+            "machine's own names (such as 127.0.0.1); behind a proxy with another name, start it "
+            "with --require-key"
         )
+    if not require_key and _is_embedded(headers):
+        raise Forbidden("requests from pages of other sites are refused")
     if origins and origins[0].lower() not in (f"http://{host.lower()}", f"https://{host.lower()}"):
         raise Forbidden("requests from pages of other sites are refused")
+
+
+def _is_embedded(headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    """Whether a browser says that a page of another site shows this: as an image, a script or a
+    frame, which bring no Origin. A link that a user follows is not shown by that page."""
+    said = {key.lower(): value for key, value in headers if key.lower().startswith(b"sec-fetch-")}
+    elsewhere = said.get(b"sec-fetch-site", b"none") not in (b"none", b"same-origin")
+    return elsewhere and said.get(b"sec-fetch-dest") != b"document"
 
 
 def _host_name(host: str) -> str:

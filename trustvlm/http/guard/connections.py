@@ -204,7 +204,10 @@ class Connection(HttpToolsProtocol):
                 self._refuse_malformed()
 
     def _refuse_malformed(self) -> None:
-        expected = "expected an HTTP/1.1 request with one Host header, got something else"
+        expected = (
+            "expected a request of HTTP/1.1 with one Host header and at most one length of its "
+            "body, got something else"
+        )
         self._refuse(400, "InvalidInput", expected)
 
     def _refuse_slow_headers(self) -> None:

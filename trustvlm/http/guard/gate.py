@@ -24,7 +24,8 @@ from trustvlm.http.wire.receiving import Bodies, Body
 
 log = logging.getLogger("trustvlm.http")
 
-WATCHED = ("/healthz", "/readyz", "/metrics")
+PROBES = ("/healthz", "/readyz")
+WATCHED = (*PROBES, "/metrics")
 """Paths for monitoring, answered under any load; they have no spans."""
 
 CALL_ID = b"x-call-id"
@@ -146,7 +147,9 @@ class RequestGuard:
         path = self.scope["path"] = routed_path(raw_path, self.options.root_path)
         if self.gate.in_flight > self.options.in_flight and path not in WATCHED:
             raise Overloaded(f"{self.options.in_flight} requests are under way already; try again")
-        check_origin(self.scope["headers"], require_key=self.options.require_key)
+        check_origin(
+            self.scope["headers"], require_key=self.options.require_key, probe=path in PROBES
+        )
         if not self.bodiless:
             coding = self.headers.get(b"content-encoding", "identity")
             self._unpacked = unpacking(coding, self.options.body_bytes)

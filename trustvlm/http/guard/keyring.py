@@ -77,17 +77,20 @@ class Keyring:
         """The caller of a request without a key. Raises Unauthorized: a key is needed."""
         if self._required:
             raise Unauthorized(
-                "a key is needed: send 'Authorization: Bearer KEY' or 'X-API-Key: KEY' "
-                "('trustvlm key create' makes one)"
+                "a key is needed: send 'Authorization: Bearer KEY' or 'X-API-Key: KEY'; the client "
+                "and the command line take it from TRUSTVLM_KEY "
+                "('trustvlm key create --scope read' makes one)"
             )
         return LOCAL
 
     def check(self, header: str) -> Caller:
         """The caller whose key the Authorization header holds. Raises Unauthorized: it is no valid
         key."""
-        kind, _, key = header.partition(" ")
+        kind, _, key = header.strip().partition(" ")
+        if kind.lower() != "bearer" or not key.strip():
+            raise Unauthorized("expected 'Authorization: Bearer KEY' or 'X-API-Key: KEY'")
         version, now = self._home.version(), time.monotonic()
-        record = self._home.use_key(key.strip()) if kind.lower() == "bearer" else None
+        record = self._home.use_key(key.strip())
         if record is None:
             raise Unauthorized("the key is unknown, revoked or expired")
         caller = Caller(record.id, record.scope, record.space, record.rate)

@@ -19,7 +19,8 @@ Rows = list[Vector]
 
 def needs(name: str, kind: str) -> Any:
     """The schema of an object that has a field, which is not null."""
-    return {"required": [name], "properties": {name: {"type": kind}}}
+    schema = {"type": kind} | ({"items": {}} if kind == "array" else {})
+    return {"required": [name], "properties": {name: schema}}
 
 
 def extra(**schema: Any) -> Any:
