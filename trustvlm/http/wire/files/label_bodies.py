@@ -19,7 +19,9 @@ Rows = list[Vector]
 
 def needs(name: str, kind: str) -> Any:
     """The schema of an object that has a field, which is not null."""
-    schema = {"type": kind} | ({"items": {}} if kind == "array" else {})
+    schema: dict[str, Any] = {"type": kind}
+    if kind == "array":
+        schema["items"] = {}
     return {"required": [name], "properties": {name: schema}}
 
 
