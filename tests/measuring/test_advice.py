@@ -75,6 +75,20 @@ def test_the_remedy_follows_from_what_the_errors_have_in_common(
     assert "my pets" in words
 
 
+def test_labels_without_prompts_are_advised_what_they_can_do() -> None:
+    labels, both = [label("a", 20, 30, 18)], [confused("b", "a", 6, 6), confused("a", "b", 3, 3)]
+    for confusions, said in (
+        ([confused("b", "a", 9, 8)], "the classifier is not"),
+        ([confused("b", "a", 9, None)], "the classifier alone was compared"),
+    ):
+        (advice,) = label_advice("s", labels, confusions, prompts=False)
+        assert advice.action == "correct"
+        assert said in advice.reason
+        assert advice.command == "trustvlm calibrate s FOLDER --may-correct"
+    (alias,) = label_advice("s", labels, both, prompts=False)
+    assert (alias.action, "prompt" in alias.advice) == ("alias", False)
+
+
 @pytest.mark.parametrize("name", ["a b", "-rf", "$(id)", "it's", "--prompt"])
 def test_commands_can_be_pasted_into_a_shell(name: str) -> None:
     for supports, words in ((0, "support add"), (16, "label update")):
@@ -135,7 +149,7 @@ def test_an_evaluation_says_what_to_fix(service: trustvlm.TrustService, tmp_path
              for one in found.confusions]  # fmt: skip
     assert pairs == [("airport", "beach", 10, 0.5, 10), ("bridge", world.names[3], 10, 0.5, 10)]
     assert [(one.label, one.action) for one in found.label_advice] == [
-        ("beach", "prompt"), (world.names[3], "images"),
+        ("beach", "correct"), (world.names[3], "images"),
     ]  # fmt: skip
     assert shlex.split(found.label_advice[1].command)[4] == world.names[3]
     np.savez(tmp_path / "v.npz", classifier=queries.classifier, verifier=queries.verifier,
@@ -145,10 +159,10 @@ def test_an_evaluation_says_what_to_fix(service: trustvlm.TrustService, tmp_path
     arguments = ("evaluate", "s", "--vectors", tmp_path / "v.npz", "--draws", "0")
     said = cli(*arguments)
     assert said.startswith(
-        "2 labels to fix: beach (change the prompt); sofa; rm -rf ~ (add support images). 2 labels did "
-        "well here (of the 10 images given to each, at most 5 % are wrong): airport and bridge."
+        "2 labels to fix: beach (let the images correct it); sofa; rm -rf ~ (add support images). 2 labels "
+        "did well here (of the 10 images given to each, at most 5 % are wrong): airport and bridge."
     )
-    assert "trustvlm label update s beach --prompt TEXT" in said
+    assert "trustvlm calibrate s FOLDER --may-correct" in said
     assert "33.3 %" in said
     plain = json.loads(cli(*arguments, "--json"))
     assert [one["label"] for one in plain["label_advice"]] == ["beach", world.names[3]]

@@ -21,7 +21,8 @@ _NAMED, _LONGEST = 5, 60  # names in a sentence, and their characters
 _IN_WORDS: dict[Advised, str] = {
     "images": "add support images",
     "prompt": "change the prompt",
-    "alias": "make it an alias, or change the prompt",
+    "correct": "let the images correct it",
+    "alias": "make it an alias, or tell them apart",
     "new_label": "register the label that is missing",
 }
 
@@ -44,16 +45,21 @@ def state_of(images: int, given: int, right: int, risk: float) -> LabelState:
 
 
 def label_advice(
-    space: str, labels: Sequence[LabelOutcome], confusions: Sequence[Confusion]
+    space: str,
+    labels: Sequence[LabelOutcome],
+    confusions: Sequence[Confusion],
+    *,
+    prompts: bool = True,
 ) -> tuple[LabelAdvice, ...]:
-    """What to do about each label that is to be fixed, most errors first."""
+    """What to do about each label that is to be fixed, most errors first; `prompts`: the labels
+    have prompts, which can be changed."""
     involved: dict[str | None, list[Confusion]] = {}
     for one in confusions:
         involved.setdefault(one.label, []).append(one)
         involved.setdefault(one.truth, []).append(one)
     supports = {one.label: one.support_count for one in labels}
     advice = [
-        _advice(space, _Errors(one, tuple(involved.get(one.label, ())), supports))
+        _advice(space, _Errors(one, tuple(involved.get(one.label, ())), supports, prompts))
         for one in labels
         if one.state == "fix"
     ]
@@ -67,6 +73,7 @@ class _Errors:
     label: LabelOutcome
     confusions: tuple[Confusion, ...]
     supports: dict[str, int]
+    prompts: bool
 
     @property
     def all(self) -> int:
@@ -139,10 +146,9 @@ def _remedy(
     mutual = min(theirs, ours) >= max(1, _BOTH_WAYS * max(theirs, ours)) and theirs + ours >= 3
     if other is not None and mutual and 2 * (theirs + ours) >= errors.all:
         reason = f"it is confused with {other!r} in both directions ({ours} and {theirs} images)"
-        advice = (
-            f"If both mean the same, make one an alias of the other. If not, say in their prompts "
-            f"how {name!r} differs from {other!r}."
-        )
+        advice = "If both mean the same, make one an alias of the other."
+        if errors.prompts:
+            advice += f" If not, say in their prompts how {name!r} differs from {other!r}."
         return "alias", reason, advice, command("label alias", space, name, other)
     return _text_or_images(space, errors, other)
 
@@ -150,16 +156,21 @@ def _remedy(
 def _text_or_images(
     space: str, errors: _Errors, other: str | None
 ) -> tuple[Advised, str, str, str]:
-    """Change the prompt where the support images know better than the text; else add images."""
+    """Where the support images know better than the classifier, change the prompt or let them
+    correct the label; else add images."""
     name, judged = errors.label.label, errors.all - errors.of_no_label
     right = errors.images_right
     if right is None or 2 * right >= judged:
+        classifier = "text" if errors.prompts else "classifier"
         reason = (
-            f"the text alone was compared, and it is wrong about {count(judged, 'error')}"
+            f"the {classifier} alone was compared, and it is wrong about {count(judged, 'error')}"
             if right is None
             else f"the support images are right about {right} of its {count(judged, 'error')}, the "
-            f"text is not"
+            f"{classifier} is not"
         )
+        if not errors.prompts:
+            fix = command("calibrate", space, files="FOLDER", options="--may-correct")
+            return "correct", reason, "Let the images correct the label.", fix
         versus = "" if other is None else f", so that it differs from {other!r}"
         fix = command("label update", space, name, options="--prompt TEXT")
         advice = f"Change its prompt{versus}"

@@ -130,7 +130,7 @@ class RuleOutcome(Answer):
 LabelState = Literal["good", "fix", "unclear"]
 """Whether a label can be trusted on the images of an evaluation."""
 
-Advised = Literal["images", "prompt", "alias", "new_label"]
+Advised = Literal["images", "prompt", "correct", "alias", "new_label"]
 """What to do about a label: add support images; change its prompt; make it an alias, or tell it
 from the other label by the prompts; register a label for what its images show."""
 

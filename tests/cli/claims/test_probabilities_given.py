@@ -72,6 +72,27 @@ def test_measuring(photos: tuple[Cli, Path]) -> None:
     assert "100" in cli("evaluate", "s", "--vectors", vectors, "--rules", "msp")
 
 
+def test_an_audit_says_why_no_text_takes_part(photos: tuple[Cli, Path]) -> None:
+    cli, folder = photos
+    rng = np.random.default_rng(0)
+    middles = np.repeat(np.eye(2, 8), 12, axis=0)
+    arrays = {"image_vectors": middles + 0.2 * rng.normal(size=(24, 8))}
+    arrays["image_labels"] = np.repeat(np.arange(2), 12)
+    for classifier, why in (
+        ("external:9", "the classifier is external, and embeds no images"),
+        (
+            "precomputed:4",
+            "their classifier embedding is not stored; pass classifier_image_vectors",
+        ),
+    ):
+        space = f"audited-{classifier.partition(':')[0]}"
+        cli("space", "create", space, "--classifier", classifier, "--verifier", "precomputed:8")
+        texts = {} if "external" in classifier else {"text_vectors": np.eye(2, 4)}
+        np.savez(folder / "supports.npz", label_names=["red", "blue"], **arrays, **texts)
+        cli("register", space, "--vectors", folder / "supports.npz")
+        assert f"24 images judged without text: {why}" in cli.run("audit", space).stderr
+
+
 def test_what_does_not_fit_is_refused(photos: tuple[Cli, Path]) -> None:
     cli, folder = photos
     score = ("score", "s", folder / "photos", "--probabilities")

@@ -22,6 +22,7 @@ from trustvlm.service.inputs.labelled import (
     truth_ids,
 )
 from trustvlm.service.inputs.outputs import is_external, require_logits
+from trustvlm.service.inputs.space_encoders import encodes_texts
 from trustvlm.service.measuring.by_label import Sides, by_label
 from trustvlm.service.measuring.configurations import comparable
 from trustvlm.service.measuring.outcome import (
@@ -50,7 +51,14 @@ from trustvlm.service.query.judge import judge_all
 from trustvlm.types import Queries, RuleLeftOut
 from trustvlm.types.arrays import Float64s, Int64s
 from trustvlm.types.bounds import flags, number, whole
-from trustvlm.types.evaluation import Evaluation, ShotOutcome, WrongImage
+from trustvlm.types.evaluation import (
+    Confusion,
+    Evaluation,
+    LabelAdvice,
+    LabelOutcome,
+    ShotOutcome,
+    WrongImage,
+)
 from trustvlm.types.options import EvaluateOptions
 
 Chosen = dict[str, tuple[Rule, Mapping[str, float | None]]]
@@ -190,7 +198,7 @@ def _evaluation(
         coverage=float(options.coverage),
         rules=tuple(sorted(outcomes, key=lambda outcome: outcome.aurc.value)),
         per_label=labels,
-        label_advice=() if claims else label_advice(context.view.space.name, labels, confused),
+        label_advice=() if claims else _label_advice(context, labels, confused),
         confusions=confused,
         shots=() if claims else _shots(context, images, chosen, sides, options.draws),
         wrong=_wrong(context, images, judged, fused or text or next(iter(chosen)), names, sources),
@@ -206,6 +214,13 @@ def _evaluation(
         unclaimed=images.unclaimed,
         peers=compare_peers(context, observed.unit, truth, claims=claims) if options.peers else (),
     )
+
+
+def _label_advice(
+    context: Context, labels: Sequence[LabelOutcome], confused: Sequence[Confusion]
+) -> tuple[LabelAdvice, ...]:
+    space = context.view.space
+    return label_advice(space.name, labels, confused, prompts=encodes_texts(space.classifier))
 
 
 def _choose_rules(

@@ -91,7 +91,7 @@ def audit(
     if act is None:
         with session.reading() as service:
             audit = _audited(service, space, labelled, claimed)
-            _print(space, audit, form, all_, limit)
+            _print(service, space, audit, form, all_, limit)
             if claimed is not None and audit.unlabelled:
                 images = count(audit.unlabelled, "image")
                 note(f"{images} not judged: without a claim that is a label of {space}")
@@ -201,7 +201,9 @@ def _listed(ids: list[int]) -> str:
     return shown + (f" and {len(ids) - 20} more" if ids[20:] else "")
 
 
-def _print(space: str, audit: Audit, form: str, all_: bool, limit: int | None) -> None:
+def _print(
+    service: TrustService, space: str, audit: Audit, form: str, all_: bool, limit: int | None
+) -> None:
     rows = [row for row in audit if all_ or row.flagged][:limit]
     registered = any(row.id is not None for row in rows)
     if form == "table":
@@ -213,12 +215,23 @@ def _print(space: str, audit: Audit, form: str, all_: bool, limit: int | None) -
     if audit.alone:
         note(f"{count(audit.alone, 'image')} not judged: their label has no other image")
     if audit.without_text:
-        note(
-            f"{count(audit.without_text, 'image')} judged without text: their classifier embedding "
-            f"is not stored; register the image files, or pass classifier_image_vectors"
-        )
+        why = _without_text(service.get_space(space).classifier)
+        note(f"{count(audit.without_text, 'image')} judged without text: {why}")
     if audit.flagged and rows and rows[0].place is None:
-        note(f"next: {here('audit', space, options='--move --flagged')} (or --remove, --keep)")
+        wrong = audit.precision is not None and audit.precision >= 0.5
+        first, others = ("move", "--remove, --keep") if wrong else ("keep", "--move, --remove")
+        note(f"next: {here('audit', space, options=f'--{first} --flagged')} (or {others})")
+
+
+def _without_text(classifier: str) -> str:
+    """Why the classifier took no part, and what makes it do so."""
+    from trustvlm.encoders import parse_spec
+
+    spec = parse_spec(classifier)
+    if spec.is_external:
+        return "the classifier is external, and embeds no images"
+    files = "register the image files, or " if spec.encodes_texts else ""
+    return f"their classifier embedding is not stored; {files}pass classifier_image_vectors"
 
 
 def _summary(audit: Audit) -> str:
@@ -231,7 +244,7 @@ def _summary(audit: Audit) -> str:
         return f"{count(audit.images, 'image')}; {reasons[audit.evidence]}"
     parts = [
         f"{audit.flagged:,} of {count(audit.judged, 'image')} flagged",
-        f"about {percent(audit.precision)} of these have a wrong label (estimated)"
+        f"{percent(audit.precision)} of these have a wrong label (estimated)"
         if audit.precision is not None
         else "",
         f"{audit.kept:,} more kept by a person" if audit.kept else "",

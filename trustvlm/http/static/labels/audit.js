@@ -42,7 +42,7 @@ export async function showAudit(root, context) {
     if (audit.evidence in NOTHING) return put(said, NOTHING[audit.evidence]);
     const alone = audit.alone ? ` ${counted(audit.alone, "image")} cannot be judged: the label has no other one.` : "";
     if (!audit.flagged) return put(list, h("li", {}, empty("No support image looks wrong.", h("p", {}, `${counted(audit.judged, "image")} compared, each with its label made without it.${alone}`))), put(said));
-    const right = audit.precision === null ? "" : ` About ${share(audit.precision, 0)} of these have a wrong label (estimated).`;
+    const right = audit.precision === null ? "" : ` ${share(audit.precision, 0)} of these have a wrong label (estimated).`;
     return put(said, `${count(audit.flagged)} of ${counted(audit.judged, "support image")} look like another label.${right}${alone}`);
   }
 
