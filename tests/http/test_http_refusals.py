@@ -135,7 +135,7 @@ SAID_AS_JSON = [
         "/v1/spaces/s/search",
         {"verifier": [[1, 0, 0, 0]], "text": ["a"]},
         422,
-        "body: pass ",
+        "pass vectors",
     ),
     ("POST", "/v1/spaces", {}, 422, "name: expected a text, got none"),
 ]

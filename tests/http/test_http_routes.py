@@ -550,7 +550,7 @@ def test_images_are_scored_with_their_evidence(pictured: Http) -> None:
         ("images", ("new.png", picture(9))),
     ]
     answer = pictured("POST", "/v1/spaces/p/score", files=files, data={"rule": "trustvlm"})
-    assert [row["source"] for row in answer["verdicts"]] == ["c.png", "new.png"]
+    assert [row["source"] for row in answer["verdicts"]] == [r"b\c.png", "new.png"]
     assert [row["index"] for row in answer["verdicts"]] == [0, 2]
     assert answer["failures"][0]["index"] == 1
     assert answer["failures"][0]["source"] == "bad.png"

@@ -261,7 +261,8 @@ def test_items_over_http(http: Http, world: World) -> None:
 
 def test_stored_images_over_http(http: Http, world: World) -> None:
     where = "/v1/spaces/s/observations"
-    assert http("GET", where) == {"calibration": 0, "random": 0, "chosen": 0, "usable": 0}
+    origins = ("calibration", "random", "chosen", "claims", "usable")
+    assert http("GET", where) == dict.fromkeys(origins, 0)
     ended = http.job(http("POST", f"{where}/evaluate", json={}, status=202))
     assert (ended["state"], ended["error"]["kind"]) == ("failed", "InvalidInput")
     body = as_json(*noisy(world, each=60)) | {"max_risk": 0.2, "rule": "posterior"}

@@ -27,12 +27,12 @@ REQUEST_ID = "x-request-id"
 UNEXPECTED = "something unexpected went wrong; the service's log has it under this request id"
 _OTHERS = {404: "NotFound", 405: "MethodNotAllowed", 415: "UnsupportedType", 400: "InvalidInput"}
 _FIELDS = "|".join(field.name for field in fields(Queries))
-_FIELD = re.compile(rf"(?<![\w'\"])queries\.(?=(?:{_FIELDS})\b)")
-"""In a message, the parameter of a verb before the name of a field; a request has the field
-alone."""
+_FIELD = re.compile(rf"^queries: |(?<![\w'\"])queries\.(?=(?:{_FIELDS})\b)")
+"""In a message, the parameter of a verb as the subject, or before the name of a field; a request
+has the fields alone."""
 _VERBS = "|".join(sorted(name for name in dir(TrustService) if "_" in name.strip("_")))
-_WHOLE = re.compile(rf"^(?:queries|{_VERBS}): ")
-"""In a message, the parameter or the verb as a whole; a request has a body."""
+_VERB = re.compile(rf"^(?:{_VERBS}): ")
+"""In a message, the verb as the subject; a request has a body."""
 _NONE = re.compile(r"(?:(?<=\bor )|(?<=\bgive )|(?<=\())None(?= for\b)")
 """None among the values that a message expects; a request has null."""
 
@@ -75,7 +75,7 @@ def public(error: TrustVLMError, context: Mapping[str, str]) -> str:
     """The message of an error for a client. The log gets the other one, where there are two, with
     the `context` that the log line names."""
     if error.public is None:
-        return _NONE.sub("null", _WHOLE.sub("body: ", _FIELD.sub("", str(error))))
+        return _NONE.sub("null", _VERB.sub("body: ", _FIELD.sub("", str(error))))
     log.warning("%s", error, extra=dict(context))
     return error.public
 
