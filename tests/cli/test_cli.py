@@ -15,6 +15,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from cli_runner import (
@@ -30,6 +31,7 @@ from click.testing import CliRunner
 
 import trustvlm
 from trustvlm.cli import main
+from trustvlm.cli.root import Root
 from trustvlm.system.files.default_home import default_home
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -235,19 +237,44 @@ def test_home_that_cannot_be_made_is_unavailable():
 # What errors become
 
 
-def test_unexpected_errors_are_one_line_and_a_traceback_only_when_asked(space):
+def test_unexpected_errors_are_one_line_and_a_traceback_only_when_asked():
+    @click.command()
+    def divide() -> None:
+        1 / 0  # noqa: B018
+
+    root = Root("root", params=[click.Option(["-v", "--verbose"], count=True)], commands=[divide])
+    short, long = (CliRunner().invoke(root, [*verbose, "divide"]) for verbose in ([], ["-v"]))
+    assert short.exit_code == long.exit_code == 1
+    assert short.stderr == (
+        "Error: unexpected ZeroDivisionError: division by zero (--verbose shows where; please "
+        "report it)\n"
+    )
+    assert isinstance(long.exception, ZeroDivisionError)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stream", "unbuffered"),
+    [
+        ("--help", "stdout", ""),
+        ("label list s --format csv", "stdout", "1"),
+        ("-v label list s", "stdout", ""),
+        ("label list none", "stderr", "1"),
+    ],
+)
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux only")
+def test_an_output_that_cannot_be_written_is_said(space, arguments, stream, unbuffered):
     with Path("/dev/full").open("w") as full:
-        short, long = (
-            subprocess.run(
-                [*COMMAND, "--home", str(space.home), *verbose, "label", "list", "s"],
-                stdout=full, stderr=subprocess.PIPE, text=True, timeout=120, check=False,
-            )
-            for verbose in ([], ["-v"])
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | {stream: full}
+        ended = subprocess.run(
+            [*COMMAND, "--home", str(space.home), *arguments.split()], text=True, timeout=120,
+            check=False, env=os.environ | {"PYTHONUNBUFFERED": unbuffered}, **streams,
         )  # fmt: skip
-    assert short.returncode == long.returncode == 1
-    assert short.stderr.startswith("Error: unexpected OSError: [Errno 28]")
-    assert "Traceback" not in short.stderr
-    assert "Traceback" in long.stderr
+    if stream == "stdout":
+        assert ended.stderr == (
+            "Error: the standard output cannot be written: No space left on device; make room, or "
+            "send it elsewhere\n"
+        )
+    assert ended.returncode == 5
 
 
 def test_interrupt_ends_with_130(space, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -28,11 +29,12 @@ from trustvlm.cli.commands.support import purge, support
 from trustvlm.cli.completion import completion
 from trustvlm.cli.printing.examples import show_examples
 from trustvlm.cli.printing.safe_text import one_line, tolerate_any_character
+from trustvlm.cli.printing.streams import UnwritableOutput, telling_outputs
 from trustvlm.cli.printing.suggested import placed
 from trustvlm.cli.printing.wording import in_options, options_of
 from trustvlm.cli.reading.bounds import Choice
 from trustvlm.cli.session import Session, refuse_password
-from trustvlm.errors import EXIT_CODES, TrustVLMError
+from trustvlm.errors import EXIT_CODES, TrustVLMError, Unavailable
 from trustvlm.system.files.default_home import default_home
 from trustvlm.system.signals import Terminated, leaving_on_sigterm
 
@@ -41,6 +43,14 @@ INTERRUPTED, TERMINATED = 130, 143
 
 class Root(click.Group):
     """Turns what commands raise into exit codes; see the table in trustvlm.errors."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        with telling_outputs():
+            try:
+                return super().main(*args, **kwargs)
+            except UnwritableOutput as error:  # also of --help, before anything is invoked
+                click.echo(f"Error: {error.strerror}; make room, or send it elsewhere", err=True)
+                sys.exit(EXIT_CODES[Unavailable])
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -56,8 +66,8 @@ class Root(click.Group):
             # It may repeat an argument, such as the name of a file.
             vars(error)["message"] = one_line(placed(error.message))
             raise
-        except (click.exceptions.Exit, BrokenPipeError):
-            raise  # --help, and a reader that has seen enough: click knows them
+        except (click.exceptions.Exit, BrokenPipeError, UnwritableOutput):
+            raise  # --help, a reader that has seen enough, and what `main` says
         except Exception as error:
             if ctx.params.get("verbose"):
                 raise
@@ -164,7 +174,8 @@ def main(
 
     Exit codes: 0 ok, 1 unexpected, or a calibration or tuning that proves nothing, 2 usage or
     invalid input, 3 not found, 4 conflict, 5 unavailable (read-only, busy, another schema, weights
-    missing), 6 'verify' found damage, 130 interrupted (Ctrl-C), 143 ended by SIGTERM.
+    missing, output that cannot be written), 6 'verify' found damage, 130 interrupted (Ctrl-C), 143
+    ended by SIGTERM.
     """
     ctx.with_resource(leaving_on_sigterm())
     tolerate_any_character()
