@@ -32,6 +32,7 @@ from trustvlm.system.author import check_author
 from trustvlm.system.files.durable import make_folder
 from trustvlm.system.files.toml_file import read_toml
 from trustvlm.system.masking import masked
+from trustvlm.system.variables import PREFIX, warn_unknown
 from trustvlm.types.messages.commands import word
 from trustvlm.types.thresholds import Thresholds
 
@@ -221,8 +222,11 @@ class Settings(BaseModel):
     def _of_environment(cls) -> Iterator[tuple[str, Any]]:
         """The settings that the environment has, in upper or lower case. Raises InvalidInput."""
         for name, value in os.environ.items():
-            key = name.lower().removeprefix("trustvlm_")
-            if key == name.lower() or (field := cls.model_fields.get(key)) is None:
+            key = name.lower().removeprefix(PREFIX)
+            if key == name.lower():
+                continue
+            if (field := cls.model_fields.get(key)) is None:
+                warn_unknown(name, tuple(cls.model_fields))
                 continue
             is_text = not isinstance(field.default, tuple | Thresholds)
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from served_client import application, client_of, listening
 
 import trustvlm
 from trustvlm import LabelInput, Queries, errors
-from trustvlm.client import Client
+from trustvlm.client import Client, transport
 from trustvlm.errors import STATUSES
 
 SPACE = {
@@ -208,6 +209,40 @@ def test_nobody_is_there() -> None:
     client.close()
     with pytest.raises(trustvlm.Unavailable, match="the client is closed"):
         client.get_space("s")
+
+
+@pytest.mark.parametrize("retries", [None, 3])
+def test_a_service_that_starts_again_is_waited_for(
+    retries: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused connections, and a proxy's 502, do not count as tries, unless their number is said."""
+    monkeypatch.setattr(transport, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(transport, "AWAY_PAUSE_S", 0.01)
+    monkeypatch.setattr(transport, "LONGEST_PAUSE_S", 0.01)
+    away = [(502, b"<html>", {})] * (2 * transport.RETRIES)
+    with scripted(*away, error("Overloaded"), GOOD, retries=retries) as (client, server):
+        if retries is None:
+            assert client.get_space("s").name == "s"
+        else:
+            with pytest.raises(trustvlm.Unavailable):
+                client.get_space("s")
+            assert len(server.came) == retries + 1
+    with Client("http://127.0.0.1:9", retries=retries, timeout=1) as client:
+        with pytest.raises(trustvlm.Unavailable, match="refused") as caught:
+            client.get_space("s")
+        tries = int(re.search(r"tried (\d+) times", caught.value.__notes__[0])[1])  # type: ignore[index]
+    assert tries > 2 * transport.RETRIES if retries is None else tries == retries + 1
+
+
+def test_connections_that_break_are_tried_ten_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(transport, "LONGEST_PAUSE_S", 0.001)
+    with (
+        scripted(BREAK) as (client, server),
+        pytest.raises(trustvlm.Unavailable, match="no answer"),
+    ):
+        client.get_space("s")
+    assert len(server.came) == transport.RETRIES + 1
 
 
 def test_something_else_answers() -> None:

@@ -632,9 +632,20 @@ def test_embeddings_are_pasted_where_images_cannot_be_encoded(tmp_path: Path) ->
         assert "plain" in answer(seen)
         page.locator(".side .none", has_text="no picture").nth(1).wait_for()
         seen.expected += ["404 (Not Found"]  # thumbnails of what came as embeddings
+        # What is said while the image is scored again is told by the panel that comes then.
+        again: list[Any] = []
+        answers: list[Any] = []
+        page.route("**/calibrations", lambda route: again.append(route))
+        page.route("**/feedback", lambda route: answers.append(route))
         page.get_by_role("button", name="as support image").click()
         page.get_by_text("which has 3 support images now").wait_for()
-        page.get_by_role("button", name="✓ Right").click()
+        with page.expect_request("**/feedback"):
+            page.get_by_role("button", name="✓ Right").click()
+        for route in again:
+            route.continue_()
+        page.locator(".difference").wait_for()
+        for route in answers:
+            route.continue_()
         page.get_by_text("it cannot count as feedback").wait_for()
 
 

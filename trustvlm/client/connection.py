@@ -36,7 +36,7 @@ class Connected(Unpicklable):
         key: str | None = None,
         *,
         timeout: float = 60.0,
-        retries: int = 10,
+        retries: int | None = None,
         transport: httpx.BaseTransport | None = None,
         verify: bool | str | os.PathLike[str] | ssl.SSLContext = True,
         proxy: str | None = None,
@@ -53,7 +53,9 @@ class Connected(Unpicklable):
                 TRUSTVLM_KEY, if it is set.
             timeout: seconds that a request may take, with all its tries and pauses; of an import,
                 without any progress.
-            retries: how often a request is tried again.
+            retries: how often a request is tried again. None: 10 times, and as long as the timeout
+                lasts where the connection is refused, or a proxy answers 502: a service that
+                starts again is waited for.
             transport: of httpx, e.g. :class:`trustvlm.testing.AsgiTransport` for a service in this
                 process.
             verify: whose certificates are trusted at an https:// address. True: those of the
@@ -79,8 +81,10 @@ class Connected(Unpicklable):
             or not 0 < timeout < 1e6
         ):
             raise InvalidInput(f"timeout: expected seconds above 0, got {timeout!r}")
-        if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
-            raise InvalidInput(f"retries: expected a whole number from 0 up, got {retries!r}")
+        if retries is not None and (type(retries) is not int or retries < 0):
+            raise InvalidInput(
+                f"retries: expected a whole number from 0 up, or None, got {retries!r}"
+            )
         secret = _key_of_environment() if key is None else _checked_key(key, "key")
         network = network_of(url, verify, proxy, trust_env, transport)
         self._wire = Wire(network, secret, float(timeout), retries, sizes or RequestSizes())

@@ -36,8 +36,8 @@ from trustvlm.errors import (
 )
 from trustvlm.types.json_form import from_plain
 
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
-CONNECT_S = 10.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S, AWAY_PAUSE_S = 0.1, 5.0, 2.0  # away: while a service starts
+RETRIES, CONNECT_S = 10, 10.0
 
 CALL_IDS = ("x-request-id", "x-call-id")
 """Headers that mark a request and its answer: proxies are free to change the first one."""
@@ -112,12 +112,12 @@ def read(kind: Callable[..., T], value: Any) -> T:
 class _Transient(Exception):
     """A try failed, and the next one may succeed.
 
-    `wait`: seconds that the service asks for.
+    `wait`: seconds that the service asks for. `away`: nothing listens, or a proxy says so.
     """
 
-    def __init__(self, problem: TrustVLMError, wait: float = 0.0) -> None:
+    def __init__(self, problem: TrustVLMError, wait: float = 0.0, *, away: bool = False) -> None:
         super().__init__(str(problem))
-        self.problem, self.wait = problem, wait
+        self.problem, self.wait, self.away = problem, wait, away
 
 
 class _Expected(threading.local):
@@ -171,10 +171,16 @@ class Wire:
     """
 
     def __init__(
-        self, network: Network, key: str | None, timeout: float, retries: int, sizes: RequestSizes
+        self,
+        network: Network,
+        key: str | None,
+        timeout: float,
+        retries: int | None,
+        sizes: RequestSizes,
     ) -> None:
         self.expected, self.sizes = _Expected(), sizes
-        self._timeout, self._retries, self._network = timeout, retries, network
+        self._timeout, self._network, self._waits = timeout, network, retries is None
+        self._retries = RETRIES if retries is None else retries
         # A user and password in front of the service take the header Authorization.
         self._headers = {}
         if key is not None:
@@ -271,14 +277,16 @@ class Wire:
         if write:
             headers |= {"idempotency-key": uuid.uuid4().hex} | self.expected.headers(path)
         sent = {**(body or {}), "headers": headers, "params": list(query) or None}
-        end = time.monotonic() + self._timeout
+        end, failed = time.monotonic() + self._timeout, 0
         for tries in itertools.count(1):
             try:
                 return self._try(method, path, max(end - time.monotonic(), 0.001), sent)
             except _Transient as transient:
-                longest = min(FIRST_PAUSE_S * 2 ** min(tries - 1, 9), LONGEST_PAUSE_S)
+                longest = AWAY_PAUSE_S if transient.away else LONGEST_PAUSE_S
+                longest = min(FIRST_PAUSE_S * 2 ** min(tries - 1, 9), longest)
                 pause = transient.wait + random.uniform(0.5, 1.0) * longest
-                if tries > self._retries or time.monotonic() + pause > end:
+                failed += not (transient.away and self._waits)
+                if failed > self._retries or time.monotonic() + pause > end:
                     if tries > 1:
                         transient.problem.add_note(f"(tried {tries} times)")
                     raise transient.problem from transient.__cause__
@@ -332,7 +340,8 @@ def _broken(where: str, error: httpx.TransportError) -> Exception:
         hint = "does it listen at http:// rather than https://?"
         return Unavailable(f"{where}: no encrypted connection ({said}); {hint}")
     return _Transient(
-        Unavailable(f"{where}: no answer ({said}); is 'trustvlm serve' running there?")
+        Unavailable(f"{where}: no answer ({said}); is 'trustvlm serve' running there?"),
+        away=isinstance(cause, ConnectionRefusedError),
     )
 
 
@@ -351,7 +360,8 @@ def _refusal(where: str, response: httpx.Response) -> Exception:
     if wait is not None and isinstance(problem, TooMany | Overloaded):
         problem.retry_after = wait
     passing = response.status_code in _PASSING and (wait is not None or kind not in _LASTING)
-    return _Transient(problem, wait or 0.0) if passing else problem
+    away = response.status_code == 502  # a proxy says so
+    return _Transient(problem, wait or 0.0, away=away) if passing else problem
 
 
 def _problem_of(response: httpx.Response) -> tuple[TrustVLMError, str | None]:

@@ -161,9 +161,10 @@ def list_labels(
     errors or the largest share of predictions first. `thumbnails`: each with the ids of up to this
     number of its support images, as `supports`. `predictions`: each with what the stored images
     (the newest, at most 2,000) say of it. Refused combinations: `q` or `unverified` with an order
-    other than by name; `thumbnails` or `predictions` with `order=id`; `match` without `q`; and the
-    cursor of a page of another order. `filter`, with `order=id`: those whose attributes it keeps,
-    as JSON or as text; `vectors`, with `order=id`: each with its prototypes.
+    other than by name; `thumbnails` or `predictions` with `order=id`; `filter` or `vectors` with
+    another order, `name` included; `match` without `q`; and the cursor of a page of another order.
+    `filter`, with `order=id`: those whose attributes it keeps, as JSON or as text; `vectors`, with
+    `order=id`: each with its prototypes.
     """
     shown = (thumbnails, predictions)
     wanted = PageRequest(cursor, limit, q, match, unverified, order, *shown, filter, vectors)

@@ -69,8 +69,8 @@ export function respondPanel(context, item, { again, stored }) {
       const before = await standing(space, query, truth, signal);
       item.taught = { label: truth, before, now: before };
       Object.assign(entry, { more: standingNow(truth, before), teach: truth });
-      draw();
-      log.lastElementChild.querySelector("button")?.focus();
+      item.drawDone();
+      log.lastElementChild?.querySelector("button")?.focus();
     });
   }
 
@@ -126,7 +126,7 @@ export function respondPanel(context, item, { again, stored }) {
   function done(text) {
     const entry = { text };
     item.done.push(entry);
-    draw();
+    item.drawDone(); // the panel that is shown now: another action may have scored the item again
     return entry;
   }
 
@@ -139,6 +139,7 @@ export function respondPanel(context, item, { again, stored }) {
     put(changed, item.done.length > 0 && log);
   }
 
+  item.drawDone = draw;
   draw();
   const strange = verdict.decision === "unknown"; // no label to confirm then
   if (strange) put(wrong, "It is …");
