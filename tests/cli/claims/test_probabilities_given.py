@@ -93,6 +93,25 @@ def test_an_audit_says_why_no_text_takes_part(photos: tuple[Cli, Path]) -> None:
         assert f"24 images judged without text: {why}" in cli.run("audit", space).stderr
 
 
+def test_printed_numbers_are_taken_as_they_are(photos: tuple[Cli, Path]) -> None:
+    """Rounded to two decimals, with a decimal comma, or both; sums above and below 1."""
+    cli, folder = photos
+    (folder / "rounded.csv").write_text(
+        "file;red;blue;green\nred/3.png;0,67;0,17;0,17\nblue/2.png;0.33;0.34;0.32\n"
+    )
+    given = ("--probabilities", folder / "rounded.csv", "--rule", "msp")
+    rows = cli.rows("score", "s", folder / "photos", *given)
+    assert [(row["label"], round(row["text_confidence"], 4)) for row in rows] == [
+        ("blue", round(0.34 / 0.99, 4)),
+        ("red", round(0.67 / 1.01, 4)),
+    ]
+    np.savez(
+        folder / "wrong.npz", probabilities=[[0.5, 0.5], [0.9, 0.9]], outputs=["red", "blue"],
+    )  # fmt: skip
+    error = cli("score", "s", "--vectors", folder / "wrong.npz", "--rule", "msp", code=2)
+    assert "wrong.npz: probabilities: row 1: expected values of at least 0 with the sum 1" in error
+
+
 def test_what_does_not_fit_is_refused(photos: tuple[Cli, Path]) -> None:
     cli, folder = photos
     score = ("score", "s", folder / "photos", "--probabilities")
@@ -101,7 +120,17 @@ def test_what_does_not_fit_is_refused(photos: tuple[Cli, Path]) -> None:
         "twice.csv": ("file,red\nred/3.png,1\nred/3.png,1\n", "red/3.png comes twice"),
         "words.csv": ("file,red\nred/3.png,likely\n", "red: expected a probability, got 'likely'"),
         "columns.csv": ("red,blue\n1,0\n", "expected a column file and a column for each label"),
-        "sums.csv": ("file,red,blue\nred/3.png,1,1\nblue/2.png,1,0\n", "a sum of at most 1"),
+        "sums.csv": (
+            "file,red,blue\nblue/2.png,1,0\nred/3.png,1,1\n",
+            "sums.csv: red/3.png: expected values of at least 0 with a sum of at most 1, got the sum "
+            "2; logits go into log_probabilities; divide others by their sum",
+        ),
+        "percent.csv": ("file,red,blue\nred/3.png,90,10\n", "divide others by 100 (per cent)"),
+        "sign.csv": ("file;red;blue\nred/3.png;90 %;10 %\n", "90 % is written as 0.9"),
+        "low.csv": (
+            "file,red,blue,green\nred/3.png,0.2,0.2,0.2\nblue/2.png,1,0,0\n",
+            "--probabilities: ",
+        ),
         "others.csv": ("file,reed\nred/3.png,1\nblue/2.png,1\n", "did you mean 'red'"),
         "table.txt": ("red\n", "expected a table (.csv, .tsv, .parquet)"),
     }

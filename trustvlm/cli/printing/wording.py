@@ -15,6 +15,7 @@ _PHRASES = (
     (r"^inputs\[\d+\]\.name: ", "--label: "),
     (r"^(queries|params|queries\.images|images): ", ""),
     (r"^queries\.text: ", "--text: "),
+    (r"^queries\.(probabilities|log_probabilities): ", r"\1: "),
     (r"^url: ", "--url: "),
     (r"pass verify=PATH of the certificate that signed it, or name that in", "name the one in"),
     (r"^queries\.(classifier|verifier): ", r"\1 embeddings: "),

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from trustvlm.cli.reading.npz import Array, read_npz
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.label_files import JSON_LINES, PARQUET, read_labels
+from trustvlm.reading.outputs.probabilities import outputs_of
 from trustvlm.types import LabelInput, Queries
 
 _PROBABILITIES = ("probabilities", "log_probabilities")
@@ -230,6 +231,7 @@ def query_batches(path: Path, size: int) -> Iterator[tuple[list[str], Queries]]:
     lengths = {name: len(array) for name, array in sides.items()}
     total = next(iter(lengths.values()))
     sources = _sources(path, texts, total)
+    _check_probabilities(path, sides, outputs)
     lengths |= {} if texts is None else {"sources": len(sources)}
     if len(set(lengths.values())) != 1:
         different = ", ".join(f"{name} {number}" for name, number in lengths.items())
@@ -267,7 +269,19 @@ def labelled_vectors(path: Path) -> tuple[Queries, list[str | None], list[str]]:
             raise InvalidInput(
                 f"{path}: expected a {what} for each of the {total} images, got {count}"
             )
+    _check_probabilities(path, given, given["outputs"])
     return Queries(classifier=classifier, verifier=verifier, **given), truth, sources
+
+
+def _check_probabilities(
+    path: Path, arrays: Mapping[str, Any], outputs: list[str | None] | None
+) -> None:
+    """Raises InvalidInput, with the row of the file, where its probabilities are none."""
+    given: dict[str, Any] = {name: arrays.get(name) for name in _PROBABILITIES}
+    try:
+        outputs_of(Queries(**given, outputs=outputs))
+    except InvalidInput as error:
+        raise InvalidInput(f"{path}: {str(error).removeprefix('queries.')}") from error
 
 
 def _outputs(path: Path, arrays: dict[str, Array]) -> list[str | None] | None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
 from trustvlm.errors import InvalidInput
+from trustvlm.reading.outputs.probabilities import row_problem
 from trustvlm.reading.sets.columns import IMAGE_COLUMNS, folded
 from trustvlm.reading.tables import open_table
 
@@ -47,6 +49,9 @@ def outputs_by_file(path: Path) -> dict[str, dict[str, float]]:
             values[label] = cell
     if not outputs:
         raise InvalidInput(f"{path}: expected rows of files and probabilities, got none")
+    for name, row in outputs.items():
+        if (problem := row_problem(row.values())) is not None:
+            raise InvalidInput(f"{path}: {name}: {problem}")
     return outputs
 
 
@@ -86,10 +91,13 @@ def _columns(path: Path, header: list[str]) -> _Columns:
 
 
 def _number(cell: Any, what: str) -> float:
+    if isinstance(cell, str) and re.fullmatch(r"\d*,\d+", cell):
+        cell = cell.replace(",", ".")  # a decimal comma, in a table of other separators
     try:
         value = float(cell)
     except (TypeError, ValueError):
         value = math.nan
     if not math.isfinite(value):
-        raise InvalidInput(f"{what}: expected a probability, got {cell!r:.60}")
+        per_cent = "; 90 % is written as 0.9" if "%" in str(cell) else ""
+        raise InvalidInput(f"{what}: expected a probability, got {cell!r:.60}{per_cent}")
     return value

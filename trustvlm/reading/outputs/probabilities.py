@@ -3,7 +3,7 @@ form, whichever form they come in."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,11 +11,12 @@ import numpy as np
 
 from trustvlm.errors import InvalidInput
 from trustvlm.types import Queries
-from trustvlm.types.arrays import Float64s, optional_texts, real_array
+from trustvlm.types.arrays import Bools, Float64s, optional_texts, real_array
 from trustvlm.types.messages.shapes import remedy
 
 TOLERANCE = 1e-3
-"""How far the sum of a row may be from 1: float16 and printed numbers round."""
+"""How far the sum of a row may be from 1, where its values are not rounded to a few decimals."""
+_DECIMALS = (4, 3, 2)
 _LOGITS = "logits come as an array, with outputs"
 _EACH = "a label name for each column, or None for the probability of all other labels together"
 
@@ -36,11 +37,14 @@ class Outputs:
     def __len__(self) -> int:
         return len(self.values)
 
-    def spread(self, places: Mapping[str, int], count: int) -> Float64s:
+    def spread(
+        self, places: Mapping[str, int], count: int, sources: Sequence[object] | None = None
+    ) -> Float64s:
         """(n, count) the probability of each output: 0 for one that no label has.
 
         Args:
-            places: label name → its output, of all labels.
+            places: label name → its output, of all labels. sources: names of the rows, for
+                messages.
         """
         named = [at for at, name in enumerate(self.names) if name is not None]
         columns = [places[str(self.names[at])] for at in named]
@@ -53,11 +57,15 @@ class Outputs:
         if None in self.names:
             rest = np.nan_to_num(self.values[:, self.names.index(None)])
         number = others.sum(axis=1)
-        if (lost := (number == 0) & (rest > TOLERANCE)).any():
+        lost = (number == 0) & (rest > TOLERANCE)
+        lost[lost] = rest[lost] > rounding(self.values[lost][:, named])
+        if lost.any():
             row = int(lost.argmax())
+            source = None if sources is None else sources[row]
             raise InvalidInput(
-                f"queries.probabilities: row {row} names every label of the space, with the sum "
-                f"{1 - rest[row]:.4g}; expected the sum 1"
+                f"queries.probabilities: {source or f'row {row}'} names every label of the space, "
+                f"with the sum {1 - rest[row]:.4g}; expected the sum 1; divide its values by their "
+                f"sum"
             )
         share = (rest / np.maximum(number, 1))[:, np.newaxis]
         spread: Float64s = np.where(others, share, np.nan_to_num(given))
@@ -134,6 +142,48 @@ def no_probabilities(queries: Queries, verb: str) -> None:
         raise InvalidInput(
             f"queries.probabilities: {verb} compares embeddings and takes no probabilities"
         )
+
+
+def rounding(values: Float64s) -> Float64s:
+    """(n,) how far the sum of each row of (n, U) probabilities may be from 1 because they were
+    rounded to two, three or four decimals: half a unit of the last one for each value above 0; at
+    least TOLERANCE."""
+    most = np.full(len(values), TOLERANCE)
+    number = (values > 0).sum(axis=1)
+    for decimals in _DECIMALS:
+        scaled = values * 10.0**decimals
+        whole = (np.isnan(scaled) | (np.abs(scaled - np.round(scaled)) < 1e-3)).all(axis=1)
+        half = 0.5 * 10.0**-decimals + 1e-6
+        most[whole] = np.maximum(TOLERANCE, half * number[whole])
+    return most
+
+
+def row_problem(values: Collection[float]) -> str | None:
+    """What is wrong with the probabilities of some labels of an image; None: nothing is."""
+    row = np.array([list(values)], np.float64)
+    return _problem(row[0], exact=False) if _wrong(row, exact=False).any() else None
+
+
+def _wrong(array: Float64s, *, exact: bool, rounded: bool = True) -> Bools:
+    """(n,) the row has negative values or another sum than 1; unless `exact`, it may be less."""
+    excess = np.nansum(array, axis=1) - 1
+    excess = np.abs(excess) if exact else excess
+    wrong: Bools = excess > TOLERANCE
+    if rounded:
+        wrong[wrong] = excess[wrong] > rounding(array[wrong])
+    return wrong | (array < 0).any(axis=1)
+
+
+def _problem(row: Float64s, *, exact: bool, logs: bool = False) -> str:
+    """What was expected of a wrong row, what it has, and what mends it."""
+    total, least = float(np.nansum(row)), float(np.nanmin(row, initial=0.0))
+    got = f"{least:.4g}" if least < 0 else f"the sum {total:.6g}"
+    remedy = _LOGITS if logs else "logits go into log_probabilities"
+    if least >= 0 and not logs:
+        per_cent = 90 < total < 110
+        remedy = f"{remedy}; divide others by {'100 (per cent)' if per_cent else 'their sum'}"
+    expected = "the sum 1" if exact else "a sum of at most 1"
+    return f"expected values of at least 0 with {expected}, got {got}; {remedy}"
 
 
 def _is_rows(given: Any) -> bool:
@@ -224,17 +274,7 @@ def _checked(values: Float64s, what: str, logs: bool, *, exact: bool) -> Float64
     if np.isposinf(values).any() or (np.isneginf(values).any() and not logs):
         raise InvalidInput(f"{what}: expected finite values")
     array: Float64s = np.exp(values) if logs else values
-    sums = np.nansum(array, axis=1)
-    wrong = (array < 0).any(axis=1) | (sums > 1 + TOLERANCE)
-    if exact:
-        wrong |= sums < 1 - TOLERANCE
-    if wrong.any():
+    if (wrong := _wrong(array, exact=exact, rounded=not logs)).any():
         row = int(wrong.argmax())
-        least = float(np.nanmin(array[row], initial=0.0))
-        got = f"{least:.4g}" if least < 0 else f"the sum {sums[row]:.6g}"
-        expected = "the sum 1" if exact else "a sum of at most 1"
-        raise InvalidInput(
-            f"{what}: row {row}: expected values of at least 0 with {expected}, got {got}"
-            + (f"; {_LOGITS if logs else 'logits go into log_probabilities'}")
-        )
+        raise InvalidInput(f"{what}: row {row}: {_problem(array[row], exact=exact, logs=logs)}")
     return array

@@ -81,7 +81,7 @@ def with_vectors(home: Home, space: SpaceRecord, queries: Queries) -> Queries:
         raise InvalidInput("queries: expected classifier embeddings or probabilities, not both")
     home.calls.check("queries", len(outputs), "queries")
     places = home.answer(space.name, lambda reading: _places(reading, outputs))
-    vectors = probability_vectors(outputs.spread(places, space.classifier_dim - 1))
+    vectors = probability_vectors(outputs.spread(places, space.classifier_dim - 1, queries.sources))
     return replace(
         queries, classifier=vectors, probabilities=None, log_probabilities=None, outputs=None
     )
