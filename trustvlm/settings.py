@@ -25,6 +25,7 @@ from trustvlm.service import TrustService
 from trustvlm.service.home.home import EncoderPool, Home
 from trustvlm.service.home.limits import CallLimits, ReviewLimits
 from trustvlm.service.home.originals_place import OriginalsPlace
+from trustvlm.service.home.place import place_of
 from trustvlm.service.home.verdict_log.writer import VerdictWriter
 from trustvlm.service.memory.background_fit import BackgroundFit
 from trustvlm.service.memory.cache_registry import CacheRegistry
@@ -33,7 +34,7 @@ from trustvlm.system.files.durable import make_folder
 from trustvlm.system.files.toml_file import read_toml
 from trustvlm.system.masking import masked
 from trustvlm.system.variables import PREFIX, warn_unknown
-from trustvlm.types.messages.commands import word
+from trustvlm.types.messages.commands import at, suggested
 from trustvlm.types.thresholds import Thresholds
 
 __all__ = ["CATALOG_NAME", "Settings", "open_service"]
@@ -291,14 +292,16 @@ def open_service(
     """
     folder = Path(home).expanduser().absolute()
     given = {"device": device, "precision": precision, "batch_size": batch_size, "workers": workers}
-    place = {"database_url": database_url, "max_image_pixels": max_image_pixels}
-    settings = Settings.of(folder, **given, **place)
+    others = {"database_url": database_url, "max_image_pixels": max_image_pixels}
+    settings = Settings.of(folder, **given, **others)
     location = settings.location(folder)
     check_author(author)
     if create and read_only:
         raise InvalidInput("open: create=True and read_only=True contradict each other")
     store = SnapshotStore(settings.snapshot_store) if settings.snapshot_store else None
-    catalog = _open_catalog(folder, location, create=create, read_only=read_only)
+    place = place_of(folder, None if database_url is None else location)
+    with at(place):
+        catalog = _open_catalog(folder, location, create=create, read_only=read_only)
     catalog.author = author
     device, precision = _on_this_machine(settings.device, settings.precision)
     return TrustService(
@@ -334,7 +337,8 @@ def open_service(
             observation_thumbnails=settings.observation_thumbnails,
             originals=OriginalsPlace(folder, settings.originals_folder),
             verdict_writer=VerdictWriter(catalog),
-        )
+        ),
+        place,
     )
 
 
@@ -374,8 +378,8 @@ def _require_file(home: Path, path: Path, *, create: bool, read_only: bool) -> N
     if not path.is_file():
         if not create:
             raise NotFound(
-                f"no trustvlm home at {home}; 'trustvlm --home {word(str(home))} space create "
-                f"NAME' makes one (in Python: create=True)"
+                f"no trustvlm home at {home}; {suggested('space create', files='NAME')} makes one "
+                f"(in Python: create=True)"
             )
     elif not read_only and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
         raise ReadOnly(

@@ -61,7 +61,7 @@ def test_two_homes_share_a_catalog(url: str, tmp_path: Path) -> None:
 
 
 def test_nothing_is_there(url: str, tmp_path: Path) -> None:
-    with pytest.raises(trustvlm.NotFound, match="'trustvlm db create'"):
+    with pytest.raises(trustvlm.NotFound, match=r"'trustvlm .*--database-url .* db create'"):
         trustvlm.open(tmp_path, database_url=url)
 
 

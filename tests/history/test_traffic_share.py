@@ -45,7 +45,7 @@ def test_half_of_the_images_or_none_look_like_nothing(
     off = service.monitor("s").traffic
     assert off is not None
     assert (off.at_least, off.answers) == (None, 0)
-    assert "'trustvlm space log-verdicts s'" in off.message
+    assert " space log-verdicts s'" in off.message
     service.verdict_log("s").switch(True)
     service.score("s", world.queries(5))
     few = service.monitor("s").traffic

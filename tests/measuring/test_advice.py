@@ -151,7 +151,10 @@ def test_an_evaluation_says_what_to_fix(service: trustvlm.TrustService, tmp_path
     assert [(one.label, one.action) for one in found.label_advice] == [
         ("beach", "correct"), (world.names[3], "images"),
     ]  # fmt: skip
-    assert shlex.split(found.label_advice[1].command)[4] == world.names[3]
+    command = shlex.split(found.label_advice[1].command)
+    assert command[1:] == [
+        "--home", str(tmp_path / "home"), "support", "add", "s", world.names[3], "FOLDER",
+    ]  # fmt: skip
     np.savez(tmp_path / "v.npz", classifier=queries.classifier, verifier=queries.verifier,
              truth=np.array(names))  # fmt: skip
     service.close()

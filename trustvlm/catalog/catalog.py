@@ -25,6 +25,7 @@ from trustvlm.system.files.durable import make_folder
 from trustvlm.system.signals import unbroken
 from trustvlm.system.timing import stage
 from trustvlm.types.backups import CatalogFacts, Scrubbed
+from trustvlm.types.messages.commands import suggested
 
 _EPOCH = select(CatalogState.epoch)
 
@@ -230,7 +231,8 @@ class Catalog:
         epoch: str | None = connection.scalar(_EPOCH)
         if epoch is None:
             raise Damaged(
-                f"{self.location} has lost its epoch; run 'trustvlm verify --all --repair'"
+                f"{self.location} has lost its epoch; run "
+                f"{suggested('verify', options='--all --repair')}"
             )
         # A server that was reset to an earlier time goes through the same revisions again.
         history = connection.info.get(HISTORY)

@@ -110,7 +110,7 @@ class Session:
     def _open(self, *, create: bool = False, read_only: bool = False) -> TrustService:
         from trustvlm.settings import open_service
 
-        return open_service(
+        service = open_service(
             self.home,
             create=create,
             read_only=read_only,
@@ -119,6 +119,8 @@ class Session:
             precision=self.precision,
             author=None if read_only else _user(),
         )
+        service.place = ""  # what prints adds the options as they were typed
+        return service
 
 
 def _user() -> str | None:

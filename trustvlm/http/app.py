@@ -106,6 +106,7 @@ def create_app(
     `app.state.serving.close()`.
     """
     chosen = options or ServeOptions()
+    service.place = ""  # paths of this machine are not for clients
     home = ServerHome(service)
     if spans is None and chosen.otlp:
         spans = spans_to(chosen.otlp)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trustvlm.types.arrays import Float32s, Float64s, Int64s
+from trustvlm.types.messages.commands import suggested
 
 Block = tuple[Int64s, Float32s]
 """(n,) ids and (n, dim) unit vectors."""
@@ -108,12 +109,13 @@ def warn_if_low(recipe: str, rows: int, recall: float) -> None:
     if recall < LOW:
         log.warning(
             "an index of %s rows, recipe %r, finds %.2f of the %d nearest for rows that it does "
-            "not hold: let it look further ('trustvlm index tune'), or take another recipe "
-            "('trustvlm index suggest')",
+            "not hold: let it look further (%s), or take another recipe (%s)",
             f"{rows:,}",
             recipe,
             recall,
             MEASURED_K,
+            suggested("index tune"),
+            suggested("index suggest"),
         )
 
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from trustvlm.errors import Damaged
 from trustvlm.types.arrays import Float32s, Int64s
+from trustvlm.types.messages.commands import suggested
 
 
 def row_sums(rows: Float32s) -> npt.NDArray[np.uint32]:
@@ -60,7 +61,7 @@ class RowFile:
         if wrong.any():
             row = int(positions[unchecked[wrong.argmax()]])
             raise Damaged(
-                f"snapshot {self._path}: row {row} does not match its checksum; 'trustvlm index "
-                f"rebuild' writes it again"
+                f"snapshot {self._path}: row {row} does not match its checksum; "
+                f"{suggested('index rebuild')} writes it again"
             )
         self._checked[positions] = True

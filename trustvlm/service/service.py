@@ -11,8 +11,10 @@ from trustvlm.service.registration.verbs import RegistrationVerbs
 from trustvlm.service.support.verbs import SupportVerbs
 from trustvlm.service.transfer.verbs import TransferVerbs
 from trustvlm.service.verify.verbs import UpkeepVerbs
+from trustvlm.types.messages.placed import placed
 
 
+@placed
 class TrustService(
     RegistrationVerbs,
     QueryVerbs,

@@ -103,8 +103,10 @@ def find(connection: Connection, space_id: int, name: str) -> LabelRecord:
     space = connection.scalars(select(Space.name).where(Space.id == space_id)).one()
     problem = f"no label {brief(name)} in space {space!r}"
     if find_last_removed(connection, space_id, name) is not None:
-        undo = f"{suggested('label restore', space, name)} brings it back"
-        raise NotFound(f"{problem}: it is removed; {undo}, 'trustvlm purge' deletes it for good")
+        undo, purge = suggested("label restore", space, name), suggested("purge")
+        raise NotFound(
+            f"{problem}: it is removed; {undo} brings it back, {purge} deletes it for good"
+        )
     guess = unknown(connection, space_id, [name])[name]
     hint = (
         f"did you mean {brief(guess)}?"

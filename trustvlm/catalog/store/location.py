@@ -10,6 +10,7 @@ from sqlalchemy.exc import ArgumentError
 
 from trustvlm.errors import InvalidInput
 from trustvlm.system.masking import masked
+from trustvlm.types.messages.commands import at, command, word
 
 _EXPECTED = "expected 'postgresql://user@host/database' or 'sqlite:////absolute/path'"
 _POSTGRESQL = ("postgresql", "postgresql+psycopg", "postgres")
@@ -31,9 +32,15 @@ class FileLocation:
         """The file that it is."""
         return self.path
 
+    @property
+    def address(self) -> str:
+        """What --database-url takes."""
+        return URL.create("sqlite", database=str(self.path)).render_as_string()
+
     def command(self, verb: str) -> str:
         """A command of the command line on it."""
-        return f"trustvlm --home {self.path.parent} {verb}"
+        with at(f"--home {word(str(self.path.parent))}"):
+            return command(verb)
 
     def __str__(self) -> str:
         return str(self.path)
@@ -65,9 +72,18 @@ class ServerLocation:
         """None: it is no file."""
         return None
 
+    @property
+    def address(self) -> str:
+        """What --database-url takes: no password, which stands in ~/.pgpass or PGPASSWORD."""
+        url = self.url
+        public = URL.create(
+            "postgresql", url.username, None, url.host, url.port, url.database, url.query
+        )
+        return public.render_as_string()
+
     def command(self, verb: str) -> str:
         """A command of the command line on it, which adds --database-url where that was typed."""
-        return f"trustvlm {verb}"
+        return command(verb)
 
     def __str__(self) -> str:
         user = f"{self.url.username}@" if self.url.username else ""

@@ -27,6 +27,7 @@ from sqlalchemy.pool import NullPool, QueuePool
 from trustvlm.catalog.store.backends.database import CHANGE, DATABASE, Database, Upkeep
 from trustvlm.catalog.store.columns import json_text
 from trustvlm.errors import Busy, Damaged, InvalidInput, ReadOnly, TrustVLMError, Unavailable
+from trustvlm.types.messages.commands import suggested
 
 BUSY_TIMEOUT_S = 30.0
 POOL_SIZE = 64
@@ -144,7 +145,8 @@ def translated(path: Path) -> Iterator[None]:
         JSONDecodeError
     ) as error:  # of a column: what users write as JSON is not read inside a transaction
         raise Damaged(
-            f"{path} holds a value that is no JSON ({error}); run 'trustvlm verify --all'"
+            f"{path} holds a value that is no JSON ({error}); run "
+            f"{suggested('verify', options='--all')}"
         ) from error
     except OSError as error:
         if error.errno not in _OF_THE_DISK:
@@ -178,8 +180,8 @@ def _meaning(error: Any, path: Path) -> TrustVLMError:
         )
     if any(part in lower for part in _DAMAGED):
         return Damaged(
-            f"{path} is not a sound SQLite file ({message}); 'trustvlm verify --all' looks "
-            f"closer, a backup brings it back"
+            f"{path} is not a sound SQLite file ({message}); "
+            f"{suggested('verify', options='--all')} looks closer, a backup brings it back"
         )
     if any(part in lower for part in _UNAVAILABLE):
         return Unavailable(f"{path}: {message}; check the disk's free space and permissions")

@@ -11,10 +11,14 @@ import numpy as np
 
 from trustvlm.errors import Damaged
 from trustvlm.types.arrays import Float32s
+from trustvlm.types.messages.commands import suggested
 
 Record = TypeVar("Record", bound=Any)
 
-_REMEDY = "restore a backup, or 'trustvlm verify --all --repair' takes it out of service"
+
+def _remedy() -> str:
+    repair = suggested("verify", options="--all --repair")
+    return f"restore a backup, or {repair} takes it out of service"
 
 
 def pack(vector: Float32s) -> bytes:
@@ -45,7 +49,8 @@ def unpack(blobs: Sequence[bytes], dim: int) -> Float32s:
     """
     for length in set(map(len, blobs)) - {4 * dim}:
         raise Damaged(
-            f"the catalog holds a vector of {length} bytes where {4 * dim} were expected; {_REMEDY}"
+            f"the catalog holds a vector of {length} bytes where {4 * dim} were expected; "
+            f"{_remedy()}"
         )
     matrix = np.frombuffer(b"".join(blobs), dtype="<f4").astype(np.float32, copy=False)
     return matrix.reshape(len(blobs), dim)
@@ -88,5 +93,5 @@ def verify_checksums(what: str, rows: Sequence[tuple[int, int, tuple[bytes | Non
         if checksum(*parts) != stored:
             raise Damaged(
                 f"the vectors of {what} {row_id} in the catalog do not match their checksum; "
-                f"{_REMEDY}"
+                f"{_remedy()}"
             )

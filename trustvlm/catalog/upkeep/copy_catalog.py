@@ -31,6 +31,7 @@ from trustvlm.catalog.store.sqlite import make_engine, translated
 from trustvlm.errors import Busy, Damaged, Unavailable
 from trustvlm.system.files.durable import sync
 from trustvlm.types.backups import CatalogFacts, SpaceFacts
+from trustvlm.types.messages.commands import suggested
 
 
 def copy_catalog(
@@ -108,7 +109,7 @@ def facts(path: Path) -> CatalogFacts:
         if check != "ok":
             raise Damaged(
                 f"{path} is not a sound SQLite file ({check.splitlines()[-1]:.200}); see "
-                f"'trustvlm verify --all'"
+                f"{suggested('verify', options='--all')}"
             )
         others = (
             "SELECT type || ' ' || name FROM sqlite_master WHERE type NOT IN ('table', 'index')"

@@ -17,6 +17,7 @@ from trustvlm.errors import Forbidden, TooMany, Unauthorized
 from trustvlm.service.server.api_keys import SCOPES
 from trustvlm.service.server.server_home import ServerHome
 from trustvlm.system.author import set_author
+from trustvlm.types.messages.commands import suggested
 
 KEY_HEADER = "x-api-key"
 """Holds the key alone; a request that has it is not read for its Authorization header."""
@@ -79,7 +80,7 @@ class Keyring:
             raise Unauthorized(
                 "a key is needed: send 'Authorization: Bearer KEY' or 'X-API-Key: KEY'; the client "
                 "and the command line take it from TRUSTVLM_KEY "
-                "('trustvlm key create --scope read' makes one)"
+                f"({suggested('key create', options='--scope read')} makes one)"
             )
         return LOCAL
 

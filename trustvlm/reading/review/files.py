@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from trustvlm.errors import InvalidInput, NotFound
+from trustvlm.types.messages.commands import suggested
 from trustvlm.types.messages.meant import did_you_mean
 from trustvlm.types.review import ReviewItem
 
@@ -139,8 +140,9 @@ def _of_csv(name: str, text: str) -> Iterator[Answer]:
     try:
         missing = {"id", "truth"} - set(rows.fieldnames or ())
         if missing:
+            export = suggested("review export")
             raise InvalidInput(
-                f"{name}: expected the columns id and truth, as 'trustvlm review export' writes "
+                f"{name}: expected the columns id and truth, as {export} writes "
                 f"them, or JSON of Label Studio; there is no {' and no '.join(sorted(missing))}"
                 + did_you_mean(min(missing), rows.fieldnames or ())
             )
@@ -174,7 +176,7 @@ def _of_label_studio(name: str, text: str) -> Iterator[Answer]:
         data = task.get("data") if isinstance(task, Mapping) else None
         if not isinstance(data, Mapping) or "review_id" not in data:
             raise InvalidInput(
-                f"{what}: expected a task that 'trustvlm review export' wrote, with "
+                f"{what}: expected a task that {suggested('review export')} wrote, with "
                 f"data.review_id; export from Label Studio as JSON, not as JSON-MIN"
             )
         item, predicted = _identifier(data["review_id"], what), data.get("predicted")

@@ -10,6 +10,7 @@ import numpy as np
 
 from trustvlm.errors import Damaged
 from trustvlm.types.arrays import Bools, Float64s, Int64s
+from trustvlm.types.messages.commands import suggested
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +67,8 @@ def _levels(parent: Int64s) -> list[Int64s]:
         depth += inner
         if depth.max() > len(parent):
             raise Damaged(
-                "a name of the taxonomy stands under itself; run 'trustvlm verify --all --repair'"
+                f"a name of the taxonomy stands under itself; run "
+                f"{suggested('verify', options='--all --repair')}"
             )
         above = np.where(inner, parent[above], -1)
     order = np.argsort(depth, kind="stable")

@@ -25,6 +25,7 @@ from trustvlm.system.fault_points import reached
 from trustvlm.system.files.durable import make_folder
 from trustvlm.system.files.work_folder import put, unwritable, work_folder
 from trustvlm.types.backups import Backup, Upgrade
+from trustvlm.types.messages.commands import suggested
 
 Progress = Callable[[int, int], None]
 
@@ -113,9 +114,9 @@ def upgrade_home(home: Path, place: Location | Path, *, backup: bool = True) -> 
             make_folder(target.parent)
         made = back_up(home, location, target, originals=home / ORIGINALS)
     except (Unavailable, Conflict, InvalidInput) as error:
+        without = suggested("db upgrade", options="--no-backup")
         raise type(error)(
-            f"no backup, so no upgrade: {error} ('trustvlm db upgrade --no-backup' does without "
-            f"one)"
+            f"no backup, so no upgrade: {error} ({without} does without one)"
         ) from error
     Catalog.upgrade(location, expected=made.catalog)
     return Upgrade(before, head, made.path)

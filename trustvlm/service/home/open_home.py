@@ -16,6 +16,7 @@ from trustvlm.service.home.purge import purge_expired
 from trustvlm.system.background import Failures
 from trustvlm.system.pickling import Unpicklable
 from trustvlm.types.bounds import whole
+from trustvlm.types.messages.commands import at
 
 log = logging.getLogger("trustvlm")
 
@@ -25,15 +26,21 @@ window."""
 
 
 class OpenHome(Unpicklable):
-    """A home that is open until :meth:`close`; a context manager."""
+    """A home that is open until :meth:`close`; a context manager.
+
+    Attributes:
+        place: options of the command line that name the home, in the commands of messages; empty
+            where the messages are for others than the one who opened it.
+    """
 
     _instead = (
         "a TrustService cannot be pickled or copied: pass the path of its home, and call "
         "trustvlm.open there"
     )
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, place: str = "") -> None:
         self._home = home
+        self.place = place
         self._next_expiry = 0.0
         self._failures = Failures(log, "purging what has left its undo window")
 
@@ -74,7 +81,7 @@ class OpenHome(Unpicklable):
                 InvalidInput: not a revision.
         """
         home, expected = self._ready(), whole("revision", revision)
-        with home.catalog.read() as connection:
+        with at(self.place), home.catalog.read() as connection:
             require_revision(connection, space, expected)
         with home.catalog.expectation.of(space, expected):
             yield

@@ -21,6 +21,7 @@ from trustvlm.service.home.home import Home
 from trustvlm.system.stopping import may_stop
 from trustvlm.types.arrays import Float32s, Float64s, Int64s
 from trustvlm.types.bounds import number, whole
+from trustvlm.types.messages.commands import suggested
 
 QUERIES = 768
 """Rows taken out: every third to prove with, the others to tune with."""
@@ -197,7 +198,7 @@ def _tuned(subject: _Subject, target: float, margin: float, k: int, device: str)
             raise Conflict(
                 f"recipe {index.recipe.name!r} finds {reached:.3f} of the {k} nearest "
                 f"{subject.kind}s at most, not {target:g}: "
-                f"ask for less, or change the recipe ('trustvlm index suggest')"
+                f"ask for less, or change the recipe ({suggested('index suggest')})"
             )
         low, high = high, min(2 * high, most)
     while high - low > max(1, low // 5):

@@ -101,10 +101,11 @@ def all_support_images(space: str, count: int) -> InvalidInput:
     out."""
     sync = suggested("register", space, files="FOLDER", options="--sync --hold-out 0.3")
     measure = suggested("evaluate", space, files="FOLDER", options="--hold-out 0.3")
+    start = suggested("start", files="FOLDER")
     return InvalidInput(
         f"queries: expected images that are not support images, but all {count} are support images "
         f"of space {space!r}, which cannot measure it. {sync} holds 30 % of FOLDER out of the "
-        f"space, and {measure} measures on them; 'trustvlm start FOLDER' does both in a new space"
+        f"space, and {measure} measures on them; {start} does both in a new space"
     )
 
 

@@ -310,7 +310,7 @@ class MeasuringVerbs(OpenHome):
 
     def review(self, space: str) -> ReviewQueue:
         """The review queue of a space: images that wait for a person's answer."""
-        return HomeReviewQueue(space, self._ready, self._writable)
+        return HomeReviewQueue(space, self._ready, self._writable, self.place)
 
     def monitor(self, space: str, *, alpha: float = 0.05, claims: bool = False) -> MonitorReport:
         """Compare randomly drawn feedback on accepted images with the promise of the calibration in

@@ -30,6 +30,7 @@ from trustvlm.index.string_table import NameTable, pack_strings
 from trustvlm.service.memory.aliases import Aliases
 from trustvlm.softmax.quantize import Segment, to_bfloat16
 from trustvlm.types.arrays import Float32s, Int64s
+from trustvlm.types.messages.commands import suggested
 
 SIDES = ("text", "prototypes")
 _BLOCK = 4_096
@@ -166,7 +167,7 @@ def _add_labels(
     if len(names) != content.labels:
         raise Damaged(
             f"expected {content.labels} labels in the space, got {len(names)}; run "
-            f"'trustvlm verify --all'"
+            f"{suggested('verify', options='--all')}"
         )
     joined = {side: np.concatenate(parts) for side, parts in ids.items()}
     for side in SIDES:

@@ -146,9 +146,10 @@ def remove_support(home: Home, space_name: str, ids: Sequence[int]) -> int:
         removed = supports.find_removed(connection, space.id, missing, of_live_labels=False)
         if removed:
             restore = suggested("support restore", space_name, files="ID")
+            label = suggested("label restore", space_name, files="LABEL")
             raise NotFound(
                 f"no support image {some_of(removed)} in space {space_name!r}: removed already; "
-                f"{restore} restores it, 'trustvlm label restore' its label"
+                f"{restore} restores it, {label} its label"
             )
         if missing:
             raise NotFound(
@@ -171,10 +172,8 @@ def restore_support(home: Home, space_name: str, ids: Sequence[int]) -> int:
         if alive := supports.find_alive(connection, space.id, missing):
             raise NotFound(f"no removed support image: {some_of(alive)} is not removed")
         if missing:
-            reason = (
-                "it never existed, it has been purged, or its label is removed ('trustvlm "
-                "label restore')"
-            )
+            restore = suggested("label restore", space_name, files="LABEL")
+            reason = f"it never existed, it has been purged, or its label is removed ({restore})"
             raise NotFound(f"no removed support image {some_of(missing)}: {reason}")
         if not ids:
             return space.revision

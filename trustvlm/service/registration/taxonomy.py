@@ -69,7 +69,7 @@ def new_edges(
         if parent != parents[child] and not replace:
             raise Conflict(
                 f"label {brief(child)} has the parent {brief(parent)}, not "
-                f"{brief(parents[child])}; 'trustvlm label parent' changes it"
+                f"{brief(parents[child])}; {suggested('label parent')} changes it"
             )
     new: dict[str, str | None] = {
         child: parent for child, parent in parents.items() if before.get(child) != parent
@@ -113,7 +113,7 @@ def check_node_name(connection: Connection, space_id: int, old: str, new: str) -
     if new != old and edges.nodes_among(connection, space_id, [new]):
         raise Conflict(
             f"new_name: {brief(new)} is a node of the tree; choose another name, or take the node "
-            f"out of the tree first ('trustvlm label tree' shows it)"
+            f"out of the tree first ({suggested('label tree')} shows it)"
         )
 
 

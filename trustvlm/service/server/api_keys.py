@@ -19,6 +19,7 @@ from trustvlm.errors import Busy, Conflict, NotFound, ReadOnly
 from trustvlm.service.home.open_home import OpenHome
 from trustvlm.types import KeyRow
 from trustvlm.types.bounds import choice, duration, number
+from trustvlm.types.messages.commands import suggested
 
 SCOPES = ("read", "write", "admin")
 """Each may do what the one before may."""
@@ -78,7 +79,8 @@ class ApiKeys(OpenHome):
             old = _find(connection, key_id)
             if old.state_at(now) != "valid":
                 raise Conflict(
-                    f"key {key_id!r} is revoked or expired; 'trustvlm key create' makes a new one"
+                    f"key {key_id!r} is revoked or expired; {suggested('key create')} makes a new "
+                    f"one"
                 )
             expires_at = None if old.expires_at is None else now + (old.expires_at - old.created_at)
             keys.expire(connection, key_id, now + overlap)
@@ -131,7 +133,7 @@ def _sha256(secret: str) -> bytes:
 def _find(connection: Connection, key_id: str) -> KeyRecord:
     record = keys.find(connection, key_id)
     if record is None:
-        raise NotFound(f"no key {key_id!r}; 'trustvlm key list' lists them")
+        raise NotFound(f"no key {key_id!r}; {suggested('key list')} lists them")
     return record
 
 

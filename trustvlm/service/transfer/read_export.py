@@ -36,6 +36,7 @@ from trustvlm.service.transfer.export_format import (
 )
 from trustvlm.types.arrays import Float32s
 from trustvlm.types.attributes.values import attributes_text, parse_attributes
+from trustvlm.types.messages.commands import suggested
 
 _MAX_MANIFEST = 16 * 2**20
 _MAX_SOURCE = 10_000
@@ -52,7 +53,7 @@ def read_manifest(folder: Path) -> SpaceManifest:
     """
     if not folder.is_dir():
         raise (InvalidInput if folder.exists() else NotFound)(
-            f"{folder} is no folder; expected what 'trustvlm export' wrote"
+            f"{folder} is no folder; expected what {suggested('export')} wrote"
         )
     for name in (MANIFEST, LABELS, SUPPORTS):
         if not (folder / name).is_file():

@@ -39,6 +39,7 @@ from trustvlm.service.verify.check_labels import (
 )
 from trustvlm.service.verify.check_snapshots import OpenSnapshot, check_snapshot, open_snapshots
 from trustvlm.service.verify.space_facts import Problem, SpaceFacts, check_space
+from trustvlm.types.messages.commands import suggested
 from trustvlm.types.thresholds import Thresholds
 from trustvlm.types.verification import Damage
 
@@ -205,7 +206,7 @@ def _look_at_spaces(
             kinds = () if facts is None else CHECKS
             counts[space_id] = sum(stored_rows.count(connection, kind, space_id) for kind in kinds)
     if space_name is not None and not result.spaces:
-        raise NotFound(f"no space {space_name!r}; 'trustvlm space list' shows what there is")
+        raise NotFound(f"no space {space_name!r}; {suggested('space list')} shows what there is")
     return counts
 
 

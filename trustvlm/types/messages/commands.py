@@ -1,17 +1,33 @@
 """Commands of the terminal that messages suggest: a person copies them, so their names are quoted
 as a shell needs it.
 
-A sentence has a command between apostrophes. It says nothing of the home or the service, which the
-library does not know by the name that was typed; the command line adds that where it prints
-(:mod:`trustvlm.cli.printing.suggested`).
+A sentence has a command between apostrophes. It names the home where the library was opened on one
+that ``trustvlm`` alone would not take (:func:`at`). The command line adds --home or --url as they
+were typed, where it prints (:mod:`trustvlm.cli.printing.suggested`); the HTTP service names no
+home, since paths of its machine are not for its clients.
 """
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 _LIVE = frozenset('"$`\\!')
 """Characters that mean something to a shell between double quotes, too."""
+
+_PLACE: ContextVar[str] = ContextVar("place", default="")
+
+
+@contextmanager
+def at(place: str) -> Iterator[None]:
+    """Within the block, commands have these options, which name a home; none where it is empty."""
+    token = _PLACE.set(place)
+    try:
+        yield
+    finally:
+        _PLACE.reset(token)
 
 
 def word(text: str) -> str:
@@ -42,7 +58,7 @@ def command(verb: str, *names: object, files: str = "", options: str = "") -> st
     given = " ".join(word(str(name)) for name in names)
     dashed = any(str(name).startswith("-") for name in names)
     words = [options, "--", given, files] if dashed else [given, files, options]
-    return " ".join(["trustvlm", verb, *filter(None, words)])
+    return " ".join(filter(None, ["trustvlm", _PLACE.get(), verb, *words]))
 
 
 def suggested(verb: str, *names: object, files: str = "", options: str = "") -> str:

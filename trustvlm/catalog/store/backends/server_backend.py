@@ -15,6 +15,7 @@ from trustvlm.catalog.store.location import ServerLocation
 from trustvlm.catalog.store.models import Base
 from trustvlm.errors import NotFound
 from trustvlm.types.backups import Scrubbed
+from trustvlm.types.messages.commands import suggested
 
 _IS_THERE = select(func.to_regclass("alembic_version").is_not(None))
 
@@ -36,7 +37,7 @@ class ServerBackend:
                 return
         self.engine.dispose()
         raise NotFound(
-            f"no catalog in {self._location}; 'trustvlm db create' makes one "
+            f"no catalog in {self._location}; {suggested('db create')} makes one "
             f"(in Python: create=True)"
         )
 

@@ -13,6 +13,7 @@ from trustvlm.service.measuring.review.answers import image_of, queries_of
 from trustvlm.service.measuring.review.logged import add_logged
 from trustvlm.service.query.score import score
 from trustvlm.types.bounds import identifier
+from trustvlm.types.messages.placed import placed
 from trustvlm.types.review import (
     STATES,
     TRAYS,
@@ -29,11 +30,14 @@ from trustvlm.types.tables.evidence import Evidence
 from trustvlm.types.tables.verdict import Verdict
 
 
+@placed
 class HomeReviewQueue(ReviewQueue):
     """Images of a space of an open home that wait for a person."""
 
-    def __init__(self, space: str, ready: Callable[[], Home], writable: Callable[[], Home]) -> None:
-        self.space = space
+    def __init__(
+        self, space: str, ready: Callable[[], Home], writable: Callable[[], Home], place: str
+    ) -> None:
+        self.space, self.place = space, place
         self._ready, self._writable = ready, writable
 
     def status(self) -> ReviewStatus:

@@ -14,6 +14,7 @@ from trustvlm.scoring.external import output_vectors
 from trustvlm.service.inputs.outputs import is_external
 from trustvlm.types import LabelInput
 from trustvlm.types.arrays import Float32s
+from trustvlm.types.messages.commands import suggested
 
 _TEXT_SIDE = ("text_vector", "prompt", "classifier_image_vectors")
 
@@ -67,7 +68,8 @@ def new_outputs(
     if len(free) < len(names):
         raise Conflict(
             f"space {space.name!r} has room for {dim - 1:,} labels ({space.classifier}), removed "
-            f"ones included until 'trustvlm purge'; {len(free):,} more fit, not {len(names):,}; "
-            f"a space for more is made with classifier='external:N', N up to {MAX_OUTPUTS:,}"
+            f"ones included until {suggested('purge')}; {len(free):,} more fit, not "
+            f"{len(names):,}; a space for more is made with classifier='external:N', N up to "
+            f"{MAX_OUTPUTS:,}"
         )
     return dict(zip(names, output_vectors(free, dim), strict=True))

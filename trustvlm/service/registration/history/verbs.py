@@ -16,7 +16,7 @@ class HistoryVerbs(OpenHome):
 
     def verdict_log(self, space: str) -> VerdictLog:
         """The verdict log of a space: what it answered, once the log is switched on."""
-        return HomeVerdictLog(space, self._ready, self._writable)
+        return HomeVerdictLog(space, self._ready, self._writable, self.place)
 
     def history(self, space: str, since: int = 0) -> Iterator[HistoryRow]:
         """The revisions of a space after `since`, oldest first: when, by whom and by which kind of

@@ -12,6 +12,7 @@ from trustvlm.catalog.rows.verdict_log import rows as log_rows
 from trustvlm.reading.verdict_log.files import VerdictLog
 from trustvlm.service.home.home import Home
 from trustvlm.service.home.verdict_log.trim import trim
+from trustvlm.types.messages.placed import placed
 from trustvlm.types.verdict_log import (
     DAYS,
     PAGE,
@@ -23,11 +24,14 @@ from trustvlm.types.verdict_log import (
 )
 
 
+@placed
 class HomeVerdictLog(VerdictLog):
     """What a space of an open home answered."""
 
-    def __init__(self, space: str, ready: Callable[[], Home], writable: Callable[[], Home]) -> None:
-        self.space = space
+    def __init__(
+        self, space: str, ready: Callable[[], Home], writable: Callable[[], Home], place: str
+    ) -> None:
+        self.space, self.place = space, place
         self._ready, self._writable = ready, writable
 
     def status(self) -> VerdictLogStatus:
