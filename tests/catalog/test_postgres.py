@@ -322,7 +322,7 @@ def test_an_index_that_disagrees_with_its_table(url: str) -> None:
 def test_the_command_line(url: str, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     missing = cli("--database-url", url, "space", "list", code=3)
     assert re.search(r"'trustvlm .*--database-url .+ db create' makes one", missing)
-    assert "the catalog is there" in cli("--database-url", url, "db", "create")
+    assert "the catalog is current" in cli("--database-url", url, "db", "create")
     monkeypatch.setenv("TRUSTVLM_DATABASE_URL", url)
     assert "the catalog is current" in cli("db", "current")
     assert "is current" in cli("db", "upgrade")

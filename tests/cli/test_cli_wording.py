@@ -93,3 +93,12 @@ def test_a_whole_folder_may_change_prompts_only_by_hand(cli: Cli, tmp_path: Path
     picture(tmp_path / "cat" / "9.png", 9)
     said = cli("register", "s", tmp_path, "--prompt", "a photo of a {}, an animal", code=4)
     assert "'trustvlm label update' changes it" in said
+
+
+def test_columns_without_their_usual_names_are_advised_in_words_of_the_command_line(
+    cli: Cli, tmp_path: Path
+) -> None:
+    (tmp_path / "other.csv").write_text("Datei;Klasse\n1.png;cat\n")
+    said = cli("register", "s", tmp_path / "other.csv", code=2)
+    assert "this has the columns Datei, Klasse; rename one" in said
+    assert "read_images" not in said

@@ -300,7 +300,9 @@ def test_the_command_line(service: TrustService, tmp_path: Path) -> None:
     queries = incoming(4)
     np.savez(tmp_path / "q.npz", classifier=queries.classifier, verifier=queries.verifier)
     listed = cli.run("space", "verdicts", "s")
-    assert listed.stderr == ("the space logs no answers: 'trustvlm space log-verdicts s'\n")
+    assert listed.stderr == (
+        "the space logs no answers; 'trustvlm space log-verdicts s' makes it do so\n"
+    )
     said = cli("space", "log-verdicts", "s", "--days", "7", "--rows", "50")
     assert said == (
         "space s: logging from now on; 0 rows stored, deleted after 7 days and beyond the newest "

@@ -210,7 +210,7 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "no-label.csv": ("file,label\n{one},red\n{one},\n", "line 3: this row has no label"),
     "elsewhere.csv": ("file,label\nx/a.png,red\nx/b.png,red\n", "none of the files exists, of 2 .*x/a.png .*line 2.* folder"),
     "empty.csv": ("file,label\n", "no images"),
-    "nothing.csv": ("", "a column of images .* this has no columns"),
+    "nothing.csv": ("", "a column of images .* this is empty"),
     "wide.csv": ("file,label\n{one},red,green\n", "line 2: expected 2 columns, got 3"),
     "binary.csv": (b"\x89PNG\r\n\x1a\n", "this is an image"),
     "broken.parquet": (b"PAR1" + b"x" * 40, "no sound Parquet file"),

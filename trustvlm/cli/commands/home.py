@@ -221,7 +221,7 @@ def create(session: Session) -> None:
     One that is there stays as it is.
     """
     with session.writing(create=True):
-        click.echo(f"{shown(session.location)}: the catalog is there, and current")
+        click.echo(f"{shown(session.location)}: the catalog is current")
 
 
 @db.command()
@@ -365,7 +365,8 @@ def _print_report(report: VerifyReport, repair: bool) -> None:
     from trustvlm.types.verification import REMEDIES
 
     checked = ", ".join(count(number, kind) for kind, number in sorted(report.checked.items()))
-    click.echo(f"checked {shown(report.home)}: {checked or 'nothing could be read'}")
+    nothing = "no spaces" if report.clean else "nothing could be read"
+    click.echo(f"checked {shown(report.home)}: {checked or nothing}")
     for remark in report.notes:
         click.echo(f"note: {one_line(placed(remark))}")
     if report.repaired:

@@ -38,6 +38,7 @@ _PHRASES = (
     (r"update_label changes it", "'trustvlm label update' changes it"),
     (r"; open it with read_only=True,? or make it writable", "; make it writable"),
     (r"pass may_correct=True", "add --may-correct"),
+    (r"; rename one, or name it: trustvlm\.read_images\(…, \w+='…'\)", "; rename one"),
     (r"\brule='(\w+)'", r"--rule \1"),
     (r"\baccept_truncated\b", "--accept-truncated"),
     (r"\bimage_range\b", "--range"),

@@ -46,12 +46,12 @@ def set_columns(
     Raises:
         InvalidInput: there is no column of images, or a named one is missing.
     """
-    have = f"this has the columns {', '.join(columns)}" if columns else "this has no columns"
+    have = f"this has the columns {', '.join(columns)}" if columns else "this is empty"
     usual = "expected a column of images with the name file (or path, image, filename …)"
     place = _place(origin, columns, image, IMAGE_COLUMNS, have)
     if place is None:
-        remedy = "rename one, or name it: trustvlm.read_images(…, image='…')"
-        raise InvalidInput(f"{origin}: {usual}; {have}; {remedy}{_usual(columns, IMAGE_COLUMNS)}")
+        remedy = "; rename one, or name it: trustvlm.read_images(…, image='…')" if columns else ""
+        raise InvalidInput(f"{origin}: {usual}; {have}{remedy}{_usual(columns, IMAGE_COLUMNS)}")
     label_place = _place(origin, columns, label, LABEL_COLUMNS, have)
     if label_place is not None:
         return SetColumns(place, label_place, described=_described(columns, (place, label_place)))

@@ -47,7 +47,7 @@ def comparable(
         elif rule.absolute and not logits:
             reasons[name] = "looks at logits; an external classifier gives probabilities"
         elif claims and not rule.of_label:
-            reasons[name] = "has the same trust for every label, so that it says nothing of a claim"
+            reasons[name] = "the trust is the same for every label and says nothing of a claim"
         elif rule.relabels and not may_correct:
             reasons[name] = "corrects labels, which this call does not allow"
     return [n for n in RULES if n not in reasons], tuple(

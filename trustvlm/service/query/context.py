@@ -21,6 +21,7 @@ from trustvlm.service.memory.reading import Reading
 from trustvlm.service.memory.space_cache import SpaceView
 from trustvlm.service.memory.support_fit import FitMemo, SupportFit, current_fit
 from trustvlm.types.arrays import Bools, Float32s, Int64s
+from trustvlm.types.messages.commands import suggested
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +77,8 @@ def context_of(
             f"space {view.space.name!r} was removed and made again, or re-embedded, during the call"
         )
     if not view.text.live:
-        raise InvalidInput(f"space {view.space.name!r} has no labels yet; register some first")
+        some = suggested("register", view.space.name, files="FOLDER")
+        raise InvalidInput(f"space {view.space.name!r} has no labels yet; {some} registers some")
     subset = subset_of(reading, labels)
 
     def current() -> FitMemo:

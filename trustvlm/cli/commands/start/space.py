@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from trustvlm.cli.commands.start.material import Material
 from trustvlm.cli.printing.safe_text import note, quoted
 from trustvlm.errors import Conflict, InvalidInput, NotFound
+from trustvlm.types.messages.counts import count
 
 if TYPE_CHECKING:
     from trustvlm.service import TrustService
@@ -63,8 +64,9 @@ def space_for(
 def without_labels(material: Material) -> InvalidInput:
     """The error for images without labels, and no space that has some."""
     return InvalidInput(
-        f"expected a sub-folder of images for each label, found {len(material.unlabelled):,} "
-        f"images outside of these; move them into sub-folders, or name the labels: --names cat,dog"
+        f"expected a sub-folder of images for each label, found "
+        f"{count(len(material.unlabelled), 'image')} outside of these; move them into "
+        f"sub-folders, or name the labels: --names cat,dog"
     )
 
 

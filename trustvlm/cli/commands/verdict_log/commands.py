@@ -110,7 +110,7 @@ def note_nothing(log: VerdictLog, space: str, which: Mapping[str, Any]) -> None:
     """Say why no logged answer is among those that the options of a command ask for."""
     status, label = log.status(), which.get("label")
     if not status.logging:
-        note(f"the space logs no answers: {suggested('space log-verdicts', space)}")
+        note(f"the space logs no answers; {suggested('space log-verdicts', space)} makes it do so")
     if label is not None and not log.page(label=label, limit=1).verdicts:
         note(f"no logged answer has the label '{label}'")
     elif status.stored:
