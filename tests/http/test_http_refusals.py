@@ -6,6 +6,7 @@ import inspect
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -261,10 +262,22 @@ def test_every_error_that_a_field_can_raise_has_words_of_ours() -> None:
 
 
 @pytest.mark.parametrize("kind", [Unavailable, Busy, Overloaded])
-def test_what_passes_says_when_to_try_again(kind: type[Unavailable]) -> None:
-    assert of_error("id", kind("away")).headers["retry-after"] == "1"
+def test_what_passes_says_when_to_try_again(space: Http, kind: type[Unavailable]) -> None:
+    assert of_error("id", kind("away"), space.serving.home).headers["retry-after"] == "1"
 
 
 @pytest.mark.parametrize("kind", LASTING)
-def test_what_somebody_must_mend_does_not(kind: type[Unavailable]) -> None:
-    assert "retry-after" not in of_error("id", kind("broken")).headers
+def test_what_somebody_must_mend_does_not(space: Http, kind: type[Unavailable]) -> None:
+    assert "retry-after" not in of_error("id", kind("broken"), space.serving.home).headers
+
+
+def test_no_folder_of_the_server_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    home = tmp_path / "my home"
+    with served(home) as http:
+        http("POST", "/v1/spaces", json=SPACE, status=201)
+        home.rename(tmp_path / "elsewhere")
+        said = http("GET", "/v1/spaces", status=503)["error"]["message"]
+        (tmp_path / "elsewhere").rename(home)
+    assert said.startswith("HOME was moved, deleted or replaced")
+    assert str(tmp_path) not in said
+    assert any(str(home) in record.getMessage() for record in caplog.records)

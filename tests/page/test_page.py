@@ -73,6 +73,24 @@ def test_a_service_with_keys_asks_for_one_and_takes_no_wrong_one(
         seen.page.locator("main .view.try.shown h1").wait_for()
 
 
+@pytest.mark.parametrize("scope", ["read", "write", "admin"])
+def test_only_what_the_key_may_do_is_offered(demo_home: Path, tmp_path: Path, scope: str) -> None:
+    home = copied(demo_home, tmp_path / "home")
+    key = Cli(home)("key", "create", "--scope", scope).split()[-1]
+    with browsing(home, "--require-key") as seen:
+        seen.expected = ["401 (Unauthorized)"]
+        seen.page.goto(f"{seen.address}/#/digits/labels")
+        seen.page.get_by_label("Key", exact=True).fill(key)
+        seen.page.get_by_role("button", name="Continue").click()
+        seen.shown("labels")
+        offered = [
+            seen.page.get_by_role("button", name=name).count()
+            for name in ("New space …", "Remove the space", "Add a label", "Add several labels")
+        ]
+        assert offered == {"read": [0] * 4, "write": [0, 0, 1, 1], "admin": [1] * 4}[scope]
+        seen.accessible()
+
+
 def test_a_service_that_was_away_is_asked_again(demo_home: Path, tmp_path: Path) -> None:
     """Nothing has to be loaded again, and a proxy's answer says what is away."""
     with browsing(copied(demo_home, tmp_path / "home")) as seen:

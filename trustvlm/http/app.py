@@ -132,12 +132,12 @@ def create_app(
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.serving = serving
-    problems.install(app, methods_of)
+    problems.install(app, methods_of, home)
     describe(app, chosen.root_path)
     for module in ROUTERS:
         app.include_router(module.router)
     usual = ExceptionMiddleware(AsyncExitStackMiddleware(app.router), app.exception_handlers)
     direct = Direct(usual, _routes())
     packed = GZipMiddleware(direct, minimum_size=PACKED_FROM, compresslevel=1)
-    app.middleware_stack = Gate(packed, chosen, serving.meters, bodies, spans)
+    app.middleware_stack = Gate(packed, chosen, serving.meters, bodies, home, spans)
     return app

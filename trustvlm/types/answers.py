@@ -88,9 +88,14 @@ class EncoderList(Answer):
 
 @dataclass(frozen=True)
 class SpaceList(Answer):
-    """Label spaces by name."""
+    """Label spaces by name.
+
+    Attributes:
+        scope: of the key that asked: read, write or admin; admin without keys.
+    """
 
     spaces: tuple[SpaceRow, ...]
+    scope: str = "admin"
 
 
 @dataclass(frozen=True)

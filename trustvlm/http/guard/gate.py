@@ -21,6 +21,7 @@ from trustvlm.http.options import ServeOptions
 from trustvlm.http.wire.compression import Unpacked, unpacking
 from trustvlm.http.wire.problems import REQUEST_ID, kind_of, of_error, unexpected
 from trustvlm.http.wire.receiving import Bodies, Body
+from trustvlm.service.server.server_home import ServerHome
 
 log = logging.getLogger("trustvlm.http")
 
@@ -64,10 +65,11 @@ class Gate:
         options: ServeOptions,
         meters: Meters,
         bodies: Bodies,
+        home: ServerHome,
         spans: Spans | None = None,
     ) -> None:
         self.app, self.options, self.meters, self.bodies = app, options, meters, bodies
-        self.spans = spans
+        self.home, self.spans = home, spans
         self.in_flight = 0
         self.body_bytes = 0
 
@@ -124,7 +126,7 @@ class RequestGuard:
             await self._run()
         except TrustVLMError as error:
             self.state["error"] = kind_of(error)
-            await self._answer(of_error(self.id, error))
+            await self._answer(of_error(self.id, error, self.gate.home))
         except ClientDisconnect:
             self.state["error"] = "ClientLeft"
         except Exception as error:

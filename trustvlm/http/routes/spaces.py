@@ -30,9 +30,9 @@ router = APIRouter(tags=["spaces"])
 
 @reads(router.get, "/v1/spaces")
 def list_spaces(serving: Serving, request: Request) -> SpaceList:
-    """The spaces that the key opens, by name."""
-    key_space, rows = request.state.caller.space, serving.service.list_spaces()
-    return SpaceList(tuple(row for row in rows if key_space in (None, row.name)))
+    """The spaces that the key opens, by name, and the scope of the key."""
+    caller, rows = request.state.caller, serving.service.list_spaces()
+    return SpaceList(tuple(row for row in rows if caller.space in (None, row.name)), caller.scope)
 
 
 @writes(router.post, "/v1/spaces", scope="admin", status=201, encoders=True)

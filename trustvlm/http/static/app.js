@@ -48,7 +48,9 @@ async function show() {
   const { signal } = leaving;
   const { space: named, view, rest } = current();
   try {
-    ({ spaces } = await get("v1/spaces", { signal }));
+    let scope;
+    ({ spaces, scope } = await get("v1/spaces", { signal }));
+    document.documentElement.dataset.scope = scope; // hides what the key may not do: style.css
     const chosen = named ? spaces.find((one) => one.name === named) : spaces[0];
     frame(chosen, view);
     if (!chosen) put(main, named && spaces.length ? unknown(named) : noSpaces());
@@ -95,7 +97,7 @@ const noSpaces = () => [
   empty(
     "No label spaces yet.",
     h("p", {}, "A space holds labels, their support images and the two encoders."),
-    h("p", {}, h("button", { type: "button", class: "primary", on: { click: makeSpace } }, "Create a space")),
+    h("p", { data: { needs: "admin" } }, h("button", { type: "button", class: "primary", on: { click: makeSpace } }, "Create a space")),
     h("p", {}, "Or make one of your photos, on the command line (HOME is the folder that this service was started on, FOLDER has a sub-folder of photos for each label):"),
     h("pre", { tabindex: 0 }, commandAtHome("start FOLDER")),
     h("p", {}, "or look at the demo: ", h("code", {}, "trustvlm demo"), "."),

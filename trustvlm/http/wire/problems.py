@@ -19,6 +19,7 @@ from trustvlm import errors
 from trustvlm.errors import STATUSES, TrustVLMError
 from trustvlm.http.wire.refusals.unfit import unfit
 from trustvlm.service import TrustService
+from trustvlm.service.server.server_home import ServerHome
 from trustvlm.types import Queries
 
 log = logging.getLogger("trustvlm.http")
@@ -58,8 +59,8 @@ def problem(
     return JSONResponse(body, status_code=status, headers=dict(headers or {}))
 
 
-def of_error(request_id: str, error: TrustVLMError) -> JSONResponse:
-    """The answer for an error of the tree."""
+def of_error(request_id: str, error: TrustVLMError, home: ServerHome) -> JSONResponse:
+    """The answer for an error of the tree, which names no folder of the `home`."""
     headers = {}
     if (seconds := getattr(error, "retry_after", None)) is not None:
         headers["retry-after"] = str(max(1, math.ceil(seconds)))
@@ -67,17 +68,19 @@ def of_error(request_id: str, error: TrustVLMError) -> JSONResponse:
         headers["retry-after"] = "1"
     if isinstance(error, errors.Unauthorized):
         headers["www-authenticate"] = "Bearer"
-    message = _plain(public(error, {"request_id": request_id}))
+    message = _plain(public(error, {"request_id": request_id}, home))
     return problem(request_id, status_of(error), kind_of(error), message, headers)
 
 
-def public(error: TrustVLMError, context: Mapping[str, str]) -> str:
-    """The message of an error for a client. The log gets the other one, where there are two, with
-    the `context` that the log line names."""
-    if error.public is None:
-        return _NONE.sub("null", _VERB.sub("body: ", _FIELD.sub("", str(error))))
-    log.warning("%s", error, extra=dict(context))
-    return error.public
+def public(error: TrustVLMError, context: Mapping[str, str], home: ServerHome) -> str:
+    """The message of an error for a client, without the folders of the `home`. The log gets the
+    other one, where there are two, with the `context` that the log line names."""
+    message = home.without_folders(str(error)) if error.public is None else error.public
+    if message != str(error):
+        log.warning("%s", error, extra=dict(context))
+    if error.public is not None:
+        return message
+    return _NONE.sub("null", _VERB.sub("body: ", _FIELD.sub("", message)))
 
 
 def _plain(message: str) -> str:
@@ -85,21 +88,21 @@ def _plain(message: str) -> str:
     return message.encode(errors="backslashreplace").decode()
 
 
-def install(app: FastAPI, allowed: Callable[[str], Sequence[str]]) -> None:
+def install(app: FastAPI, allowed: Callable[[str], Sequence[str]], home: ServerHome) -> None:
     """Answer every error of the application in the one shape; `allowed`: the methods that a path
     has."""
 
     @app.exception_handler(TrustVLMError)
     async def ours(request: Request, error: TrustVLMError) -> JSONResponse:
         request.state.error = kind_of(error)
-        return of_error(request.state.request_id, error)
+        return of_error(request.state.request_id, error, home)
 
     @app.exception_handler(RequestValidationError)
     async def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
         if request.method not in allowed(request.scope["path"]):  # "calibrate" read as a number
             return await other(request, HTTPException(405))
         request.state.error = "InvalidInput"
-        return of_error(request.state.request_id, unfit(error))
+        return of_error(request.state.request_id, unfit(error), home)
 
     @app.exception_handler(HTTPException)
     async def other(request: Request, error: HTTPException) -> JSONResponse:

@@ -98,7 +98,9 @@ class Progress:
         except Stopped:
             pass
         except TrustVLMError as error:
-            self.outcome = _ended("failed", kind_of(error), public(error, {"job": self.id}))
+            self.outcome = _ended(
+                "failed", kind_of(error), public(error, {"job": self.id}, self._home)
+            )
         except Exception:
             log.exception("a job failed", extra={"job": self.id})
             self.outcome = _ended("failed", "Unexpected", UNEXPECTED)

@@ -46,6 +46,18 @@ class ServerHome(OwnWork, ApiKeys, Observations):
         cannot be told."""
         return self._ready().catalog.version()
 
+    def without_folders(self, text: str) -> str:
+        """`text` for those who do not run the service: HOME stands for the folder of the home and
+        for that of its catalog, ORIGINALS for the setting originals_folder."""
+        home, file = self._home, self._home.catalog.location.file
+        words = {home.folder: "HOME"} | ({} if file is None else {file.parent: "HOME"})
+        if home.originals.shared is not None:
+            words[home.originals.shared] = "ORIGINALS"
+        for folder in sorted(words, key=lambda one: len(str(one)), reverse=True):
+            if folder != folder.parent:
+                text = text.replace(str(folder), words[folder])
+        return text
+
     # Spaces, labels and support images
 
     def get_label_space(self, space: str) -> SpaceRecord:

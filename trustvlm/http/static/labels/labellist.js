@@ -42,7 +42,7 @@ export async function showList(root, context) {
 
   /** A button that opens a panel, and closes the other one. */
   function opener(title, panel, other, kind = null) {
-    const button = h("button", { type: "button", class: kind, "aria-expanded": "false", on: { click: () => {
+    const button = h("button", { type: "button", class: kind, data: { needs: "write" }, "aria-expanded": "false", on: { click: () => {
       panel.root.hidden = !panel.root.hidden;
       other().root.hidden = true;
       for (const [one, its] of [[add, adding], [paste, many]]) one.setAttribute("aria-expanded", String(!its.root.hidden));
@@ -58,7 +58,7 @@ export async function showList(root, context) {
         h("a", { class: "trash-link", href: trashHref(space), title: "Removed labels and support images, which can be restored" }, "Trash"), paste, add)),
     h("p", { class: "lead" }, "The names that an image can get, and the support images of each."),
     adding.root, many.root, coverage, searchBar(wanted, () => search(), settled(() => search())), said, list, end,
-    h("p", { class: "foot" }, drop));
+    h("p", { class: "foot", data: { needs: "admin" } }, drop));
   await search();
 
   /** The first page anew; an older search that still runs is given up. */

@@ -13,7 +13,7 @@ export async function showTrash(root, context) {
   const where = path("spaces", space.name, "removed");
   const list = h("ul", { class: "labels trash" });
   const said = h("p", { class: "lead", role: "status" });
-  const all = h("button", { type: "button", class: "danger", on: { click: () => emptied() } }, "Empty the trash …");
+  const all = h("button", { type: "button", class: "danger", data: { needs: "write" }, on: { click: () => emptied() } }, "Empty the trash …");
   put(root,
     h("p", { class: "back" }, h("a", { href: `#/${encodeURIComponent(space.name)}/labels` }, "← All labels")),
     h("div", { class: "row spread head" }, h("h1", {}, "Trash"), all), said, list);
@@ -32,7 +32,7 @@ export async function showTrash(root, context) {
   function row(one) {
     const label = one.kind === "label";
     const name = label ? one.label : fileName(one.source) ?? `support image ${one.id}`;
-    const button = h("button", { type: "button", "aria-label": `Restore ${name}`, on: { click: () => restore(one, name, button) } }, "Restore");
+    const button = h("button", { type: "button", "aria-label": `Restore ${name}`, data: { needs: "write" }, on: { click: () => restore(one, name, button) } }, "Restore");
     return h("li", { class: "trash-row" },
       h("span", { class: "names" }, h("bdi", { class: "name" }, name),
         label ? h("span", { class: "about" }, `label with ${counted(one.support_count, "support image")}`) : h("span", { class: "about" }, "support image of ", h("bdi", {}, one.label))),

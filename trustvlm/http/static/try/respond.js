@@ -143,7 +143,7 @@ export function respondPanel(context, item, { again, stored }) {
   draw();
   const strange = verdict.decision === "unknown"; // no label to confirm then
   if (strange) put(wrong, "It is …");
-  const root = h("section", { class: "respond" },
+  const root = h("section", { class: "respond", data: { needs: "write" } },
     h("h3", {}, strange ? "What does it show?" : ["Is “", h("bdi", {}, verdict.label), "” right?"]),
     h("div", { class: "row" }, !strange && correct, !strange && better, wrong, !strange && add),
     choosing, changed);
