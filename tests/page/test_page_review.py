@@ -10,6 +10,7 @@ import pytest
 from browsing import Browsing, browsing, copied
 from keyboard import Keyboard
 from page_homes import copied_text, embedding, picture, sideways, vectors
+from playwright.sync_api import Page
 
 import trustvlm
 
@@ -92,7 +93,7 @@ def test_answering_by_keys(home: Path) -> None:
         }  # fmt: skip
         assert sum(waiting(home)) == sum(before) - 4
         assert page.locator(".nav-count").inner_text().split()[0] == str(sum(before) - 4)
-        page.locator(".trays button", has_text="Random sample").click()
+        tray(page, "Random sample")
         page.locator(".review-item", has_text="Chosen at random").wait_for()
         picture(seen, "review-sample")
 
@@ -202,7 +203,7 @@ def test_proposals_become_support_images(demo_home: Path, tmp_path: Path, phone:
     with browsing(home, phone=phone) as seen:
         seen.go("digits", "review")
         page = seen.page
-        page.locator(".trays button", has_text="Proposed").click()
+        tray(page, "Proposed")
         page.locator(".review-item", has_text="Proposed as a support image").wait_for()
         page.locator(".review-item .image img").wait_for()
         assert page.locator(".support-too").count() == 0
@@ -221,13 +222,19 @@ def test_proposals_become_support_images(demo_home: Path, tmp_path: Path, phone:
         assert service.get_space("digits").support_count == before + 1
 
 
+def tray(page: Page, name: str) -> None:
+    """Go to a tray, and wait until its first item is shown."""
+    page.locator(".trays button", has_text=name).click()
+    page.locator(".trays button[aria-pressed=true]", has_text=name).wait_for()
+
+
 def test_a_correction_teaches_in_one_click(home: Path) -> None:
     """What was answered without a support image can become one, and the page says what it
     changed."""
     with browsing(home) as seen:
         seen.go("digits", "review")
         page = seen.page
-        page.locator(".trays button", has_text="Not accepted").click()
+        tray(page, "Not accepted")
         page.locator(".review-item .image img").wait_for()
         choice = page.locator(".choice bdi").nth(1).inner_text()
         page.keyboard.press("2")
@@ -264,7 +271,7 @@ def test_answers_of_the_log_are_asked_about(tmp_path: Path, phone: bool) -> None
         keys.button("Put them into the queue")
         page.get_by_text("2 answers came into the queue.").wait_for()
         page.get_by_text("1 answer has an image without a name").wait_for()
-        page.locator(".trays button", has_text="Random sample").click()
+        tray(page, "Random sample")
         page.locator(".review-item", has_text="The log of answers keeps no images").wait_for()
         shown = page.locator(".elsewhere-name code").inner_text()
         assert shown in (named, "b.png"), "the whole name"
