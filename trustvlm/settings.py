@@ -34,7 +34,7 @@ from trustvlm.system.files.durable import make_folder
 from trustvlm.system.files.toml_file import read_toml
 from trustvlm.system.masking import masked
 from trustvlm.system.variables import PREFIX, warn_unknown
-from trustvlm.types.messages.commands import at, suggested
+from trustvlm.types.messages.commands import at, word
 from trustvlm.types.thresholds import Thresholds
 
 __all__ = ["CATALOG_NAME", "Settings", "open_service"]
@@ -378,8 +378,8 @@ def _require_file(home: Path, path: Path, *, create: bool, read_only: bool) -> N
     if not path.is_file():
         if not create:
             raise NotFound(
-                f"no trustvlm home at {home}; {suggested('space create', files='NAME')} makes one "
-                f"(in Python: create=True)"
+                f"no trustvlm home at {home}; 'trustvlm --home {word(str(home))} space create "
+                f"NAME' makes one (in Python: create=True)"
             )
     elif not read_only and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
         raise ReadOnly(

@@ -17,17 +17,18 @@ from contextvars import ContextVar
 _LIVE = frozenset('"$`\\!')
 """Characters that mean something to a shell between double quotes, too."""
 
-_PLACE: ContextVar[str] = ContextVar("place", default="")
+PLACE: ContextVar[str] = ContextVar("place", default="")
+"""The options that commands have here, see :func:`at`."""
 
 
 @contextmanager
 def at(place: str) -> Iterator[None]:
     """Within the block, commands have these options, which name a home; none where it is empty."""
-    token = _PLACE.set(place)
+    token = PLACE.set(place)
     try:
         yield
     finally:
-        _PLACE.reset(token)
+        PLACE.reset(token)
 
 
 def word(text: str) -> str:
@@ -58,7 +59,7 @@ def command(verb: str, *names: object, files: str = "", options: str = "") -> st
     given = " ".join(word(str(name)) for name in names)
     dashed = any(str(name).startswith("-") for name in names)
     words = [options, "--", given, files] if dashed else [given, files, options]
-    return " ".join(filter(None, ["trustvlm", _PLACE.get(), verb, *words]))
+    return " ".join(filter(None, ["trustvlm", PLACE.get(), verb, *words]))
 
 
 def suggested(verb: str, *names: object, files: str = "", options: str = "") -> str:

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, Protocol, TypeVar
 
-from trustvlm.types.messages.commands import at
+from trustvlm.types.messages.commands import PLACE, at
 
 
 class HasPlace(Protocol):
@@ -36,8 +36,11 @@ def placed(kind: type[T]) -> type[T]:
 def _placed(verb: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(verb)
     def call(self: HasPlace, *args: Any, **options: Any) -> Any:
-        with at(self.place):
+        token = PLACE.set(self.place)  # as `at` does, in fewer calls: most of them need no message
+        try:
             answer = verb(self, *args, **options)
+        finally:
+            PLACE.reset(token)
         return _items(self.place, answer) if inspect.isgenerator(answer) else answer
 
     return call
