@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, Protocol, TypeVar
 
-from trustvlm.types.messages.commands import PLACE, at
+from trustvlm.types.messages import commands
 
 
 class HasPlace(Protocol):
@@ -36,11 +36,11 @@ def placed(kind: type[T]) -> type[T]:
 def _placed(verb: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(verb)
     def call(self: HasPlace, *args: Any, **options: Any) -> Any:
-        token = PLACE.set(self.place)  # as `at` does, in fewer calls: most of them need no message
+        token = commands.PLACE.set(self.place)  # as `at` does, in fewer calls
         try:
             answer = verb(self, *args, **options)
         finally:
-            PLACE.reset(token)
+            commands.PLACE.reset(token)
         return _items(self.place, answer) if inspect.isgenerator(answer) else answer
 
     return call
@@ -50,7 +50,7 @@ def _items(place: str, items: Generator[Any, Any, Any]) -> Iterator[Any]:
     """The items of a generator, each made at `place`; between them, its caller is elsewhere."""
     while True:
         try:
-            with at(place):
+            with commands.at(place):
                 item = next(items)
         except StopIteration:
             return
