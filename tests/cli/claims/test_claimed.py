@@ -157,10 +157,10 @@ def test_measuring_by_files_and_by_a_column(photos: tuple[Cli, Path], tmp_path: 
     assert "expected a table with the columns file and label" in error
     few = tmp_path / "few.csv"
     few.write_text("file,label\n" + "".join(f"{place}.png,red\n" for place in range(10)))
-    told = cli.run("feedback", "s", table, "--claimed", few, "--sampling", "random")
-    assert told.stdout == "0 images stored, 10 stored already, 5 claimed rightly\n"
-    assert "2 images left out: without a claim that is a label" in told.stderr
-    assert "support images cannot" not in told.stderr
+    result = cli.run("feedback", "s", table, "--claimed", few, "--sampling", "random")
+    assert result.stdout == "0 images stored, 10 stored already, 5 claimed rightly\n"
+    assert "2 images left out: without a claim that is a label" in result.stderr
+    assert "support images cannot" not in result.stderr
     error = cli("monitor", "s", "--claims", code=3)
     assert "'trustvlm calibrate s FOLDER --claimed FILE'" in error
     one = ("--image", tmp_path / "new/0.png", "--label", "red")

@@ -152,9 +152,9 @@ def rounding(values: Float64s) -> Float64s:
     number = (values > 0).sum(axis=1)
     for decimals in _DECIMALS:
         scaled = values * 10.0**decimals
-        whole = (np.isnan(scaled) | (np.abs(scaled - np.round(scaled)) < 1e-3)).all(axis=1)
+        rounded = (np.isnan(scaled) | (np.abs(scaled - np.round(scaled)) < 1e-3)).all(axis=1)
         half = 0.5 * 10.0**-decimals + 1e-6
-        most[whole] = np.maximum(TOLERANCE, half * number[whole])
+        most[rounded] = np.maximum(TOLERANCE, half * number[rounded])
     return most
 
 
