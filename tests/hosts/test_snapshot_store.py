@@ -145,7 +145,7 @@ def test_a_spoilt_copy_is_passed_over(
     second = another(first)
     with second.open() as service:
         require_equal(service.score("space", queries()), expected)
-        assert not list((second.home / "snapshots").glob(".*"))
+    assert not list((second.home / "snapshots").glob(".*"))  # closing waits for the local copy
 
 
 def test_an_older_sound_copy_serves_in_place_of_a_spoilt_one(first: Machine, store: Path) -> None:
