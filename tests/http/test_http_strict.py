@@ -3,7 +3,9 @@ arrays, bodies, numbers."""
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -137,6 +139,14 @@ def test_arrays_that_a_route_does_not_take(space: Http, queries: dict[str, Any])
         )
         assert said.startswith(f"{wrong}: not an array of this body")
     assert "did you mean 'verifier'" in said
+
+
+def test_arrays_that_come_twice(space: Http, queries: dict[str, Any]) -> None:
+    content = io.BytesIO(npz(**{name: np.array(rows) for name, rows in queries.items()}))
+    with zipfile.ZipFile(content, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("verifier.npy", archive.read("verifier.npy"))
+    said = refused(space, "POST", "/v1/spaces/s/score", content=content.getvalue(), headers=NPZ)
+    assert said == "body: two arrays are named verifier"
 
 
 def test_fields_that_a_body_does_not_have(space: Http, queries: dict[str, Any]) -> None:

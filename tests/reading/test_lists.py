@@ -178,7 +178,7 @@ def test_encodings_that_a_file_names_itself(tmp_path: Path, encoding: str) -> No
         ('{"names": ["cat", "dog"]}', "got an object with the keys 'names'"),
         ('{"cat": 0, "dog": 0, "cow": 1}', "the class number 0 occurs twice"),
         ('{"0": "cat", "00": "dog"}', "the class number 0 occurs twice"),
-        ('{"0": "cat", "0": "dog"}', "the key '0' occurs twice"),
+        ('{"0": "cat", "0": "dog"}', "the key '0' is given twice"),
         ('{"0": 1.5}', "got an object"),
         ('{"0": ""}', "class 0: expected a text"),
         ('{"0": "cat", "1": null}', "got an object"),

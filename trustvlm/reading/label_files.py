@@ -22,7 +22,7 @@ import numpy.typing as npt
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.reading.parquet import read_batches
 from trustvlm.types import LabelInput
-from trustvlm.types.attributes.values import is_column, parse_value, row_attributes
+from trustvlm.types.attributes.values import is_column, once_each, parse_value, row_attributes
 from trustvlm.types.messages.meant import did_you_mean
 
 if TYPE_CHECKING:
@@ -68,17 +68,10 @@ def _of_lines(path: Path) -> Iterator[LabelInput]:
                 raise InvalidInput(f"{path}, line {number}: expected at most {_LINE_BYTES} bytes")
             if line.strip():
                 try:
-                    label = _label(json.loads(line, object_pairs_hook=_fields))
+                    label = _label(json.loads(line, object_pairs_hook=once_each))
                 except (ValueError, RecursionError) as error:
                     raise InvalidInput(f"{path}, line {number}: {error}") from error
                 yield label
-
-
-def _fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        raise InvalidInput("a field is given twice in one JSON object")
-    return fields
 
 
 def _label(fields: object) -> LabelInput:

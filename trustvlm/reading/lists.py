@@ -21,7 +21,7 @@ from trustvlm.reading.tables import (
     require_distinct,
 )
 from trustvlm.reading.text import read_text
-from trustvlm.types.attributes.values import row_attributes
+from trustvlm.types.attributes.values import once_each, row_attributes
 
 _FIELDS = {"name", "prompt", "text", "id", "supercategory", "attributes", "parent"}
 _LIST = (
@@ -208,12 +208,10 @@ def _json_of(path: Path, text: str) -> Any:
 
 
 def _object(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise InvalidInput(f"{path}: the key {twice!r} occurs twice")
-    return content
+    try:
+        return once_each(pairs)
+    except InvalidInput as error:
+        raise InvalidInput(f"{path}: {error}") from None
 
 
 def _is_json(line: str) -> bool:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.reading.parquet import read_batches
+from trustvlm.reading.sets.columns import only_column
 from trustvlm.reading.shapes import is_comment
 from trustvlm.reading.text import read_text
 from trustvlm.types.attributes.values import is_column, row_attributes
@@ -156,7 +157,10 @@ def _layout_of_names(path: Path, number: int, line: str) -> _Layout | None:
             break
     else:
         return None
-    described = tuple((place, name) for place, name in enumerate(raw) if is_column(name))
+    described = tuple(
+        (only_column(str(path), raw, raw, name), name)
+        for name in dict.fromkeys(filter(is_column, raw))
+    )
     of_labels = [one for place, one in enumerate(columns) if not is_column(raw[place])]
     if any(_FILES.fullmatch(column) for column in of_labels):
         raise InvalidInput(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.sets.arrow_table import ArrowSet, arrow_set
-from trustvlm.reading.sets.columns import folded
+from trustvlm.reading.sets.columns import folded, only_column
 
 if TYPE_CHECKING:
     import pyarrow
@@ -24,8 +24,9 @@ def vector_columns(columns: Sequence[str]) -> tuple[str, ...]:
     return tuple(side for side in SIDES if side in columns)
 
 
-def name_column(schema: pyarrow.Schema) -> str | None:
-    """The column that names rows of vectors: text or whole numbers with a usual name."""
+def name_column(path: Path, schema: pyarrow.Schema) -> str | None:
+    """The column that names rows of vectors: text or whole numbers with a usual name. Raises
+    InvalidInput: two of one name."""
     from pyarrow import types
 
     for usual in _NAMES:
@@ -33,14 +34,15 @@ def name_column(schema: pyarrow.Schema) -> str | None:
             kind = field.type
             named = types.is_string(kind) or types.is_large_string(kind) or types.is_integer(kind)
             if folded(field.name) == usual and named:
-                return str(field.name)
+                names = [folded(name) for name in schema.names]
+                return str(schema.names[only_column(str(path), schema.names, names, usual)])
     return None
 
 
 def check_vectors(path: Path, schema: pyarrow.Schema, dims: Mapping[str, int]) -> None:
     """Raises InvalidInput for columns that cannot hold vectors of these dimensions."""
     for side, dim in dims.items():
-        kind = schema.field(side).type
+        kind = schema.field(only_column(str(path), schema.names, schema.names, side)).type
         if not _holds_vectors(kind):
             raise InvalidInput(
                 f"{path}: column {side}: expected lists of {dim} numbers, got {kind!s:.80}"

@@ -55,7 +55,7 @@ def read_vectors(
 
     schema = parquet.facts(path).schema
     check_vectors(path, schema, {side: dim for side, dim in dims.items() if side in schema.names})
-    named = name_column(schema)
+    named = name_column(path, schema)
     columns = [*dims, *[name for name in (named, FAILURE) if name and name in schema.names]]
     waiting: list[Any] = []
     for batch in parquet.batches(path, columns, start, stop):

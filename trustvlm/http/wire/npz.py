@@ -33,8 +33,8 @@ def read_arrays(data: bytes, most_bytes: int) -> dict[str, npt.NDArray[Any]]:
     """The arrays by name.
 
     Raises:
-        InvalidInput: not an .npz file, damaged, an array of Python objects, or more than
-            `most_bytes` when unpacked.
+        InvalidInput: not an .npz file, damaged, an array of Python objects, two arrays of one name,
+            or more than `most_bytes` when unpacked.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -43,11 +43,14 @@ def read_arrays(data: bytes, most_bytes: int) -> dict[str, npt.NDArray[Any]]:
                 raise InvalidInput(
                     f"body: expected at most {_MOST_ARRAYS} arrays, got {len(members)}"
                 )
-            left, arrays = most_bytes, {}
+            left, arrays = most_bytes, dict[str, npt.NDArray[Any]]()
             for member in members:
+                name = member.filename.removesuffix(".npy")
+                if name in arrays:
+                    raise InvalidInput(f"body: two arrays are named {name:.80}")
                 with _opened(archive, data, member) as file:
                     array = _array(file, member.filename, left)
-                arrays[member.filename.removesuffix(".npy")] = array
+                arrays[name] = array
                 left -= array.nbytes
             return arrays
     except InvalidInput:

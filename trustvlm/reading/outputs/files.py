@@ -11,7 +11,7 @@ from typing import Any
 
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.outputs.probabilities import row_problem
-from trustvlm.reading.sets.columns import IMAGE_COLUMNS, folded
+from trustvlm.reading.sets.columns import IMAGE_COLUMNS, folded, only_column
 from trustvlm.reading.tables import open_table
 
 OUTPUT_TABLES = (".csv", ".tsv", ".parquet")
@@ -78,14 +78,13 @@ class _Columns:
 
 def _columns(path: Path, header: list[str]) -> _Columns:
     names = [folded(name) for name in header]
-    file = next((names.index(usual) for usual in IMAGE_COLUMNS if usual in names), None)
-    if file is None or len(header) < 2:
+    usual = next((one for one in IMAGE_COLUMNS if one in names), None)
+    if usual is None or len(header) < 2:
         raise InvalidInput(f"{path}: {_EXPECTED}; this has the columns {', '.join(header)}")
-    others = {name: at for at, name in enumerate(header) if at != file}
-    if len(others) < len(header) - 1:
-        twice = next(name for at, name in enumerate(header) if name in header[:at])
-        raise InvalidInput(f"{path}: two columns are named {twice!r:.80}")
-    if {folded(name) for name in others} == set(_LONG):
+    file = only_column(str(path), header, names, usual)
+    others = {name: only_column(str(path), header, header, name) for name in header}
+    del others[header[file]]
+    if sorted(map(folded, others)) == sorted(_LONG):
         return _Columns(file, {}, (names.index(_LONG[0]), names.index(_LONG[1])))
     return _Columns(file, others, None)
 

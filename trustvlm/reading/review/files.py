@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from trustvlm.errors import InvalidInput, NotFound
+from trustvlm.reading.sets.columns import only_column
+from trustvlm.types.attributes.values import once_each
 from trustvlm.types.messages.commands import suggested
 from trustvlm.types.messages.meant import did_you_mean
 from trustvlm.types.review import ReviewItem
@@ -138,14 +140,18 @@ def answers_of(name: str, text: str) -> Iterator[Answer]:
 def _of_csv(name: str, text: str) -> Iterator[Answer]:
     rows = csv.DictReader(io.StringIO(text, newline=""))
     try:
-        missing = {"id", "truth"} - set(rows.fieldnames or ())
+        header = rows.fieldnames or ()
+        missing = {"id", "truth"} - set(header)
         if missing:
             export = suggested("review export")
             raise InvalidInput(
                 f"{name}: expected the columns id and truth, as {export} writes "
                 f"them, or JSON of Label Studio; there is no {' and no '.join(sorted(missing))}"
-                + did_you_mean(min(missing), rows.fieldnames or ())
+                + did_you_mean(min(missing), header)
             )
+        for column in ("id", "truth", "predicted"):
+            if column in header:
+                only_column(name, header, header, column)
         for number, row in enumerate(rows, 2):
             item = _identifier(row["id"], f"{name}, line {number}")
             truth = _text((row["truth"] or "").strip())
@@ -168,7 +174,9 @@ def _identifier(value: object, what: str) -> int:
 
 def _of_label_studio(name: str, text: str) -> Iterator[Answer]:
     try:
-        tasks = json.loads(text)
+        tasks = json.loads(text, object_pairs_hook=once_each)
+    except InvalidInput as error:
+        raise InvalidInput(f"{name}: {error}") from error
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{name}: expected JSON: {error}") from error
     for number, task in enumerate(tasks if isinstance(tasks, list) else [tasks], 1):

@@ -44,7 +44,7 @@ def set_columns(
     """The columns of images and labels: those named `image` and `label`, else by their usual names.
 
     Raises:
-        InvalidInput: there is no column of images, or a named one is missing.
+        InvalidInput: there is no column of images, a named one is missing, or two have one name.
     """
     have = f"this has the columns {', '.join(columns)}" if columns else "this is empty"
     usual = "expected a column of images with the name file (or path, image, filename …)"
@@ -54,23 +54,34 @@ def set_columns(
         raise InvalidInput(f"{origin}: {usual}; {have}{remedy}{_usual(columns, IMAGE_COLUMNS)}")
     label_place = _place(origin, columns, label, LABEL_COLUMNS, have)
     if label_place is not None:
-        return SetColumns(place, label_place, described=_described(columns, (place, label_place)))
+        described = _described(origin, columns, (place, label_place))
+        return SetColumns(place, label_place, described=described)
     usual = "expected a column of labels with the name label (or truth, class, category …)"
     remedy = "rename one, or name it: trustvlm.read_images(…, label='…')"
     meant = _usual(columns, LABEL_COLUMNS)
     unlabelled = f"{origin}: {usual}; {have}; {remedy}{meant}"
-    return SetColumns(place, None, unlabelled, _described(columns, (place,)))
+    return SetColumns(place, None, unlabelled, _described(origin, columns, (place,)))
 
 
-def _described(columns: Sequence[str], taken: Sequence[int]) -> tuple[tuple[int, str], ...]:
-    """Places and names of the columns of parents and attributes, those that are `taken` left
-    out."""
+def _described(
+    origin: str, columns: Sequence[str], taken: Sequence[int]
+) -> tuple[tuple[int, str], ...]:
+    """Places and names of the columns of parents and attributes, those that are `taken` left out.
+    Raises InvalidInput: two of one name."""
     named = [PARENT if folded(column) == PARENT else column for column in columns]
-    return tuple(
-        (place, name)
-        for place, name in enumerate(named)
-        if place not in taken and (name == PARENT or is_column(name))
-    )
+    described = dict.fromkeys(name for name in named if name == PARENT or is_column(name))
+    places = (only_column(origin, columns, named, name) for name in described)
+    return tuple((place, named[place]) for place in sorted(places) if place not in taken)
+
+
+def only_column(origin: str, columns: Sequence[str], names: Sequence[str], name: str) -> int:
+    """The place of the one column that is called `name` among `names`, those of the columns as a
+    reader compares them. Raises InvalidInput: two are."""
+    places = [place for place, one in enumerate(names) if one == name]
+    if len(places) > 1:
+        some = " and ".join(f"{columns[place]!r:.80} (column {place + 1})" for place in places[:2])
+        raise InvalidInput(f"{origin}: expected one column {name!r:.80}, got {some}; rename one")
+    return places[0]
 
 
 def _usual(columns: Sequence[str], usual: Sequence[str]) -> str:
@@ -88,6 +99,7 @@ def _place(
         if name not in columns:
             meant = did_you_mean(name, columns)
             raise InvalidInput(f"{origin}: expected a column {name!r}; {have}{meant}")
-        return list(columns).index(name)
+        return only_column(origin, columns, columns, name)
     names = [folded(column) for column in columns]
-    return next((names.index(one) for one in usual if one in names), None)
+    chosen = next((one for one in usual if one in names), None)
+    return None if chosen is None else only_column(origin, columns, names, chosen)

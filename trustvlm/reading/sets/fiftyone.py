@@ -17,6 +17,7 @@ from trustvlm.reading.sets.rows import (
     require_some,
 )
 from trustvlm.reading.text import read_text
+from trustvlm.types.attributes.values import once_each
 
 _TRUTH = "ground_truth"
 
@@ -61,7 +62,10 @@ def fiftyone_images(folder: Path, label: str | None, names: Names) -> LabelledIm
 
 def _samples(path: Path) -> list[dict[str, Any]]:
     try:
-        content = json.loads(read_text(path, "a data set of FiftyOne"))
+        text = read_text(path, "a data set of FiftyOne")
+        content = json.loads(text, object_pairs_hook=once_each)
+    except InvalidInput as error:
+        raise InvalidInput(f"{path}: {error}") from error
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{path}: expected JSON: {error!s:.200}") from error
     samples = content.get("samples") if isinstance(content, dict) else None

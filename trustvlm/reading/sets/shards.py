@@ -18,6 +18,7 @@ from trustvlm.reading.sets.columns import LABEL_COLUMNS
 from trustvlm.reading.sets.rows import FileBytes, ImageRow, LabelledImages, Names, label_name
 from trustvlm.system.sandbox import Message, Unreadable
 from trustvlm.system.sandbox_pool import borrowed
+from trustvlm.types.attributes.values import once_each
 
 _IMAGE_BYTES, _LABEL_BYTES = 64 * 2**20 + 1, 2**20
 """What is read of an image (one byte more than an image may have) and of a label."""
@@ -93,7 +94,9 @@ def _label(suffix: str, name: str, content: bytes) -> str | int | None:
         text = content.decode().strip()
         if suffix == "cls":
             return text or None
-        fields = json.loads(text)
+        fields = json.loads(text, object_pairs_hook=once_each)
+    except InvalidInput as error:
+        raise Unreadable(f"{name}: {error}") from error
     except (ValueError, RecursionError) as error:
         raise Unreadable(f"{name}: expected UTF-8 text, or JSON") from error
     keys = [key for key in LABEL_COLUMNS if isinstance(fields, dict) and key in fields]

@@ -113,7 +113,7 @@ def parse_attributes(text: str, what: str) -> dict[str, Any]:
 def parse_json(text: str, what: str) -> dict[str, Any]:
     """A JSON object with each key once. Raises InvalidInput."""
     try:
-        value = json.loads(text, object_pairs_hook=_once_each)
+        value = json.loads(text, object_pairs_hook=once_each)
     except (ValueError, RecursionError, InvalidInput) as error:
         reason = str(error) if isinstance(error, InvalidInput) else f"got {text!r:.60}"
         raise InvalidInput(f"{what}: expected a JSON object with each key once; {reason}") from None
@@ -128,7 +128,7 @@ def parse_value(text: str) -> Any:
     if len(text) > 8 * MAX_BYTES or text[:1] not in _JSON_STARTS:
         return text
     try:
-        return json.loads(text, object_pairs_hook=_once_each, parse_constant=_no_constant)
+        return json.loads(text, object_pairs_hook=once_each, parse_constant=_no_constant)
     except InvalidInput:
         raise
     except (ValueError, RecursionError):
@@ -169,7 +169,8 @@ def _no_constant(text: str) -> Any:
     raise ValueError(text)
 
 
-def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The fields of a JSON object, for `json.loads`. Raises InvalidInput: a key twice."""
     values = dict(pairs)
     if len(values) < len(pairs):
         keys = [key for key, _ in pairs]
