@@ -65,10 +65,53 @@ def test_nothing_is_there(url: str, tmp_path: Path) -> None:
         trustvlm.open(tmp_path, database_url=url)
 
 
-def test_there_is_no_such_server_or_database(url: str, tmp_path: Path) -> None:
-    for wrong in (url.replace("host=", "host=/nowhere"), url.replace("/test", "/other")):
-        with pytest.raises(trustvlm.Unavailable, match="the server cannot be reached"):
-            trustvlm.open(tmp_path, create=True, database_url=wrong)
+def refused(url: str, home: Path) -> str:
+    """What opening a catalog there says, without what the server says."""
+    with pytest.raises(trustvlm.Unavailable) as error:
+        trustvlm.open(home, create=True, database_url=url)
+    public = error.value.public
+    assert public is not None
+    said, _, details = str(error.value).partition(" (PostgreSQL: ")
+    assert details
+    assert said.endswith(public.removeprefix("the database"))
+    return public
+
+
+def test_each_reason_why_there_is_no_connection_has_its_remedy(url: str, tmp_path: Path) -> None:
+    sql(url, "CREATE ROLE guest NOLOGIN")
+    name = sql(url, "SELECT current_database()")[0][0]
+    sql(url, f'REVOKE CONNECT ON DATABASE "{name}" FROM PUBLIC')
+    others = {
+        url.replace("host=", "host=/nowhere"): "cannot be reached; check that it runs, its address",
+        url.replace("@/", "@nowhere.invalid/").split("?")[0]: "no machine has the name of its host",
+        url.replace("/test", "/other"): "there is no such database; 'createdb --encoding=UTF8",
+        url.replace(postgres.USER, "nobody"): "there is no such role; 'createuser NAME' makes one",
+        url.replace(
+            postgres.USER, "guest"
+        ): "keeps the role out of this database; grant it CONNECT",
+    }
+    try:
+        for wrong, expected in others.items():
+            assert expected in refused(wrong, tmp_path)
+        sql(url, "ALTER ROLE guest LOGIN CONNECTION LIMIT 0")
+        sql(url, f'GRANT CONNECT ON DATABASE "{name}" TO guest')
+        assert "no connection left" in refused(url.replace(postgres.USER, "guest"), tmp_path)
+    finally:
+        sql(url, f'REVOKE ALL ON DATABASE "{name}" FROM guest; DROP ROLE guest')
+
+
+def test_a_password_is_missing_or_wrong(tmp_path: Path) -> None:
+    with postgres.server() as own:
+        url = own.create("tv")
+        sql(url, f"ALTER ROLE {postgres.USER} PASSWORD 'right'")
+        own.stop()
+        access = own.folder / "data" / "pg_hba.conf"
+        access.write_text("local postgres all trust\nlocal all all scram-sha-256\n")
+        own.start()
+        assert "asks for a password; write it into ~/.pgpass, or set" in refused(url, tmp_path)
+        wrong = url.replace("@/", ":wrong@/")
+        assert "takes no such user with this password" in refused(wrong, tmp_path)
+        trustvlm.open(tmp_path, create=True, database_url=wrong.replace("wrong", "right")).close()
 
 
 def test_tables_of_something_else(url: str, tmp_path: Path) -> None:
@@ -322,7 +365,8 @@ def test_an_index_that_disagrees_with_its_table(url: str) -> None:
 def test_the_command_line(url: str, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     missing = cli("--database-url", url, "space", "list", code=3)
     assert re.search(r"'trustvlm .*--database-url .+ db create' makes one", missing)
-    assert "the catalog is current" in cli("--database-url", url, "db", "create")
+    for said in ("made an empty catalog", "the catalog was there, and is current"):
+        assert cli("--database-url", url, "db", "create").endswith(f": {said}\n")
     monkeypatch.setenv("TRUSTVLM_DATABASE_URL", url)
     assert "the catalog is current" in cli("db", "current")
     assert "is current" in cli("db", "upgrade")

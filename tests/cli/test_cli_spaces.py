@@ -223,6 +223,12 @@ def test_db_current_and_upgrade(cli):
     assert cli.rows("space", "list") == []
 
 
+def test_db_create_says_whether_it_made_the_catalog(cli):
+    catalog = cli.home / "catalog.sqlite3"
+    assert cli("db", "create") == f"{catalog}: made an empty catalog\n"
+    assert cli("db", "create") == f"{catalog}: the catalog was there, and is current\n"
+
+
 def test_db_says_when_the_catalog_is_newer(space):
     set_schema(space.home, "9999")
     result = space.run("db", "current", code=5)

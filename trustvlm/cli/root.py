@@ -31,7 +31,7 @@ from trustvlm.cli.printing.examples import show_examples
 from trustvlm.cli.printing.safe_text import one_line, tolerate_any_character
 from trustvlm.cli.printing.streams import UnwritableOutput, telling_outputs
 from trustvlm.cli.printing.suggested import placed
-from trustvlm.cli.printing.wording import in_options, options_of
+from trustvlm.cli.printing.wording import in_options, options_of, repeat_of
 from trustvlm.cli.reading.bounds import Choice
 from trustvlm.cli.session import Session, refuse_password
 from trustvlm.errors import EXIT_CODES, TrustVLMError, Unavailable
@@ -53,18 +53,24 @@ class Root(click.Group):
                 sys.exit(EXIT_CODES[Unavailable])
 
     def invoke(self, ctx: click.Context) -> Any:
+        words = list(ctx.args)  # which are taken away while they are read
         try:
             return super().invoke(ctx)
         except TrustVLMError as error:
-            options = options_of(main.commands.get(ctx.invoked_subcommand or ""))
-            fail(ctx, in_options(str(error), options), exit_code(error))
+            called = main.commands.get(ctx.invoked_subcommand or "")
+            message = in_options(str(error), options_of(called))
+            fail(ctx, message + repeat_of(message, called, words), exit_code(error))
         except Terminated:
             fail(ctx, "ended by a signal; what was committed stays", TERMINATED)
         except (KeyboardInterrupt, click.Abort):
             fail(ctx, "interrupted; what was committed stays", INTERRUPTED)
         except click.ClickException as error:
             # It may repeat an argument, such as the name of a file.
-            vars(error)["message"] = one_line(placed(error.message))
+            message = one_line(placed(error.message))
+            called = main.commands.get(ctx.invoked_subcommand or "")
+            if repeat := repeat_of(message, called, words):
+                message = message.removesuffix(".") + repeat
+            vars(error)["message"] = message
             raise
         except (click.exceptions.Exit, BrokenPipeError, UnwritableOutput):
             raise  # --help, a reader that has seen enough, and what `main` says

@@ -44,17 +44,10 @@ from trustvlm.catalog.store.backends.copy_rows import (
     set_last_ids,
 )
 from trustvlm.catalog.store.backends.database import CHANGE, DATABASE, HISTORY, Database, Upkeep
+from trustvlm.catalog.store.backends.server_refusals import why_refused
 from trustvlm.catalog.store.columns import json_text
 from trustvlm.catalog.store.location import ServerLocation
-from trustvlm.errors import (
-    Busy,
-    Damaged,
-    InvalidInput,
-    NotFound,
-    ReadOnly,
-    TrustVLMError,
-    Unavailable,
-)
+from trustvlm.errors import Busy, Damaged, InvalidInput, ReadOnly, TrustVLMError, Unavailable
 
 LOCK_TIMEOUT_S = 30.0
 OLDEST_SERVER = 130000
@@ -336,12 +329,10 @@ def _translated(location: ServerLocation) -> Iterator[None]:
 
 _BUSY = f"another process kept the write lock for more than {LOCK_TIMEOUT_S:g} s; try again"
 _MEANINGS: dict[str, tuple[type[TrustVLMError], str]] = {
-    "08": (Unavailable, "the server cannot be reached, or has ended; check it and the network"),
     "22021": (InvalidInput, "a text holds a character that cannot be stored"),
     "25006": (ReadOnly, "it can only be read"),
     "25P03": (Unavailable, "the call took too long between two statements; try again"),
     "28": (Unavailable, "the server refuses the login"),
-    "3D000": (NotFound, "there is no such database; 'createdb' makes one"),
     "40": (Busy, "another transaction was in the way; try again"),
     "25P02": (Damaged, "a statement before this one has failed; a backup brings back what is lost"),
     "42501": (Unavailable, "the role has no right to do this; grant it, or give another user"),
@@ -359,14 +350,14 @@ _MEANINGS: dict[str, tuple[type[TrustVLMError], str]] = {
 def _meaning(error: Any, location: ServerLocation) -> TrustVLMError:
     """The error of ours that stands for one of the driver."""
     state = getattr(error, "sqlstate", None)
-    if state is None and isinstance(error, psycopg.OperationalError):
-        state = "08000"  # the server was not reached, or is gone
     if state is None and isinstance(error, psycopg.DataError):
         state = "22021"  # the driver refuses a NUL
+    details = " ".join(str(error).split())
     kind, what = _MEANINGS.get(state or "", _MEANINGS.get((state or "")[:2], (None, "")))
+    if (state or "08")[:2] in ("08", "3D") and isinstance(error, psycopg.OperationalError):
+        kind, what = Unavailable, why_refused(details)  # there is no connection, or none any more
     if kind is None:
         raise error  # a fault of ours, not of the user's: let it show
-    details = " ".join(str(error).split())
     meant = kind(f"{location}: {what} (PostgreSQL: {details:.300})")
     meant.public = f"the database: {what}"
     return meant

@@ -220,8 +220,12 @@ def create(session: Session) -> None:
 
     One that is there stays as it is.
     """
+    from trustvlm.catalog import Catalog
+
+    stood = session.has_catalog() and Catalog.schema_of(session.location, read_only=False)
     with session.writing(create=True):
-        click.echo(f"{shown(session.location)}: the catalog is current")
+        said = "the catalog was there, and is current" if stood else "made an empty catalog"
+        click.echo(f"{shown(session.location)}: {said}")
 
 
 @db.command()

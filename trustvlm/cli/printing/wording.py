@@ -4,10 +4,11 @@ arguments."""
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import click
 
+from trustvlm.types.messages.commands import word
 from trustvlm.types.messages.meant import GIVE_NONE
 
 _FILE = "--vectors FILE.npz"
@@ -15,10 +16,10 @@ _PHRASES = (
     (r"^inputs\[\d+\]\.name: ", "--label: "),
     (r"^(queries|params|queries\.images|images): ", ""),
     (r"^queries\.text: ", "--text: "),
-    (r"^queries\.(probabilities|log_probabilities): ", r"\1: "),
     (r"^url: ", "--url: "),
     (r"pass verify=PATH of the certificate that signed it, or name that in", "name the one in"),
     (r"^queries\.(classifier|verifier): ", r"\1 embeddings: "),
+    (r"^queries\.(\w+): ", r"\1: "),
     (r"^(label .*: )images: the verifier", r"\1the verifier"),
     (
         r"a new label needs text_vector$",
@@ -64,6 +65,33 @@ def options_of(command: click.Command | None) -> dict[str, str]:
         for one in parameters
         if isinstance(one, click.Option) and one.name
     }
+
+
+def repeat_of(message: str, command: click.Command | None, words: Sequence[str]) -> str:
+    """The end of a message on a value with commas, among the words of a command line, of an option
+    that is to be repeated; nothing where the message is about something else."""
+    for option, value in _repeatable(command, words):
+        if "," in value and value in message:
+            each = " ".join(f"{option} {word(one.strip())}" for one in value.split(",") if one)
+            return f"; {option} takes one value, repeat it for several: {each}"
+    return ""
+
+
+def _repeatable(command: click.Command | None, words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """(option, value) of each option of a command, or of those of a group, that may be
+    repeated."""
+    groups = command.commands.values() if isinstance(command, click.Group) else [command]
+    options = {
+        name
+        for one in groups
+        for parameter in (one.params if one is not None else ())
+        if isinstance(parameter, click.Option) and parameter.multiple
+        for name in parameter.opts
+    }
+    for name, value in zip(words, [*words[1:], ""], strict=True):
+        option, equals, joined = name.partition("=")
+        if option in options:
+            yield option, joined if equals else value
 
 
 def in_options(message: str, options: Mapping[str, str] | None = None) -> str:
