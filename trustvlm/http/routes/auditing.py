@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 
 from trustvlm.http.routes.answers import reads, writes
 from trustvlm.http.routes.measuring import begun, labelled, labelled_body
-from trustvlm.http.routes.openapi import route
+from trustvlm.http.routes.openapi import route, router_of
 from trustvlm.http.wire.bodies import FORM, JSON, NPZ
 from trustvlm.http.wire.support_bodies import AuditBody, KeepBody, MoveBody
 from trustvlm.http.work.job_queue import Progress
@@ -19,7 +19,7 @@ from trustvlm.types.answers import Job, Revision
 from trustvlm.types.support.audit import Audit, MovedSupports
 
 SPACE = "/v1/spaces/{space}"
-router = APIRouter(tags=["support images"])
+router = router_of("support images")
 After = Annotated[int | None, Query(ge=0, le=2**63 - 1)]
 
 

@@ -6,9 +6,10 @@ from __future__ import annotations
 from itertools import islice
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from trustvlm.http.routes.answers import reads, writes
+from trustvlm.http.routes.openapi import router_of
 from trustvlm.http.wire.review_bodies import LogBody
 from trustvlm.http.work.process import Serving
 from trustvlm.types.json_form import ZonedTime
@@ -17,7 +18,7 @@ from trustvlm.types.rows import ChangePage, HistoryPage
 from trustvlm.types.verdict_log import LoggedPage, VerdictLogStatus
 
 SPACE = "/v1/spaces/{space}"
-router = APIRouter(tags=["history"])
+router = router_of("history")
 CURSOR = r"^[0-9]{1,18}-(label|support)-[0-9]{1,18}$"
 Since = Annotated[int, Query(), Within("since")]
 Limit = Annotated[int, Query(), Within("changes")]

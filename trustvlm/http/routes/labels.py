@@ -7,13 +7,13 @@ from dataclasses import replace
 from itertools import islice
 from typing import Annotated, Any, Literal, cast
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from trustvlm.errors import InvalidInput
 from trustvlm.http.routes.answers import has_images, name_of, reads, writes, written
 from trustvlm.http.routes.label_page import CURSOR, PageRequest, label_page
-from trustvlm.http.routes.openapi import route
+from trustvlm.http.routes.openapi import route, router_of
 from trustvlm.http.wire.attribute_bodies import CountBody, FilterBody
 from trustvlm.http.wire.bodies import FORM, JSON, Received, of_json, read_body
 from trustvlm.http.wire.files.image_files import MOST_FILES, base64_images
@@ -41,7 +41,7 @@ LABELS = f"{SPACE}/labels"
 LABEL = LABELS + "/{label}"
 TAXONOMY = f"{SPACE}/taxonomy"
 _REGISTER = ("keep_originals", "bring_back", "replace")
-router = APIRouter(tags=["labels"])
+router = router_of("labels")
 
 
 def checked_result(result: RegisterResult, unreadable: str = "refuse") -> RegisterResult:

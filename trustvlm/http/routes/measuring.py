@@ -7,11 +7,11 @@ from dataclasses import fields, replace
 from functools import partial
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import Path, Query, Request, Response
 
 from trustvlm.errors import Forbidden, InvalidInput, NotFound
 from trustvlm.http.routes.answers import answer, has_images, reads, writes, written
-from trustvlm.http.routes.openapi import route
+from trustvlm.http.routes.openapi import route, router_of
 from trustvlm.http.wire.bodies import FORM, JSON, NPZ, Received, read_body
 from trustvlm.http.wire.matching import at_expected
 from trustvlm.http.wire.schemas import (
@@ -51,7 +51,7 @@ from trustvlm.types.messages.remarks import merged_notes
 from trustvlm.types.options import Within
 
 SPACE = "/v1/spaces/{space}"
-router = APIRouter(tags=["measuring"])
+router = router_of("measuring")
 Id = Annotated[int, Path(ge=1, le=2**63 - 1)]
 _STEP = 32
 Labelled = TypeVar("Labelled", bound=LabelledBody)

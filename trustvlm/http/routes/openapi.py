@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fastapi import Depends, FastAPI, Response
+from fastapi import APIRouter, Depends, FastAPI, Response
 from fastapi.openapi.utils import get_openapi
 
 from trustvlm import __version__
@@ -58,6 +58,12 @@ _PROBLEM = {
         }
     },
 }
+
+
+def router_of(*tags: str) -> APIRouter:
+    """A group of routes under these headings of the OpenAPI document, each with the name of its
+    function."""
+    return APIRouter(tags=[*tags], generate_unique_id_function=lambda route: route.name)
 
 
 def route(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 
 from trustvlm.http.routes.answers import writes
 from trustvlm.http.routes.measuring import begun, check_queries, embedded
-from trustvlm.http.routes.openapi import route
+from trustvlm.http.routes.openapi import route, router_of
 from trustvlm.http.wire.bodies import FORM, JSON, NPZ, read_body
 from trustvlm.http.wire.support_bodies import ProposeBody
 from trustvlm.http.work.job_queue import Progress
@@ -18,7 +18,7 @@ from trustvlm.types.answers import Job
 from trustvlm.types.support.proposals import Proposals, RemovedProposals
 
 SPACE = "/v1/spaces/{space}"
-router = APIRouter(tags=["support images"])
+router = router_of("support images")
 
 
 @router.post(f"{SPACE}/propose", **route("write", Job, ProposeBody, JSON, NPZ, FORM, status=202))

@@ -9,11 +9,11 @@ from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import Path, Query, Request, Response
 
 from trustvlm.errors import Conflict, Forbidden, InvalidInput
 from trustvlm.http.routes.answers import answer, reads
-from trustvlm.http.routes.openapi import route
+from trustvlm.http.routes.openapi import route, router_of
 from trustvlm.http.wire.bodies import FORM, JSON, MOST_VALUES, NPZ, Received, read_body
 from trustvlm.http.wire.matching import expected_revision
 from trustvlm.http.wire.schemas import EmbedBody, EvidenceBody, RuleName, ScoreBody, SearchBody
@@ -35,7 +35,7 @@ from trustvlm.types.tables.verdict import CLAIM_CALL_COLUMNS
 
 SPACE = "/v1/spaces/{space}"
 OBSERVATION = SPACE + "/observations/{observation}"
-router = APIRouter(tags=["queries"])
+router = router_of("queries")
 Id = Annotated[int, Path(ge=1, le=2**63 - 1)]
 _NAMED = ("text", "like_supports", "like_labels")
 _SEARCH = ("kind", "k", "min_similarity", "vectors")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import Path, Query, Request, Response
 
 from trustvlm.errors import NotFound
 from trustvlm.http.routes.answers import reads, writes
 from trustvlm.http.routes.measuring import begun
-from trustvlm.http.routes.openapi import route
+from trustvlm.http.routes.openapi import route, router_of
 from trustvlm.http.wire.bodies import JSON, read_body
 from trustvlm.http.wire.review_bodies import AddLoggedBody, AnswerBody, AnswersBody, CollectBody
 from trustvlm.http.work.job_queue import Progress
@@ -30,7 +30,7 @@ from trustvlm.types.review import (
 
 REVIEW = "/v1/spaces/{space}/review"
 ITEM = f"{REVIEW}/items/{{item}}"
-router = APIRouter(tags=["review"])
+router = router_of("review")
 Id = Annotated[int, Path(ge=1, le=2**63 - 1)]
 After = Annotated[int | None, Query(ge=0, le=2**63 - 1)]
 Tray = Literal["review", "sample", "proposal"]

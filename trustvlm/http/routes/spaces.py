@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import Depends, Request, Response
 
 from trustvlm.encoders import parse_spec
 from trustvlm.encoders import preset as preset_named
@@ -11,6 +11,7 @@ from trustvlm.errors import Forbidden, InvalidInput
 from trustvlm.http.guard.keyring import Scope
 from trustvlm.http.options import ServeOptions
 from trustvlm.http.routes.answers import reads, writes, written
+from trustvlm.http.routes.openapi import router_of
 from trustvlm.http.wire.parameters import check_request
 from trustvlm.http.wire.schemas import SpaceBody
 from trustvlm.http.work.process import Serving
@@ -25,7 +26,7 @@ from trustvlm.types.answers import (
     SpaceList,
 )
 
-router = APIRouter(tags=["spaces"])
+router = router_of("spaces")
 
 
 @reads(router.get, "/v1/spaces")

@@ -5,12 +5,13 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import Depends, Request, Response
 from fastapi.responses import FileResponse, PlainTextResponse, RedirectResponse
 
 from trustvlm.errors import Forbidden, NotFound, Unavailable
 from trustvlm.http.guard.keyring import Scope
 from trustvlm.http.routes.answers import answer, reads
+from trustvlm.http.routes.openapi import router_of
 from trustvlm.http.wire.bodies import MOST_VALUES
 from trustvlm.http.wire.files.image_files import MOST_FILES
 from trustvlm.http.wire.problems import problem
@@ -18,7 +19,7 @@ from trustvlm.http.work.process import Serving, serving_of
 from trustvlm.scoring.rules import DEFAULT_RULE, RULES
 from trustvlm.types.answers import Limits, Rule, RuleList, Status
 
-router = APIRouter()
+router = router_of()
 STATIC = Path(__file__).parents[1] / "static"
 _FRESH = {"cache-control": "no-cache"}
 _SWAGGER = ("swagger-ui.css", "swagger-ui-bundle.js")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import Path, Query, Request
 
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.http.routes.answers import has_images, reads, writes
 from trustvlm.http.routes.labels import checked_result
+from trustvlm.http.routes.openapi import router_of
 from trustvlm.http.wire.attribute_bodies import SupportPatchBody
 from trustvlm.http.wire.bodies import FORM, JSON, NPZ, Received
 from trustvlm.http.wire.schemas import IdsBody, SupportsBody
@@ -21,7 +22,7 @@ from trustvlm.types.support.lists import SupportCount, SupportPage
 
 SPACE = "/v1/spaces/{space}"
 SUPPORTS = f"{SPACE}/labels/{{label}}/supports"
-router = APIRouter(tags=["support images"])
+router = router_of("support images")
 Id = Annotated[int, Path(ge=1, le=2**63 - 1)]
 _IDS = "^[0-9]{1,19}(,[0-9]{1,19})*$"
 
