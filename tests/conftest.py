@@ -43,7 +43,7 @@ hypothesis.settings.register_profile("trustvlm", max_examples=25, deadline=None)
 hypothesis.settings.load_profile("trustvlm")
 
 _NO_PARAMETERS = SimpleNamespace(params={})
-LONGEST = ("test_pages.py", "test_demo.py", "test_reproduction.py")
+LONGEST = ("test_demo.py", "test_reproduction.py")
 """Files that take a minute begin first, so that no worker ends with one of them."""
 
 

@@ -13,7 +13,7 @@ from cli_runner import Cli
 import trustvlm
 from trustvlm import Filter, LabelInput, Queries
 
-pytestmark = pytest.mark.both_back_ends
+pytestmark = pytest.mark.both_back_ends(slow=True)
 
 REGIONS, LABELS, SHOTS = ("EU", "US", "AS"), 30, 3
 EU = {"region": "EU", "size": {"gte": 3}}
@@ -66,6 +66,7 @@ def require_equal(service: Any, chosen: Any, fits: Any) -> None:
         np.testing.assert_array_equal(getattr(got, name), getattr(expected, name))
 
 
+@pytest.mark.both_back_ends
 def test_scoring_among_the_labels_of_a_filter(service: Any) -> None:
     require_equal(service, EU, in_eu)
     require_equal(service, Filter('region = "EU" and size >= 3'), in_eu)
@@ -160,6 +161,7 @@ def test_search_follows_changes(service: Any) -> None:
     assert row.id in expected
 
 
+@pytest.mark.both_back_ends
 def test_listing_counting_and_removing(service: Any) -> None:
     text = 'region = "EU" and size >= 3'
     expected = names_in(service, in_eu)

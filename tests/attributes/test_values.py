@@ -18,7 +18,7 @@ from raw_sql import run_sql
 import trustvlm
 from trustvlm import InvalidInput, LabelInput, Queries
 
-pytestmark = pytest.mark.both_back_ends
+pytestmark = pytest.mark.both_back_ends(slow=True)
 
 ROBIN: dict[str, Any] = {"region": ["EU", "AS"], "size": 3, "song": True, "taxon": {"order": "P"}}
 SUMMER = {"season": "summer", "lux": 0.5}
@@ -169,6 +169,7 @@ def test_numbers_of_numpy_and_equal_values(tmp_path: Path) -> None:
             service.register("s", [bad])
 
 
+@pytest.mark.both_back_ends
 def test_kept_by_export_import_backup_and_purged_with_their_row(tmp_path: Path) -> None:
     home = tmp_path / "home"
     with trustvlm.open(home, create=True) as service:
@@ -278,6 +279,7 @@ def test_single_keys_change_and_the_others_stay(service: Any) -> None:
             service.update_label("s", "robin", **options)
 
 
+@pytest.mark.both_back_ends
 def test_two_at_once_on_one_label_lose_nothing(service: Any) -> None:
     """Each change reads and writes in one transaction."""
     with ThreadPoolExecutor(4) as pool:

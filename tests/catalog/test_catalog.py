@@ -578,6 +578,7 @@ def leave_a_log(home: Path) -> None:
     assert (home / (CATALOG + "-wal")).stat().st_size > 0
 
 
+@pytest.mark.slow  # by default: test_a_home_on_a_file_system_mounted_read_only
 def test_a_read_only_home_with_a_log_left_by_a_kill(home: Path) -> None:
     """What was acknowledged before a kill is read on a read-only file system too, though the log
     cannot be folded in."""
@@ -604,6 +605,7 @@ def watch(home: str) -> None:
                 return
 
 
+@pytest.mark.slow  # by default: test_a_home_on_a_file_system_mounted_read_only
 @pytest.mark.parametrize(
     "writing_first",
     [True, pytest.param(False, marks=pytest.mark.slow)],

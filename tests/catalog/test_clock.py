@@ -67,6 +67,7 @@ def test_a_clock_that_is_ahead_for_one_write_purges_nothing(home: Path, when: st
         assert "label 0003" in [row.name for row in service.list_labels("space")]
 
 
+@pytest.mark.slow  # by default: test_a_clock_that_is_ahead_for_one_write_purges_nothing
 @needs_faketime
 def test_what_is_removed_while_the_clock_is_in_1970_keeps_its_undo_window(home: Path) -> None:
     """A machine without a battery: its clock is put right a minute after the removal."""
@@ -128,6 +129,7 @@ with trustvlm.open(sys.argv[1]) as service:
 """
 
 
+@pytest.mark.slow  # by default: test_every_date_serves
 @needs_faketime
 @pytest.mark.parametrize("when", ["+2d", pytest.param("-2d", marks=pytest.mark.slow)])
 def test_the_monitor_hears_what_comes_after_a_calibration_whatever_its_date(

@@ -149,6 +149,7 @@ def test_in_the_settings_of_a_home(tmp_path: Path, address: str) -> None:
         assert PASSWORD not in str(location) + repr(location)
 
 
+@pytest.mark.slow  # by default: tests/hosts/test_two_hosts.py, without a password
 @needs_server
 def test_a_server_that_goes_away_under_a_service(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

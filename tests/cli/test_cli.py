@@ -208,6 +208,7 @@ def without_override() -> list[str]:
     ]
 
 
+@pytest.mark.slow  # by default: tests/catalog/test_catalog.py
 def test_read_only_home_can_be_read_and_says_so_when_written(space, tmp_path):
     queries = save_queries(tmp_path / "queries.npz")
     before = without_override()

@@ -154,6 +154,7 @@ def in_a_worker(found: Answers) -> Answers:
     }
 
 
+@pytest.mark.slow  # by default: test_an_answer_is_the_same_afterwards
 def test_a_worker_gets_and_gives_them(by_library: Answers) -> None:
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         back = pool.submit(in_a_worker, by_library).result(120)

@@ -172,7 +172,9 @@ def test_settings_that_name_a_place_stay_behind(url: str, tmp_path: Path) -> Non
     assert address in (node / "trustvlm.toml").read_text()
 
 
-@pytest.mark.parametrize("name", ["0001", "0009", "0019"])
+@pytest.mark.parametrize(
+    "name", ["0001", *(pytest.param(name, marks=pytest.mark.slow) for name in ("0009", "0019"))]
+)
 def test_an_upgrade_on_a_server_is_backed_up_first(name: str, url: str, tmp_path: Path) -> None:
     """As in a home: the backup holds the catalog as it was, of its own schema, row for row, and
     without it nothing is changed; with --no-backup none is made."""

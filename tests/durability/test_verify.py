@@ -406,7 +406,7 @@ def test_pages_of_the_catalog_with_noise(copied: Path) -> None:
     pages = (copied / CATALOG).stat().st_size // 16384
     found = 0
     original = (copied / CATALOG).read_bytes()
-    for page in range(1, pages, 3):
+    for page in range(1, pages, 7):
         (copied / CATALOG).write_bytes(original)
         with (copied / CATALOG).open("r+b") as file:
             file.seek(page * 16384 + 8)

@@ -21,7 +21,7 @@ import trustvlm
 from trustvlm import InvalidInput, LabelInput, NotFound
 from trustvlm.catalog.rows.history import revisions
 
-pytestmark = pytest.mark.both_back_ends
+pytestmark = pytest.mark.both_back_ends(slow=True)
 
 NAMES = ["airport", "beach", "bridge", "desert"]
 
@@ -139,6 +139,7 @@ def test_the_documented_program_follows(named: trustvlm.TrustService) -> None:
     check()
 
 
+@pytest.mark.both_back_ends
 @pytest.mark.parametrize("limit", [1, pytest.param(3, marks=pytest.mark.slow), 1_000])
 def test_a_copy_that_follows_has_what_the_space_has(
     named: trustvlm.TrustService, limit: int
@@ -297,6 +298,7 @@ def test_the_command_line_names_its_user(tmp_path: Path) -> None:
     assert "--since 1" in shown.output
 
 
+@pytest.mark.both_back_ends
 def test_the_log_keeps_the_newest_revisions(named: trustvlm.TrustService) -> None:
     catalog = named._home.catalog
     with catalog.write("repair") as connection:

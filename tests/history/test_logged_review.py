@@ -16,7 +16,7 @@ from worlds import World, make_space
 import trustvlm
 from trustvlm import Queries, TrustService
 
-pytestmark = pytest.mark.both_back_ends
+pytestmark = pytest.mark.both_back_ends(slow=True)
 
 NAMES = ["airport", "beach", "bridge", "desert"]
 
@@ -77,6 +77,7 @@ def test_a_sample_is_watched_by_the_monitor_and_calibrates_nothing(service: Trus
     assert not service.verify().damage
 
 
+@pytest.mark.both_back_ends
 def test_the_newest_that_were_not_accepted(service: TrustService) -> None:
     queue = service.review("s")
     rows = [row for row in service.verdict_log("s").page().verdicts if row.claimed is None]

@@ -22,7 +22,7 @@ from trustvlm import Queries, TrustService
 from trustvlm.service.home.verdict_log import writer
 from trustvlm.types.verdict_log import LoggedVerdict
 
-pytestmark = pytest.mark.both_back_ends
+pytestmark = pytest.mark.both_back_ends(slow=True)
 
 NAMES = ["airport", "beach", "bridge", "desert"]
 COUNT = "SELECT COUNT(*) FROM verdict_log"
@@ -96,6 +96,7 @@ def test_claims_nodes_and_names_of_images(service: TrustService) -> None:
     assert [row.node for row in (first, second, third)] == verdicts.node.tolist()
 
 
+@pytest.mark.both_back_ends
 def test_pages_filters_and_samples(service: TrustService, tmp_path: Path) -> None:
     log = service.verdict_log("s")
     log.switch(True)
@@ -191,6 +192,7 @@ def test_what_cannot_be_kept(service: TrustService, tmp_path: Path) -> None:
         log.export(tmp_path / "none" / "v.parquet")
 
 
+@pytest.mark.both_back_ends
 def test_old_rows_and_too_many_rows_go(service: TrustService, tmp_path: Path) -> None:
     log = service.verdict_log("s")
     log.switch(True, rows=10)
@@ -284,6 +286,7 @@ def test_a_program_that_ends_without_closing_its_home_loses_nothing(
     assert [row.rule for row in logged(service)] == ["msp"] * 3
 
 
+@pytest.mark.both_back_ends
 def test_copies_and_checks_know_the_log(service: TrustService, tmp_path: Path) -> None:
     service.verdict_log("s").switch(True)
     service.score("s", incoming(5))

@@ -91,6 +91,7 @@ def settled(process: psutil.Process, most: int = 3) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow  # by default: test_a_connection_without_a_word
 def test_six_hundred_stalled_uploads(running: tuple[psutil.Process, str]) -> None:
     """More than may be under way. Whoever watches, reads or sends a body that comes is answered;
     each of them gets 408."""
@@ -124,6 +125,7 @@ def test_six_hundred_stalled_uploads(running: tuple[psutil.Process, str]) -> Non
     settled(process)
 
 
+@pytest.mark.slow  # by default: test_a_connection_without_a_word
 @pytest.mark.parametrize(("first", "drop"), [
     (STALLED, b" "),
     pytest.param(HEAD + b"Transfer-Encoding: "
@@ -162,6 +164,7 @@ def test_a_connection_without_a_word(running: tuple[psutil.Process, str]) -> Non
     settled(process)
 
 
+@pytest.mark.slow  # by default: test_a_connection_without_a_word
 def test_a_slow_body_that_moves_is_taken(running: tuple[psutil.Process, str]) -> None:
     """Longer than it may stand still."""
     _, address = running
@@ -220,6 +223,7 @@ STOPPED: dict[str, Callable[[str], socket.socket]] = {
 }
 
 
+@pytest.mark.slow  # by default: tests/http/test_http_processes.py
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_sigterm_waits_for_none_of_them(tmp_path: Path, workers: int) -> None:
     """With times of half a minute: the process ends in seconds, with 0, and says so to those that

@@ -127,6 +127,7 @@ def test_a_wrong_address_is_refused_before_the_service_greets(tmp_path: Path, ad
     assert said == []
 
 
+@pytest.mark.slow  # by default: the imports of tests/cli/test_cli_remote.py
 def test_nothing_is_imported_without_a_collector(tmp_path: Path) -> None:
     code = (
         "import sys, trustvlm\n"

@@ -117,7 +117,7 @@ class IndexContract:
         return LiveIndex(recipe, dim, device=self.device)
 
     @given(steps=operations)
-    @settings(max_examples=10, suppress_health_check=[HealthCheck.differing_executors])
+    @settings(max_examples=5, suppress_health_check=[HealthCheck.differing_executors])
     def test_random_changes_with_views_on_the_way(
         self, recipe: Recipe, steps: list[tuple[str, int]]
     ) -> None:
@@ -216,7 +216,9 @@ class IndexContract:
         for k in (2047, 2048, 2049, 4500, 6000):
             check(index.view(), model, units(rng, 2), k)
 
-    @pytest.mark.parametrize("n", [1, 20, pytest.param(200, marks=pytest.mark.slow), 1030])
+    @pytest.mark.parametrize(
+        "n", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (20, 200)), 1030]
+    )
     def test_equal_vectors_by_id_in_batches_of_any_size(self, recipe: Recipe, n: int) -> None:
         # faiss rounds the scores of equal vectors differently in a large batch, from about this
         # dimension on.
@@ -298,9 +300,9 @@ class IndexContract:
         for thread in threads:
             thread.start()
         try:
-            end = time.monotonic() + 0.4
+            end = time.monotonic() + 0.15
             new = 1000
-            while time.monotonic() < end and not failures:
+            while (time.monotonic() < end or len(states) <= 3) and not failures:
                 for _ in range(25):
                     vector = units(rng, 1)
                     put_in_place(index, [0], vector)

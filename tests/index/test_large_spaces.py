@@ -343,6 +343,7 @@ with trustvlm.open(home) as service:
 """
 
 
+@pytest.mark.slow  # by default: test_every_rule_gives_the_same_verdicts
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
 def test_the_rows_are_not_in_memory_of_ones_own(home: Path, asked: Queries, tmp_path: Path) -> None:
     """Between a process that maps the rows and one that holds them lies at least what the float32

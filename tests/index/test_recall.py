@@ -123,6 +123,7 @@ def fresh(service: TrustService, rows: np.ndarray, shape: str) -> tuple[float, t
     return found_share(hits.ids - 1, nearest(rows, queries)), hits
 
 
+@pytest.mark.slow  # by default: test_every_door_says_what_is_missed
 def test_what_tuning_promises_holds_for_new_queries(home: Path) -> None:
     rows = drawn("isotropic", 5_200, VERIFIER, 3)
     with trustvlm.open(home) as service:

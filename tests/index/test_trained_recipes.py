@@ -7,7 +7,6 @@ import logging
 import re
 import shutil
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 from numbered import CLASSIFIER, VERIFIER, label
 from thresholds import set_thresholds
+from waiting import until
 
 import trustvlm
 from trustvlm.errors import Conflict, InvalidInput
@@ -258,14 +258,8 @@ def home(untrained_home: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    "recipe",
-    [
-        "ivf-sq8",
-        pytest.param("ivf-flat", marks=pytest.mark.slow),
-        pytest.param("hnsw", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow  # by default: test_the_commands
+@pytest.mark.parametrize("recipe", ["ivf-sq8", "ivf-flat", "hnsw"])
 def test_a_space_changes_to_the_recipe_and_is_tuned(home: Path, recipe: str) -> None:
     asked = trustvlm.Queries(verifier=supports()[::2_000])
     with trustvlm.open(home) as other, trustvlm.open(home) as service:
@@ -319,10 +313,7 @@ def test_an_index_that_grows_is_trained_behind_the_queries(
         )  # 20,200: still the exact one, and training begins
         assert hits.ids[:, 0].tolist() == small_hits.ids[:, 0].tolist()
         snapshot = home / "snapshots" / "1.verifier-supports.snapshot"
-        deadline = time.monotonic() + 60
-        while not snapshot.exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert snapshot.exists()
+        until(snapshot.exists)
         assert (
             service.search("space", asked, kind="support", k=5).ids[:, 0].tolist()
             == small_hits.ids[:, 0].tolist()

@@ -13,7 +13,7 @@ from cli_runner import Cli
 import trustvlm
 from trustvlm import Conflict, InvalidInput, LabelInput, NotFound
 
-pytestmark = pytest.mark.both_back_ends
+pytestmark = pytest.mark.both_back_ends(slow=True)
 
 LABELS, SHOTS = 6, 3
 RNG = np.random.default_rng(0)
@@ -62,6 +62,7 @@ def test_all_images_of_a_space_come_in_pages(service: Any) -> None:
     assert service.list_supports("s", ids=[]) == []
 
 
+@pytest.mark.both_back_ends
 def test_a_filter_lists_counts_and_removes_images(service: Any) -> None:
     both = {"n": {"gte": 3}, "season": "winter"}
     assert ids(service.list_supports("s", filter=both)) == [10, 13, 16]

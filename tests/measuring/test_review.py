@@ -21,7 +21,7 @@ import trustvlm
 from trustvlm import Queries, TrustService
 from trustvlm.types.review import ReviewItem
 
-pytestmark = pytest.mark.both_back_ends
+pytestmark = pytest.mark.both_back_ends(slow=True)
 
 NAMES = ["airport", "beach", "bridge", "desert", "forest", "harbour"]
 SEED = b"a fixed test key"
@@ -93,6 +93,7 @@ def test_the_draw_does_not_look_at_the_verdict(home: Path, monkeypatch: pytest.M
         assert waiting(service) == before
 
 
+@pytest.mark.both_back_ends
 def test_the_queue_is_bounded_and_the_sample_is_never_dropped(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,6 +204,7 @@ def test_an_answer_makes_a_support_image(home: Path) -> None:
         assert service.verify().clean
 
 
+@pytest.mark.both_back_ends
 def test_two_reviewers_answer_one_item(home: Path) -> None:
     """One of two different answers is stored, the other is told; equal ones are both fine."""
     with trustvlm.open(home) as service:

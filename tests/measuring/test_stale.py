@@ -15,7 +15,7 @@ import trustvlm
 from trustvlm import LabelInput, Queries, TrustService
 from trustvlm.service.server.server_home import ServerHome
 
-pytestmark = pytest.mark.both_back_ends
+pytestmark = pytest.mark.both_back_ends(slow=True)
 
 Change = Callable[[TrustService, World], object]
 
@@ -159,6 +159,7 @@ def test_with_back_off_the_taxonomy_counts_and_attributes_do_not(
     assert said(calibrated, tmp_path / "home", queries) == {True}
 
 
+@pytest.mark.both_back_ends
 def test_a_space_of_an_earlier_schema_goes_by_its_revision(
     calibrated: TrustService, tmp_path: Path, world: World
 ) -> None:

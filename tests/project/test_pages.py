@@ -15,6 +15,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from forked import run_code
 from served_client import application, listening
 from server_process import ready, server
 from shell import Shell
@@ -27,15 +28,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SERVICE = "http://127.0.0.1:8000"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # In the order in which a reader would follow them: later pages use homes of the tutorial.
-FOLLOWED = (
-    "docs/tutorial.md", pytest.param("docs/labels.md", marks=pytest.mark.slow),
-    pytest.param("docs/encoders.md", marks=pytest.mark.slow), "README.md",
-)  # fmt: skip
-WITH_PYTHON = (
-    "README.md", "docs/arrays.md", "docs/client.md", "docs/store.md",
-    *(pytest.param(f"docs/{page}.md", marks=pytest.mark.slow)
-      for page in ("attributes", "claims", "notebook")),
-)  # fmt: skip
+FOLLOWED = ("docs/tutorial.md", "docs/labels.md", "docs/encoders.md", "README.md")
+WITH_PYTHON = ("README.md", "docs/attributes.md", "docs/claims.md", "docs/notebook.md")
 MOST_WORDS = 900
 MOST_BYTES = 60_000
 """Of a picture of the page, which `make pictures` takes."""
@@ -91,6 +85,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Reader:
     return reader
 
 
+@pytest.mark.slow  # CI runs it, too; by default: tests/project/test_demo.py
 @pytest.mark.parametrize("page", FOLLOWED)
 def test_console_blocks_print_what_they_say(reader: Reader, page: str) -> None:
     assert reader.follow(page)
@@ -99,13 +94,25 @@ def test_console_blocks_print_what_they_say(reader: Reader, page: str) -> None:
         assert says(printed, expected), f"$ {command}\n{printed}"
 
 
+@pytest.mark.slow  # CI runs it, too; by default: the next test
 @pytest.mark.parametrize("page", WITH_PYTHON)
-def test_python_blocks_print_what_they_say(reader: Reader, tmp_path: Path, page: str) -> None:
+def test_python_blocks_print_what_they_say(reader: Reader, page: str) -> None:
     """README's on the home that its console blocks made."""
     reader.follow("README.md")
     for code, expected in zip(blocks("python", page), blocks("text", page), strict=True):
+        assert words(reader.shell.python(code)) == words(expected)
+
+
+@pytest.mark.parametrize("page", ["docs/arrays.md", "docs/client.md", "docs/store.md"])
+def test_python_blocks_of_embeddings_print_what_they_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: str
+) -> None:
+    """They begin with an empty folder, and need no models."""
+    monkeypatch.chdir(tmp_path)
+    for code, expected in zip(blocks("python", page), blocks("text", page), strict=True):
         with serving(code, tmp_path / "served") as served:
-            assert words(reader.shell.python(served)) == words(expected)
+            done = run_code(served)
+            assert words(done.stdout) == words(expected), done.stderr
 
 
 @contextmanager

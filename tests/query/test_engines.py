@@ -67,7 +67,7 @@ def assert_equal(dense: trustvlm.Verdicts, streamed: trustvlm.Verdicts) -> None:
     np.testing.assert_allclose(dense.top_confidence, streamed.top_confidence, atol=1e-4)
 
 
-@settings(max_examples=5, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+@settings(max_examples=3, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 @given(
     labels=st.sampled_from([2, 9, 40, 90, 200, 700]),
     seed=st.integers(0, 10_000),

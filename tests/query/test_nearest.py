@@ -51,7 +51,9 @@ def queries(service: trustvlm.TrustService) -> Queries:
 @pytest.mark.usefixtures("without_library")
 @pytest.mark.parametrize("kind", ["prototype", "text"])
 @pytest.mark.parametrize("chosen", [None, {"half": 1}])
-@pytest.mark.parametrize("k", [1, 5, 12, 63, 64, 70])
+@pytest.mark.parametrize(
+    "k", [1, 12, 70, *(pytest.param(k, marks=pytest.mark.slow) for k in (5, 63, 64))]
+)
 def test_hits_are_those_of_float64(
     service: trustvlm.TrustService, queries: Queries, kind: str, chosen: dict | None, k: int
 ) -> None:

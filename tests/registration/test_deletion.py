@@ -134,6 +134,7 @@ def secrets_of(home: Path, number: int, *, whole: bool) -> dict[str, bytes]:
     return found
 
 
+@pytest.mark.slow  # by default: the tests of small spaces above
 @pytest.mark.parametrize(
     "whole", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["label", "support image"]
 )

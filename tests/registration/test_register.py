@@ -9,7 +9,7 @@ from worlds import IMAGE_DIM, TEXT_DIM, World, assert_same_verdicts, make_space
 import trustvlm
 from trustvlm import LabelInput, Queries
 
-pytestmark = pytest.mark.both_back_ends
+pytestmark = pytest.mark.both_back_ends(slow=True)
 
 
 def prototypes(service: trustvlm.TrustService, space: str, names: list[str]) -> np.ndarray:
@@ -130,6 +130,7 @@ def test_removing_what_was_added_restores_the_earlier_verdicts(
     np.testing.assert_array_equal(bits, prototypes(service, "s", world.names))
 
 
+@pytest.mark.both_back_ends
 def test_removed_label_comes_back_as_it_was(service: trustvlm.TrustService, world: World) -> None:
     make_space(service)
     service.register("s", world.inputs(4))
@@ -207,6 +208,7 @@ def test_one_name_twice_in_a_call_is_one_label(
         )
 
 
+@pytest.mark.both_back_ends
 def test_chunks_are_acknowledged_in_order(service: trustvlm.TrustService) -> None:
     make_space(service)
     rng = np.random.default_rng(0)
@@ -310,6 +312,7 @@ def test_bad_names(service: trustvlm.TrustService) -> None:
             make_space(service, name)  # type: ignore[arg-type]
 
 
+@pytest.mark.both_back_ends
 def test_unusual_names_are_names(service: trustvlm.TrustService) -> None:
     make_space(service)
     names = ["naïve café", "港口", "a/b", "[red]x[/red]", "emoji 🚢", "O'Hare; DROP TABLE labels"]
