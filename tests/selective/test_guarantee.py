@@ -16,7 +16,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.guarantee import CONFIDENCE, SIZES, allowed, calibrated, ceiling, draws, summary
+from benchmarks.guarantee import (
+    CONFIDENCE,
+    SIZES,
+    allowed,
+    by_split,
+    calibrated,
+    ceiling,
+    draws,
+    summary,
+)
 from benchmarks.populations import Population, real, synthetic
 
 DATA = Path(
@@ -32,9 +41,11 @@ REAL = tuple(
     for name in SETS
     for rule in ("msp", "trustvlm", "posterior", "best of 3 rules")
 )
-# Where the risk creeps up on 5 % so slowly that no exact test of 2,000 images can tell 4 % from 5 %,
-# or crosses it more than once.
-OUT_OF_REACH = ("gradual", "weak", "waves in 40 levels", "heavy tail", "overconfident top")
+# Where the risk creeps up on 5 % so slowly that no exact test of 2,000 images can tell 4 % from 5 %.
+OUT_OF_REACH = ("gradual", "weak", "heavy tail", "overconfident top")
+# Where the risk crosses 5 % more than once: a search by ranks ends at the first hump, a split names
+# its own start (docs/guarantee.md, "Where the ranks are weak": 5 % and 30 % of 80 %).
+HUMPED = "waves in 40 levels"
 
 
 @lru_cache
@@ -117,7 +128,11 @@ def test_the_promise_holds(name: str) -> None:
     for n, found in figures.items():
         assert found["violations"] <= allowed(500), (n, found)
     best = figures[2000]["coverage"]
-    if name in OUT_OF_REACH:
+    if name == HUMPED:
+        divided = summary([by_split(people, rows) for rows in draws(people, 2000, 500)], people)
+        assert divided["violations"] <= allowed(500)
+        assert divided["coverage"] >= 0.3 * oracle >= best >= 0.04
+    elif name in OUT_OF_REACH:
         assert best >= 0.5 * ceiling(people, 2000)
     else:
         assert best >= 0.9 * oracle
