@@ -70,7 +70,7 @@ NPZ = {"content-type": "application/x-npz"}
 
 
 def test_spaces(http: Http) -> None:
-    assert http("GET", "/v1/spaces") == {"spaces": [], "scope": "admin"}
+    assert http("GET", "/v1/spaces") == {"spaces": [], "scope": "admin", "key_space": None}
     made = http("POST", "/v1/spaces", json=SPACE, status=201)
     assert made["classifier_dim"] == TEXT_DIM
     assert http("POST", "/v1/spaces", json=SPACE, status=409)["error"]["kind"] == "Conflict"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from browsing import browsing, copied
+from browsing import Browsing, browsing, copied
 from cli_runner import Cli
+from playwright.sync_api import expect
 
 import trustvlm
 
@@ -73,22 +76,99 @@ def test_a_service_with_keys_asks_for_one_and_takes_no_wrong_one(
         seen.page.locator("main .view.try.shown h1").wait_for()
 
 
-@pytest.mark.parametrize("scope", ["read", "write", "admin"])
-def test_only_what_the_key_may_do_is_offered(demo_home: Path, tmp_path: Path, scope: str) -> None:
+CREATE, REMOVE = "New space …", "Remove the space “digits” …"
+CHANGES = {
+    "labels": ("Add a label", "Add several labels"),
+    "labels/seven": ("Rename or prompt …", "Remove the label", "Add attributes …"),
+    "review": ("y Right", "Save new images for review"),
+    "trust": ("Take calibration 2 back",),
+}
+
+
+@pytest.fixture
+def queue_home(demo_home: Path, tmp_path: Path) -> Path:
+    """The demo's home with images that wait for review."""
     home = copied(demo_home, tmp_path / "home")
-    key = Cli(home)("key", "create", "--scope", scope).split()[-1]
+    images = sorted((home / "images" / "held-out" / "seven").glob("*.png"))
+    with trustvlm.open(home) as service:
+        service.score("digits", images, review=True)
+    return home
+
+
+@contextmanager
+def browsing_with_key(home: Path, *options: str) -> Iterator[Browsing]:
+    """A browser with a key that was made with these options."""
+    key = Cli(home)("key", "create", *options).split()[-1]
     with browsing(home, "--require-key") as seen:
-        seen.expected = ["401 (Unauthorized)"]
-        seen.page.goto(f"{seen.address}/#/digits/labels")
-        seen.page.get_by_label("Key", exact=True).fill(key)
-        seen.page.get_by_role("button", name="Continue").click()
-        seen.shown("labels")
-        offered = [
-            seen.page.get_by_role("button", name=name).count()
-            for name in ("New space …", "Remove the space", "Add a label", "Add several labels")
-        ]
-        assert offered == {"read": [0] * 4, "write": [0, 0, 1, 1], "admin": [1] * 4}[scope]
-        seen.accessible()
+        seen.page.goto(f"{seen.address}/docs")
+        seen.page.evaluate("(key) => sessionStorage.setItem('trustvlm-key', key)", key)
+        yield seen
+
+
+@pytest.mark.parametrize("scope", ["read", "write", "admin", "admin of the space"])
+def test_only_what_the_key_may_do_is_offered(queue_home: Path, scope: str) -> None:
+    of_space = ("--space", "digits") if scope == "admin of the space" else ()
+    with browsing_with_key(queue_home, "--scope", scope.split()[0], *of_space) as seen:
+        offered = set()
+        for place, names in CHANGES.items():
+            seen.go("digits", place.split("/")[0])
+            seen.page.goto(f"{seen.address}/#/digits/{place}")
+            seen.page.locator("main .view.shown").wait_for()
+            seen.page.evaluate("document.querySelectorAll('details').forEach((d) => d.open = true)")
+            for name in (*names, CREATE, REMOVE):
+                if seen.page.get_by_role("button", name=name, exact=True).count():
+                    offered.add(name)
+            seen.accessible()
+        changes = {name for names in CHANGES.values() for name in names}
+        own = {"read": set(), "write": changes, "admin of the space": changes | {REMOVE}}
+        assert offered == own.get(scope, changes | {REMOVE, CREATE})
+        expect(seen.page.get_by_text("read only", exact=True)).to_be_visible(
+            visible=scope == "read"
+        )
+
+
+PLACES = (
+    "try", "try/observation/1", "review", "labels", "labels/seven", "labels//audit",
+    "labels//trash", "trust", "search", "map",
+)  # fmt: skip
+
+
+def test_a_key_that_reads_is_refused_nothing_that_the_page_offers(queue_home: Path) -> None:
+    """Every button of every view is pressed: a refusal would be an error on the console."""
+    image = queue_home / "images" / "held-out" / "seven" / "seven_07.png"
+    with trustvlm.open(queue_home) as service:
+        service.remove_label("digits", "three")
+    pressed = set[str]()
+    with browsing_with_key(queue_home, "--scope", "read") as seen:
+        for place in PLACES:
+            seen.page.goto(f"{seen.address}/#/digits/{place}")
+            seen.page.locator("main .view.shown h1").wait_for()
+            if place == "try":
+                seen.page.locator(".dropzone input").set_input_files(image)
+                seen.page.locator(".verdict").wait_for()
+            pressed |= press_all(seen, place)
+    assert {"Check", "Measure on the stored images", "Export CSV", "Search"} <= pressed
+
+
+def press_all(seen: Browsing, place: str) -> set[str]:
+    """Press the buttons of a view, and those that appear then; their names."""
+    page, pressed = seen.page, set[str]()
+    while True:
+        page.evaluate("document.querySelectorAll('details').forEach((d) => d.open = true)")
+        names = page.locator("main button:visible:enabled").evaluate_all(
+            "(all) => all.map((one) => one.ariaLabel ?? one.innerText)"
+        )
+        fresh = [(at, name) for at, name in enumerate(names) if name not in pressed]
+        if not fresh:
+            return pressed
+        at, name = fresh[0]
+        pressed.add(name)
+        page.locator("main button:visible:enabled").nth(at).click()
+        page.keyboard.press("Escape")
+        if f"#/digits/{place}" not in page.url:
+            page.go_back()
+        page.locator("main .view.shown h1").wait_for()
+        page.wait_for_load_state("networkidle")
 
 
 def test_a_service_that_was_away_is_asked_again(demo_home: Path, tmp_path: Path) -> None:

@@ -142,3 +142,52 @@ def answered(command: str, folder: Path) -> dict[str, Any]:
     run = subprocess.run(["bash", "-c", f"{command} -sS"], cwd=folder, capture_output=True)
     (row,) = json.loads(run.stdout)["verdicts"]
     return dict(row)
+
+
+@pytest.mark.parametrize("phone", [False, True])
+def test_the_field_tells_the_keys_and_the_kinds_of_their_values(
+    tmp_path: Path, phone: bool
+) -> None:
+    """Each key puts a condition into the field that keeps what has its first value."""
+    home = tmp_path / "home"
+    vectors(home)
+    odd: dict[str, Any] = {
+        "odd key": 'say "A"\\B',
+        "not": {"in": 1},
+        "seen": True,
+        "tags": ["x", 2],
+    }
+    with trustvlm.open(home) as service:
+        service.update_label("vectors", NAMES[2], attributes=odd | {"year": 2021, "since": "2020"})
+        service.update_label("vectors", NAMES[3], attributes={"year": "MMXX"})
+    told = {
+        "odd key": "text, such as",
+        "not.in": "number, such as 1",
+        "seen": "true or false, such as true",
+        "tags": 'list of texts or list of numbers, such as "x", 2',
+        "since": 'text, such as "2020"',
+    }
+    with browsing(home, phone=phone) as seen:
+        seen.expected += ["404 (Not Found"]
+        seen.go("vectors", "labels")
+        page, keys = seen.page, seen.page.locator(".keys")
+        field = page.get_by_label("Filter", exact=True)
+        keys.locator("summary").click()
+        expect(keys.locator("li", has_text="year")).to_contain_text("number or text")
+        for key, kind in told.items():
+            item = keys.locator("li").filter(has=page.get_by_role("button", name=key, exact=True))
+            expect(item).to_contain_text(kind)
+            field.fill("")
+            item.get_by_role("button").click()
+            expect(page.locator(".label-row bdi.name")).to_have_text([NAMES[2]])
+            expect(field).to_be_focused()
+        field.fill("since >= 2020")  # a number, which no text fits
+        field.press("Enter")
+        expect(page.locator(".end")).to_contain_text("a number never fits a text")
+        seen.accessible()
+        picture(seen, f"labels-filter-keys-{'phone' if phone else 'desk'}")
+        assert sideways(seen) == 0, "the page must not scroll sideways"
+        seen.go("vectors", "search")
+        keys.locator("summary").click()
+        expect(keys.locator("li", has_text="seen")).to_contain_text("true or false")
+        seen.accessible()

@@ -92,10 +92,13 @@ class SpaceList(Answer):
 
     Attributes:
         scope: of the key that asked: read, write or admin; admin without keys.
+        key_space: the name of the only space that the key opens, also where that space does not
+            exist; None: all spaces.
     """
 
     spaces: tuple[SpaceRow, ...]
     scope: str = "admin"
+    key_space: str | None = None
 
 
 @dataclass(frozen=True)

@@ -31,9 +31,11 @@ router = router_of("spaces")
 
 @reads(router.get, "/v1/spaces")
 def list_spaces(serving: Serving, request: Request) -> SpaceList:
-    """The spaces that the key opens, by name, and the scope of the key."""
+    """The spaces that the key opens, by name, the scope of the key, and the name of its only
+    space, null where it opens all."""
     caller, rows = request.state.caller, serving.service.list_spaces()
-    return SpaceList(tuple(row for row in rows if caller.space in (None, row.name)), caller.scope)
+    opened = tuple(row for row in rows if caller.space in (None, row.name))
+    return SpaceList(opened, caller.scope, caller.space)
 
 
 @writes(router.post, "/v1/spaces", scope="admin", status=201, encoders=True)

@@ -2,7 +2,9 @@
 
 const KEY = "trustvlm-key";
 const TRIES = 4;
+const SCOPES = ["read", "write", "admin"];
 let askForKey = async () => null;
+let caller = { scope: "read", space: null };
 
 /** What the service answered that was no success. */
 export class ApiError extends Error {
@@ -19,6 +21,19 @@ export const hasKey = () => sessionStorage.getItem(KEY) !== null;
 export function onKeyNeeded(ask) {
   askForKey = ask;
 }
+
+/** The spaces that the key opens. What the key may do is known from then on: see `may`. */
+export async function listSpaces(signal) {
+  const { spaces, scope, key_space: space } = await get("v1/spaces", { signal });
+  caller = { scope, space };
+  return spaces;
+}
+
+/** Whether the scope of the key covers this one: the page offers no action that the service would refuse. */
+export const may = (scope) => SCOPES.indexOf(caller.scope) >= SCOPES.indexOf(scope);
+
+/** The name of the only space that the key opens; null: it opens all. */
+export const keySpace = () => caller.space;
 
 /** The path of something in a space, relative to the page, which a proxy may show anywhere. Each part is encoded: names may
  *  hold slashes, and one of dots alone, which would be a step through the path, ends with a character that no name has. */

@@ -1,6 +1,6 @@
 // The page's frame: which space, which view, which theme; and the key, where the service wants one.
 
-import { get, onKeyNeeded, path } from "./api.js";
+import { get, keySpace, listSpaces, may, onKeyNeeded, path } from "./api.js";
 import { commandAtHome } from "./command.js";
 import { freshId, h, put } from "./dom.js";
 import { dialog, empty, problem, working } from "./parts.js";
@@ -18,6 +18,7 @@ const VIEWS = { try: attempt, review, labels, trust, search, map };
 const main = document.getElementById("main");
 const picker = document.getElementById("space");
 const maker = document.getElementById("new-space");
+const reader = document.getElementById("read-only");
 const nav = document.getElementById("views");
 let leaving = new AbortController();
 let spaces = [];
@@ -28,6 +29,7 @@ async function start() {
   picker.addEventListener("change", () => go(picker.value, current().view));
   maker.addEventListener("click", makeSpace);
   window.addEventListener("hashchange", show);
+  clearOfNotices();
   for (const event of ["dragover", "drop"]) window.addEventListener(event, (e) => e.preventDefault()); // a missed drop leaves no page
   await show();
 }
@@ -48,9 +50,7 @@ async function show() {
   const { signal } = leaving;
   const { space: named, view, rest } = current();
   try {
-    let scope;
-    ({ spaces, scope } = await get("v1/spaces", { signal }));
-    document.documentElement.dataset.scope = scope; // hides what the key may not do: style.css
+    spaces = await listSpaces(signal);
     const chosen = named ? spaces.find((one) => one.name === named) : spaces[0];
     frame(chosen, view);
     if (!chosen) put(main, named && spaces.length ? unknown(named) : noSpaces());
@@ -76,7 +76,9 @@ async function open(row, view, rest, signal) {
 }
 
 function frame(chosen, view) {
-  picker.closest("label").hidden = maker.hidden = spaces.length === 0;
+  picker.closest("label").hidden = spaces.length === 0;
+  maker.hidden = !spaces.length || !mayCreate();
+  reader.hidden = may("write");
   nav.hidden = !chosen;
   put(picker, spaces.map((one) => h("option", { value: one.name, selected: one.name === chosen?.name }, one.name)));
   if (!chosen) return;
@@ -85,6 +87,9 @@ function frame(chosen, view) {
 }
 
 const unknown = (named) => [h("h1", {}, "trustvlm"), empty(`There is no space “${named}”.`, h("p", {}, "Choose another one above."))];
+
+/** Whether the key may create a space: one that opens a single space may create that. */
+const mayCreate = () => may("admin") && (keySpace() === null || !spaces.length);
 
 /** Ask for a new space and open it. */
 async function makeSpace() {
@@ -97,7 +102,7 @@ const noSpaces = () => [
   empty(
     "No label spaces yet.",
     h("p", {}, "A space holds labels, their support images and the two encoders."),
-    h("p", { data: { needs: "admin" } }, h("button", { type: "button", class: "primary", on: { click: makeSpace } }, "Create a space")),
+    mayCreate() && h("p", {}, h("button", { type: "button", class: "primary", on: { click: makeSpace } }, "Create a space")),
     h("p", {}, "Or make one of your photos, on the command line (HOME is the folder that this service was started on, FOLDER has a sub-folder of photos for each label):"),
     h("pre", { tabindex: 0 }, commandAtHome("start FOLDER")),
     h("p", {}, "or look at the demo: ", h("code", {}, "trustvlm demo"), "."),
@@ -123,6 +128,12 @@ function oneAtATime(ask) {
     asked ??= ask(message).finally(() => { asked = null; });
     return asked;
   };
+}
+
+/** Let the page scroll as far as the notices are high, so that none covers a control for good. */
+function clearOfNotices() {
+  const notices = document.getElementById("notices");
+  new ResizeObserver(() => document.documentElement.style.setProperty("--notices", `${notices.offsetHeight}px`)).observe(notices);
 }
 
 function themeButton() {

@@ -1,6 +1,6 @@
 // The further names of a label: shown, added, and made separate labels again.
 
-import { get, path, post, remove } from "../api.js";
+import { get, may, path, post, remove } from "../api.js";
 import { freshId, h, put } from "../dom.js";
 import { takesNames } from "../encoders.js";
 import { dialog, notice } from "../parts.js";
@@ -23,7 +23,7 @@ function ofAlias(context, label, changed) {
   }) } }, "Make it a separate label");
   return h("section", { class: "card aliases" }, h("h2", {}, "A further name"),
     h("p", {}, "This is a further name of ", linkTo(space, label.alias_of), ": verdicts show that label, and the two share their support images."),
-    h("div", { class: "row", data: { needs: "write" } }, button), said);
+    may("write") && h("div", { class: "row" }, button), said);
 }
 
 function ofLabel(context, label, changed) {
@@ -38,13 +38,13 @@ function ofLabel(context, label, changed) {
     if (name) attempt(said, add, () => addAlias(context, label, name, changed));
   };
   const row = (name) => {
-    const button = h("button", { type: "button", class: "plain", data: { needs: "write" }, "aria-label": `Make ${name} a separate label`, title: "Make it a separate label", on: { click: () => attempt(said, button, () => separate(context, label, name, changed)) } }, "×");
+    const button = may("write") && h("button", { type: "button", class: "plain", "aria-label": `Make ${name} a separate label`, title: "Make it a separate label", on: { click: () => attempt(said, button, () => separate(context, label, name, changed)) } }, "×");
     return h("li", { class: "badge" }, linkTo(space, name), button);
   };
   return h("section", { class: "card aliases" }, h("h2", {}, "Further names"),
     h("p", { class: "quiet" }, "An image that gets one of these names gets this label."),
     label.aliases.length > 0 && h("ul", { class: "names" }, label.aliases.map(row)),
-    h("form", { class: "field", data: { needs: "write" }, on: { submit: sent } }, h("label", { for: id }, "Another name for it"), h("div", { class: "row" }, input, add)), said);
+    may("write") && h("form", { class: "field", on: { submit: sent } }, h("label", { for: id }, "Another name for it"), h("div", { class: "row" }, input, add)), said);
 }
 
 /** Make a name a further name of the label: a label of that name joins it, after the person agreed. */

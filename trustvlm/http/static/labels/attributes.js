@@ -1,6 +1,6 @@
 // The attributes of a label: shown, and edited as JSON.
 
-import { patch, path } from "../api.js";
+import { may, patch, path } from "../api.js";
 import { freshId, h } from "../dom.js";
 import { dialog, notice } from "../parts.js";
 
@@ -11,7 +11,7 @@ export function attributesCard(context, label, changed) {
   return h("section", { class: "card attributes" }, h("h2", {}, "Attributes"),
     h("p", { class: "quiet" }, "Filters choose labels by them, such as ", h("code", {}, 'region = "EU"'), "."),
     pairs.length > 0 && h("dl", { class: "pairs" }, pairs.map(([key, value]) => [h("dt", { dir: "auto" }, key), h("dd", { dir: "auto" }, shown(value))])),
-    h("div", { class: "row" }, button));
+    may("write") && h("div", { class: "row" }, button));
 }
 
 /** A value as text: lists with commas, objects as JSON. */

@@ -1,6 +1,6 @@
 // Support images that are probably wrong: each is moved, removed or kept with one click.
 
-import { get, path, post } from "../api.js";
+import { get, may, path, post } from "../api.js";
 import { h, put } from "../dom.js";
 import { doing, empty, notice, supportFigure, working } from "../parts.js";
 import { count, counted, fileName, likely, share } from "../words.js";
@@ -58,7 +58,7 @@ export async function showAudit(root, context) {
         h("p", { class: "registered" }, "Registered as ", h("bdi", {}, image.label), h("span", { class: "quiet" }, `, right with ${likely(image.probability)}`)),
         h("p", { class: "title" }, "Looks like ", h("bdi", {}, image.looks_like), h("span", { class: "quiet" }, `, ${likely(image.looks_like_probability)}`)),
         h("p", { class: "quiet file" }, h("bdi", {}, name), image.proposed && " (proposed)", image.judged_by === "image" && " (judged without text)"),
-        h("div", { class: "row", data: { needs: "write" } }, act("Move it there", move, "primary"), act("Remove", remove), act("Keep: it is right", keep))));
+        may("write") && h("div", { class: "row" }, act("Move it there", move, "primary"), act("Remove", remove), act("Keep: it is right", keep))));
 
     async function move() {
       const { ids } = await post(at("move-supports"), { json: { ids: [image.id], label: image.looks_like }, signal });

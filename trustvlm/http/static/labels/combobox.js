@@ -97,6 +97,29 @@ export function labelCombobox(space, { title, suggested = [], without = null, ch
   return { root, focus: () => input.focus() };
 }
 
+/** A button that opens and closes a choice among all labels, as {button, choosing: the place of the choice, close()}. `chosen(label)` hears the label,
+ *  null: none of the labels, which can be chosen with `none`. `other`: a button for what else can be chosen. The rest is as in `labelCombobox`. */
+export function labelChoice(space, { name, chosen, none = true, other = null, ...options }) {
+  const choosing = h("div", { class: "choosing", on: { keydown: (event) => { if (event.key === "Escape") { event.stopPropagation(); close(); button.focus(); } } } });
+  const isOpen = () => button.getAttribute("aria-expanded") === "true";
+  const button = h("button", { type: "button", "aria-expanded": "false", on: { click: () => (isOpen() ? close() : open()) } }, name);
+  const choose = (label) => { close(); chosen(label); };
+
+  function open() {
+    button.setAttribute("aria-expanded", "true");
+    const box = labelCombobox(space, { ...options, chosen: choose });
+    put(choosing, box.root, none && h("button", { type: "button", class: "none-of", on: { click: () => choose(null) } }, "None of the labels"), other);
+    box.focus();
+  }
+
+  function close() {
+    button.setAttribute("aria-expanded", "false");
+    put(choosing);
+  }
+
+  return { button, choosing, close };
+}
+
 /** The name with what was typed set off. */
 function marked(name, q) {
   const at = q ? name.toLowerCase().indexOf(q.toLowerCase()) : -1;

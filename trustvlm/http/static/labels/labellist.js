@@ -1,10 +1,10 @@
 // The list of labels: searched and paged by the service, however many there are.
 
-import { get, path } from "../api.js";
+import { get, may, path } from "../api.js";
 import { freshId, h, put, settled } from "../dom.js";
 import { takesImages } from "../encoders.js";
 import { auditHref } from "./audit.js";
-import { filterField } from "../search/filter.js";
+import { FITTING, filterField } from "../search/filter.js";
 import { bulkPanel } from "./bulk.js";
 import { addPanel } from "./labeladd.js";
 import { removeSpace } from "./spaces.js";
@@ -42,7 +42,7 @@ export async function showList(root, context) {
 
   /** A button that opens a panel, and closes the other one. */
   function opener(title, panel, other, kind = null) {
-    const button = h("button", { type: "button", class: kind, data: { needs: "write" }, "aria-expanded": "false", on: { click: () => {
+    const button = h("button", { type: "button", class: kind, "aria-expanded": "false", on: { click: () => {
       panel.root.hidden = !panel.root.hidden;
       other().root.hidden = true;
       for (const [one, its] of [[add, adding], [paste, many]]) one.setAttribute("aria-expanded", String(!its.root.hidden));
@@ -55,10 +55,10 @@ export async function showList(root, context) {
   put(root,
     h("div", { class: "row spread head" }, h("h1", {}, "Labels"),
       h("div", { class: "row" }, h("a", { class: "trash-link", href: auditHref(space), title: "Support images that probably have a wrong label" }, "Check images"),
-        h("a", { class: "trash-link", href: trashHref(space), title: "Removed labels and support images, which can be restored" }, "Trash"), paste, add)),
+        h("a", { class: "trash-link", href: trashHref(space), title: "Removed labels and support images, which can be restored" }, "Trash"), may("write") && [paste, add])),
     h("p", { class: "lead" }, "The names that an image can get, and the support images of each."),
-    adding.root, many.root, coverage, searchBar(wanted, () => search(), settled(() => search())), said, list, end,
-    h("p", { class: "foot", data: { needs: "admin" } }, drop));
+    adding.root, many.root, coverage, searchBar(context, wanted, () => search(), settled(() => search())), said, list, end,
+    may("admin") && h("p", { class: "foot" }, drop));
   await search();
 
   /** The first page anew; an older search that still runs is given up. */
@@ -148,7 +148,7 @@ function showCoverage(card, space) {
     bare > 0 && h("p", { class: "quiet" }, `${count(bare)} of ${counted(labels, "label")} ${bare === 1 ? "has" : "have"} none: an image that gets one of these is judged by its text alone.`));
 }
 
-function searchBar(wanted, now, soon) {
+function searchBar(context, wanted, now, soon) {
   const [q, match, bare, order, why] = ["search", "match", "bare", "order", "why"].map(freshId);
   const options = [["contains", "contains"], ["prefix", "begins with"]];
   const typed = (event) => { wanted.q = event.target.value; free(); soon(); };
@@ -160,7 +160,7 @@ function searchBar(wanted, now, soon) {
     for (const one of form.querySelectorAll(".by-name")) one.disabled = Boolean(wanted.filter);
     put(reason, sorting.disabled && (wanted.filter ? "what a filter keeps comes oldest first" : "what is searched for comes by name"));
   };
-  const filter = filterField(wanted.filter, (text) => { wanted.filter = text; free(); now(); });
+  const filter = filterField(context, wanted.filter, (text) => { wanted.filter = text; free(); now(); });
   const form = h("form", { class: "searchbar", role: "search", on: { submit: (event) => { event.preventDefault(); now(); } } },
     h("label", { for: match, class: "quiet" }, "Name", h("span", { class: "visually-hidden" }, " filter")),
     h("select", { id: match, class: "by-name", on: { change: (event) => { wanted.match = event.target.value; now(); } } },
@@ -181,12 +181,12 @@ function nothing({ space, go }, wanted, page, add) {
       h("p", {}, "Wrong and missed are counted on images with known labels: those that you calibrate on in ",
         h("button", { type: "button", on: { click: () => go("trust") } }, "Trust"), ", and feedback on images that were chosen at random."));
   }
-  if (wanted.filter) return empty("No label fits.", h("p", {}, "The page of a label shows its attributes."));
+  if (wanted.filter) return empty("No label fits.", h("p", {}, FITTING));
   if (wanted.q || wanted.bare) {
     const all = wanted.bare && !wanted.q;
     return empty(all ? "Every label has support images." : "No label fits.", h("p", {}, all ? "Nothing to do here." : "Names are compared as they are written."));
   }
-  return empty(`“${space.name}” has no labels yet.`, h("p", {}, h("button", { type: "button", on: { click: add } }, "Add the first one")));
+  return empty(`“${space.name}” has no labels yet.`, may("write") && h("p", {}, h("button", { type: "button", on: { click: add } }, "Add the first one")));
 }
 
 function labelRow(space, row, images) {

@@ -1,6 +1,6 @@
 // One label: its support images, more of them, its name and prompt, and its end; what is removed can be brought back.
 
-import { get, patch, path, post, remove } from "../api.js";
+import { get, may, patch, path, post, remove } from "../api.js";
 import { freshId, h, put } from "../dom.js";
 import { readsTexts, takesImages } from "../encoders.js";
 import { aliasCard } from "./aliases.js";
@@ -30,9 +30,9 @@ export async function showLabel(root, context) {
   const drop = h("button", { type: "button", class: "danger", on: { click: () => removeLabel() } }, "Remove the label");
   put(root,
     h("p", { class: "back" }, h("a", { href: `#/${encodeURIComponent(space.name)}/labels` }, "← All labels")),
-    h("div", { class: "row spread head" }, h("h1", { dir: "auto" }, label.name), h("div", { class: "row", data: { needs: "write" } }, change, drop)),
+    h("div", { class: "row spread head" }, h("h1", { dir: "auto" }, label.name), may("write") && h("div", { class: "row" }, change, drop)),
     about, aliasCard(context, label, () => revisit(context, label.name)),
-    attributesCard(context, label, () => revisit(context, label.name)), h("div", { data: { needs: "write" } }, adder()), done, h("h2", { class: "visually-hidden" }, "Support images"), grid, end,
+    attributesCard(context, label, () => revisit(context, label.name)), may("write") && adder(), done, h("h2", { class: "visually-hidden" }, "Support images"), grid, end,
     label.alias_of === null && errorsCard(context, label));
   describe();
   more();
@@ -51,12 +51,12 @@ export async function showLabel(root, context) {
     shown = grid.children.length;
     const rest = left.length - shown;
     put(end, rest > 0 && h("button", { type: "button", on: { click: () => { more(); } } }, `Show ${Math.min(rest, PAGE)} more of ${counted(rest, "support image")}`));
-    if (first) grid.children[first]?.querySelector("button").focus({ preventScroll: true });
+    if (first) grid.children[first]?.querySelector("button")?.focus({ preventScroll: true });
   }
 
   function item(support) {
     const source = support.source ?? `support image ${support.id}`;
-    const button = h("button", { type: "button", "aria-label": `Remove ${source}`, data: { needs: "write" }, title: "Remove", on: { click: () => removeOne(support, button) } }, "×");
+    const button = may("write") && h("button", { type: "button", "aria-label": `Remove ${source}`, title: "Remove", on: { click: () => removeOne(support, button) } }, "×");
     const line = attributesLine(support.attributes), marks = [support.proposed && "proposed", support.kept && "kept"].filter(Boolean).join(", ");
     const caption = [fileName(support.source) ?? "an embedding", marks && h("span", { class: "quiet" }, ` (${marks})`), line && [" ", line]];
     const figure = takesImages(space) ? supportFigure(space.name, { ...support, label: null }, caption)

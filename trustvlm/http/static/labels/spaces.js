@@ -1,6 +1,6 @@
 // Making a space, and removing one.
 
-import { get, path, post, remove } from "../api.js";
+import { get, keySpace, path, post, remove } from "../api.js";
 import { commandAtHome } from "../command.js";
 import { freshId, h, put } from "../dom.js";
 import { dialog, doing, notice } from "../parts.js";
@@ -18,7 +18,7 @@ export async function createSpace() {
 
 function form(offered, close) {
   const [nameId, templateId] = [freshId("space"), freshId("template")];
-  const name = h("input", { id: nameId, required: true, maxlength: 500, autocomplete: "off", placeholder: "animals" });
+  const name = h("input", { id: nameId, required: true, maxlength: 500, autocomplete: "off", placeholder: "animals", value: keySpace(), readonly: keySpace() !== null });
   const template = h("input", { id: templateId, maxlength: 5000, autocomplete: "off", placeholder: "a photo of a {}." });
   const said = h("p", { class: "wrong-input", role: "alert" });
   const create = h("button", { class: "primary" }, "Create the space");

@@ -1,6 +1,6 @@
 // What was removed and can still be brought back; emptying it deletes for good.
 
-import { get, path, post, remove } from "../api.js";
+import { get, may, path, post, remove } from "../api.js";
 import { h, put } from "../dom.js";
 import { dialog, doing, empty, notice } from "../parts.js";
 import { counted, fileName } from "../words.js";
@@ -13,7 +13,7 @@ export async function showTrash(root, context) {
   const where = path("spaces", space.name, "removed");
   const list = h("ul", { class: "labels trash" });
   const said = h("p", { class: "lead", role: "status" });
-  const all = h("button", { type: "button", class: "danger", data: { needs: "write" }, on: { click: () => emptied() } }, "Empty the trash …");
+  const all = may("write") && h("button", { type: "button", class: "danger", on: { click: () => emptied() } }, "Empty the trash …");
   put(root,
     h("p", { class: "back" }, h("a", { href: `#/${encodeURIComponent(space.name)}/labels` }, "← All labels")),
     h("div", { class: "row spread head" }, h("h1", {}, "Trash"), all), said, list);
@@ -22,7 +22,7 @@ export async function showTrash(root, context) {
   async function show() {
     const { removed, more, undo_seconds: window } = await get(where, { signal });
     put(list, removed.map(row));
-    all.hidden = !removed.length;
+    if (all) all.hidden = !removed.length;
     put(said, removed.length
       ? `${more ? "The newest of what was removed" : "What was removed"}, and for how long it can be restored. After ${span(window)} of running time it is deleted for good.`
       : null);
@@ -32,7 +32,7 @@ export async function showTrash(root, context) {
   function row(one) {
     const label = one.kind === "label";
     const name = label ? one.label : fileName(one.source) ?? `support image ${one.id}`;
-    const button = h("button", { type: "button", "aria-label": `Restore ${name}`, data: { needs: "write" }, on: { click: () => restore(one, name, button) } }, "Restore");
+    const button = may("write") && h("button", { type: "button", "aria-label": `Restore ${name}`, on: { click: () => restore(one, name, button) } }, "Restore");
     return h("li", { class: "trash-row" },
       h("span", { class: "names" }, h("bdi", { class: "name" }, name),
         label ? h("span", { class: "about" }, `label with ${counted(one.support_count, "support image")}`) : h("span", { class: "about" }, "support image of ", h("bdi", {}, one.label))),

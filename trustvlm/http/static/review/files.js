@@ -1,6 +1,6 @@
 // The queue as a file, to answer it elsewhere: in a spreadsheet or in Label Studio; and the answers back.
 
-import { get, path } from "../api.js";
+import { get, may, path } from "../api.js";
 import { freshId, h, put } from "../dom.js";
 import { runJob } from "../jobs.js";
 import { doing, problem, save } from "../parts.js";
@@ -24,7 +24,7 @@ export function filesPanel({ space, signal }, { tray, imported }) {
     h("div", { class: "card stack" },
       h("div", {}, h("h3", {}, "Export what waits"), h("p", { class: "quiet" }, "The file has the images of the group that is shown. Fill in the column “truth” of the CSV, or answer the tasks in Label Studio."),
         h("div", { class: "row" }, exporter("csv", "Export CSV"), exporter("label-studio", "Export for Label Studio"))),
-      h("div", { class: "field" }, h("label", { for: id }, "Import answers"), input,
+      may("write") && h("div", { class: "field" }, h("label", { for: id }, "Import answers"), input,
         h("p", { class: "quiet" }, "The same CSV, or what Label Studio exports as JSON. Each answer is stored by itself; to import a file again does no harm.")),
       said));
   return root;

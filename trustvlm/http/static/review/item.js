@@ -1,8 +1,8 @@
 // One item: the image beside what speaks for its label and for the rival, and the answers to choose from.
 
-import { imageAt, path } from "../api.js";
+import { imageAt, may, path } from "../api.js";
 import { freshId, h, put } from "../dom.js";
-import { labelCombobox } from "../labels/combobox.js";
+import { labelChoice } from "../labels/combobox.js";
 import { copyText, supportFigure } from "../parts.js";
 import { trustText } from "../rules.js";
 import { fileName, likely, number } from "../words.js";
@@ -16,12 +16,11 @@ export function itemCard(view, act) {
   const { space, signal, question } = view;
   const { item, choices } = question;
   const support = h("input", { id: freshId("support"), type: "checkbox" });
-  const choosing = h("div", { class: "choosing" });
   const known = choices[PREDICTED] === item.predicted; // a label can be gone since the image was scored
   const say = (truth, control) => act.answer(truth, support.checked, control);
 
   const yes = known && h("button", { type: "button", class: "primary", on: { click: () => say(item.predicted, yes) } }, h("kbd", {}, "y"), " Right");
-  const no = h("button", { type: "button", "aria-expanded": "false", on: { click: pick } }, h("kbd", {}, "n"), " Wrong: it is …");
+  const { button: no, choosing } = labelChoice(space.name, { name: [h("kbd", {}, "n"), " Wrong: it is …"], title: "The right label", suggested: choices.slice(1), none: false, signal, chosen: (name) => say(name, null) });
   const none = h("button", { type: "button", on: { click: () => say(null, none) } }, h("kbd", {}, "0"), " None of the labels");
   const others = choices.map((name, i) => {
     const button = h("button", { type: "button", class: "choice", on: { click: () => say(name, button) } }, h("kbd", {}, String(i + 1)), h("span", { class: "named" }, h("bdi", { title: name }, name),
@@ -32,18 +31,6 @@ export function itemCard(view, act) {
   const undo = h("button", { type: "button", class: "plain", disabled: !view.last.length, on: { click: () => act.undo(undo) } }, h("kbd", {}, "u"), " Undo");
   const help = h("button", { type: "button", class: "plain help", on: { click: () => act.keys() } }, h("kbd", {}, "?"), " Keys");
 
-  /** Open or close the choice among all labels. */
-  function pick() {
-    const open = no.getAttribute("aria-expanded") === "true";
-    no.setAttribute("aria-expanded", String(!open));
-    if (open) return put(choosing);
-    const box = labelCombobox(space.name, { title: "The right label", suggested: choices.slice(1), signal, chosen: (name) => say(name, null) });
-    box.root.addEventListener("keydown", (event) => { if (event.key === "Escape") { pick(); no.focus(); } });
-    put(choosing, box.root);
-    box.focus();
-    return null;
-  }
-
   function pressed(key) {
     const does = { y: yes, n: no, 0: none, k: skip, u: undo }[key] ?? others[Number(key) - 1];
     if (key === "s") support.click();
@@ -53,14 +40,15 @@ export function itemCard(view, act) {
 
   const heading = headline(item);
   const logged = item.logged_id !== null;
+  const asked = h("section", { class: "answers", "aria-label": "Answer" },
+    h("div", { class: "row" }, yes, no, none),
+    others.length > 1 && [h("h3", {}, "Or one of these", h("span", { class: "by-key" }, " (press its key)")), h("div", { class: "choices" }, others)], choosing,
+    item.tray !== "proposal" && !logged && h("p", { class: "support-too" }, support, h("label", { for: support.id }, h("kbd", {}, "s"), " Also add it as a support image of that label")),
+    h("div", { class: "row foot" }, skip, undo, help));
   const root = h("article", { class: `card review-item ${logged ? "logged" : ""}` },
     !logged && h("div", { class: "image" }, pictureOf(space, item), h("p", { class: "quiet file" }, h("bdi", {}, fileName(item.source) ?? "an embedding"))),
     h("div", { class: "judged" }, heading, logged && elsewhere(item), about(item), !logged && evidence(space, question)),
-    h("section", { class: "answers", "aria-label": "Answer" },
-      h("div", { class: "row" }, yes, no, none),
-      others.length > 1 && [h("h3", {}, "Or one of these", h("span", { class: "by-key" }, " (press its key)")), h("div", { class: "choices" }, others)], choosing,
-      item.tray !== "proposal" && !logged && h("p", { class: "support-too" }, support, h("label", { for: support.id }, h("kbd", {}, "s"), " Also add it as a support image of that label")),
-      h("div", { class: "row foot" }, skip, undo, help)));
+    may("write") ? asked : h("p", { class: "quiet" }, "Your key may only read: an answer needs one of scope write."));
   return { root, pressed, focus: () => heading.focus() };
 }
 

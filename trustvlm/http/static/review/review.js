@@ -1,6 +1,6 @@
 // Review: images that wait for a person's answer, one at a time, answered by key or touch.
 
-import { get, path, post } from "../api.js";
+import { get, may, path, post } from "../api.js";
 import { commandOf } from "../command.js";
 import { h, put } from "../dom.js";
 import { doing, empty, working } from "../parts.js";
@@ -45,8 +45,8 @@ export async function show(root, context) {
 
   const files = filesPanel(context, { tray: () => view.tray, imported: () => { put(said); return look(); } });
 
-  put(root, head, tabs, progress, said, body, files, loggedPanel(context, () => look()));
-  listenToKeys(signal, (key) => view.card?.pressed(key) ?? (key === "u" && (undo(), true)));
+  put(root, head, tabs, progress, said, body, files, may("write") && loggedPanel(context, () => look()));
+  if (may("write")) listenToKeys(signal, (key) => view.card?.pressed(key) ?? (key === "u" && (undo(), true)));
   put(body, working("Looking for images to review …"));
 
   /** Read the state of the queue and the next item, and show both. */
@@ -71,7 +71,7 @@ export async function show(root, context) {
     const on = view.status.collecting;
     const button = h("button", { type: "button", class: on ? "plain" : "", on: { click: () => collect(!on, button) } }, on ? "Stop saving" : SAVE);
     put(head, h("div", {}, h("h1", {}, "Review"), h("p", { class: "lead" }, "Check images that were not accepted, and a random sample. Your answers keep the calibration honest; you can also add an image as a support image.")),
-      (on || view.question) && h("div", { class: "collecting" }, h("span", { class: `badge ${on ? "good" : ""}` }, on ? "New images are saved" : "New images are not saved"), button));
+      (on || view.question) && h("div", { class: "collecting" }, h("span", { class: `badge ${on ? "good" : ""}` }, on ? "New images are saved" : "New images are not saved"), may("write") && button));
   }
 
   const unused = () => view.status.trays.every((tray) => !tray.open && !tray.answered && !tray.skipped);
@@ -91,7 +91,7 @@ export async function show(root, context) {
     const [open, answered, skipped] = ["open", "answered", "skipped"].map((state) => of.reduce((sum, one) => sum + one[state], 0));
     progress.hidden = !open && !answered && !skipped;
     const words = `${count(answered)} of ${counted(open + answered, "image")} answered${skipped ? `, ${count(skipped)} skipped` : ""}`;
-    const button = skipped > 0 && h("button", { type: "button", class: "plain", on: { click: () => askAgain(button) } }, skipped === 1 ? "Ask about it again" : "Ask about them again");
+    const button = skipped > 0 && may("write") && h("button", { type: "button", class: "plain", on: { click: () => askAgain(button) } }, skipped === 1 ? "Ask about it again" : "Ask about them again");
     put(progress, h("progress", { value: answered, max: open + answered || 1, "aria-label": words }), h("p", { class: "quiet" }, words, button && [" ", button]),
       view.status.missed > 0 && h("p", { class: "quiet" }, `${counted(view.status.missed, "image")} chosen at random could not be saved: at most ${count(view.status.limit)} can wait.`));
   }
@@ -102,7 +102,7 @@ export async function show(root, context) {
     const button = h("button", { type: "button", class: "primary", on: { click: () => collect(true, button) } }, SAVE);
     const stored = h("p", {}, "From the images that are scored over HTTP, it saves those that are not accepted, and ", part,
       " of all, chosen at random: each with its embeddings, a small picture if it comes as an image, its file name and its verdict. You can delete them at any time.");
-    if (!collecting) return empty("New images are not saved for review.", stored, h("p", {}, button), h("p", { class: "quiet" }, "Or add images on the command line: ", h("code", {}, commandOf("score", [space.name], "IMAGES --review"))));
+    if (!collecting) return empty("New images are not saved for review.", stored, may("write") && [h("p", {}, button), h("p", { class: "quiet" }, "Or add images on the command line: ", h("code", {}, commandOf("score", [space.name], "IMAGES --review")))]);
     const others = view.tray !== null && view.status.trays.some((one) => one.open);
     return empty(others ? "Nothing to review in this group." : "Nothing to review. Well done.", h("p", {}, others ? "There are images in another group." : "New images come as they are scored."),
       last() && h("p", {}, h("button", { type: "button", on: { click: () => undo() } }, "Undo the last answer")));

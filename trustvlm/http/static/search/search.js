@@ -5,7 +5,7 @@ import { curlOf } from "../command.js";
 import { freshId, h, put } from "../dom.js";
 import { isExternal, readsTexts, searchesImages, takesImages } from "../encoders.js";
 import { copyText, doing, dropzone, empty, problem, supportFigure, thumb, working } from "../parts.js";
-import { attributesLine, filterField } from "./filter.js";
+import { FITTING, attributesLine, filterField } from "./filter.js";
 import { embeddingForm, sidesOf } from "../try/intake/embeddings.js";
 import { bodyOf, ofFile, pictureOf, whyNot } from "../try/queries.js";
 import { count, counted, fileName, number } from "../words.js";
@@ -81,7 +81,7 @@ function options(view) {
     }));
   const select = h("select", { id, on: { change: () => { kept.k = Number(select.value); if (kept.query) look(view); } } },
     [6, 12, 24, 48, 96].map((k) => h("option", { value: k, selected: k === kept.k }, k)));
-  const filter = filterField(kept.filter, (text) => { kept.filter = text; if (kept.query) look(view); });
+  const filter = filterField(view, kept.filter, (text) => { kept.filter = text; if (kept.query) look(view); }, { of: ["labels", "supports"] });
   return h("div", { class: "options" },
     h("div", { class: "row spread" }, view.kinds, filter, h("div", { class: "row" }, h("label", { for: id }, "How many"), select)), view.reasons);
 }
@@ -155,7 +155,7 @@ function found(view, query, kind, { hits, supports, revision }) {
   const [, one, usual] = KINDS[kind];
   // Without a verifier embedding support images are compared with what the classifier made of them.
   const how = kind === "support" && !query.file && !query.verifier && view.space.verifier !== "same" ? "as the classifier sees them" : usual;
-  if (!hits.length && kept.filter) return empty(`No ${one} has attributes that fit.`, h("p", {}, "Labels and support images show theirs in ", h("strong", {}, "Labels"), "."));
+  if (!hits.length && kept.filter) return empty(`No ${one} has attributes that fit.`, h("p", {}, FITTING));
   if (!hits.length) return nothing(view, `There is no ${one} to compare with yet.`);
   const list = kind === "support" ? pictures(view, hits) : ranked(view, hits, supports, kind);
   return [

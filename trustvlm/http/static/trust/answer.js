@@ -1,6 +1,6 @@
 // The answer: how much can be accepted automatically, or what is missing for one; and the way to renew it.
 
-import { path } from "../api.js";
+import { may, path } from "../api.js";
 import { h, put } from "../dom.js";
 import { runJob } from "../jobs.js";
 import { problem } from "../parts.js";
@@ -51,7 +51,7 @@ function none({ calibrations, observations }, asked) {
     h("div", { class: "row spread" }, h("h2", { class: "headline" }, "Nothing is accepted automatically yet."), h("span", { class: "badge" }, "not calibrated")),
     failed && h("div", { class: "warn" }, h("p", {}, h("strong", {}, "The last attempt proved nothing: "), sentence(failed.reason))),
     h("p", {}, "What is missing: ", h("strong", {}, `${observations.usable ? "more " : ""}images whose labels you know`), `. ${observations.usable ? `${count(observations.usable)} are stored. ` : ""}For ${wish(asked)}, at least ${count(least)} are needed; about ${count(good)} are a good start. Draw them at random from the images that will come in.`),
-    h("p", { class: "quiet" }, "Measure below, then let the calibration choose a threshold. Until then every verdict is for review."));
+    h("p", { class: "quiet" }, may("write") && "Measure below, then let the calibration choose a threshold. ", "Until then every verdict is for review."));
 }
 
 /** A calibration in force that promises nothing: why, and the way to renew it. */
@@ -62,9 +62,9 @@ function toRenew({ space, signal }, state, { headline, badge: [kind, word], why 
   return h("section", { class: "card trust-now" },
     h("div", { class: "row spread" }, h("h2", { class: "headline" }, headline), h("span", { class: `badge ${kind}` }, word)),
     h("p", {}, why),
-    observations.usable > 0
+    observations.usable > 0 && may("write")
       ? h("div", { class: "row" }, button, h("span", { class: "quiet" }, `on the ${count(observations.usable)} stored images; nothing has to be uploaded`))
-      : h("p", {}, "No images are stored: measure below and calibrate."),
+      : may("write") && h("p", {}, "No images are stored: measure below and calibrate."),
     out);
 
   async function run(json) {

@@ -1,6 +1,6 @@
 // The log of answers: switched on and off, how many rows it keeps, and the newest of them.
 
-import { get, path, post } from "../api.js";
+import { get, may, path, post } from "../api.js";
 import { freshId, h, put } from "../dom.js";
 import { doing, notice } from "../parts.js";
 import { count, counted, fileName, likely, when } from "../words.js";
@@ -26,7 +26,7 @@ export function logCard(context) {
     const most = field("Rows", "rows", status.rows, { min: 1, max: 10000000, step: 1 });
     const button = h("button", { type: "submit" }, status.logging ? "Save" : "Start the log");
     const stop = status.logging && h("button", { type: "button", class: "plain", on: { click: () => change(stop, { logging: false }) } }, "Stop the log");
-    const form = h("form", { class: "actions", data: { needs: "write" }, on: { submit: (event) => {
+    const form = may("write") && h("form", { class: "actions", on: { submit: (event) => {
       event.preventDefault();
       change(button, { logging: true, days: days.input.valueAsNumber, rows: most.input.valueAsNumber });
     } } }, days.root, most.root, button, stop);

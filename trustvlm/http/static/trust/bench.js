@@ -1,5 +1,6 @@
 // Choosing a threshold by looking at what it does: the curve, the threshold, its consequences, and the way to use it.
 
+import { may } from "../api.js";
 import { freshId, h, put } from "../dom.js";
 import { calibrateCard } from "./calibrateform.js";
 import { curveChart } from "./curve.js";
@@ -36,10 +37,10 @@ export function bench({ evaluation, source, state, asked, space, signal, again, 
       h("div", { class: "row spread" }, h("h2", { tabindex: -1 }, "Choose a threshold"), h("button", { type: "button", on: { click: () => again() } }, "Measure again")),
       h("p", { class: "quiet about" }, about(evaluation, source)),
       promiseFields(asked, () => again()),
-      h("div", { class: "plots" }, h("div", {}, chart.root, legend(current, view)), h("div", { class: "side" }, figures.root, h("div", { class: "row" }, use, beside), out)),
+      h("div", { class: "plots" }, h("div", {}, chart.root, legend(current, view)), h("div", { class: "side" }, figures.root, may("write") && h("div", { class: "row" }, use, beside), out)),
       h("details", { class: "advanced" }, h("summary", {}, "Advanced: rule ", chosenRule), rulePicker(evaluation, view.rule.rule, choose)),
       table),
-    sides.root, form.root);
+    sides.root, may("write") && form.root);
   choose(view.rule.rule);
   if (made) put(made.asked_threshold === null ? form.out : out, told(made, current));
   return { root };

@@ -1,6 +1,6 @@
 // All calibrations of the space, newest first: each can be looked at and taken back.
 
-import { path, remove } from "../api.js";
+import { may, path, remove } from "../api.js";
 import { h } from "../dom.js";
 import { ruleName, trustText } from "../rules.js";
 import { dialog, doing, notice } from "../parts.js";
@@ -11,12 +11,12 @@ import { count, counted, percent, promise, shortPromise, when } from "../words.j
 export function historyCard(context, { calibrations }, changed) {
   if (!calibrations.length) return null;
   return h("section", { class: "card history" }, h("h2", {}, "History of calibrations"),
-    h("p", { class: "quiet" }, "The newest one that proved its threshold is in use. If you take it back, the one before it is in use again."),
+    h("p", { class: "quiet" }, "The newest one that proved its threshold is in use.", may("write") && " If you take it back, the one before it is in use again."),
     h("ol", { class: "calibrations" }, calibrations.map((one) => entry(context, one, changed))));
 }
 
 function entry(context, one, changed) {
-  const button = h("button", { type: "button", "aria-label": `Take calibration ${one.id} back`, on: { click: () => takeBack(context, one, button, changed) } }, "Take back");
+  const button = may("write") && h("button", { type: "button", "aria-label": `Take calibration ${one.id} back`, on: { click: () => takeBack(context, one, button, changed) } }, "Take back");
   return h("li", {},
     h("details", {},
       h("summary", {}, h("span", { class: "title" }, `${one.id} · ${when(one.created_at)}`), " ", badges(one), h("span", { class: "quiet line" }, line(one))),

@@ -1,5 +1,6 @@
 // The answer of a verdict as people read it: the decision, then the label, then how likely it is right; and why.
 
+import { may } from "../api.js";
 import { h } from "../dom.js";
 import { isExternal } from "../encoders.js";
 import { capital, counted, likely, number, promise } from "../words.js";
@@ -93,7 +94,7 @@ export function why(space, verdict, calibration) {
     if (other) return `${capital(other[1])} is for the rule ${other[2]}: under ${verdict.rule} nothing is accepted.`;
     if (reason.includes("for a part of the labels")) return "Calibrations are about all labels: where only some take part, nothing is accepted.";
     return ["Nothing is accepted before a calibration says how sure is sure enough. ",
-      h("a", { href: `#/${encodeURIComponent(space.name)}/trust` }, "Calibrate in the view Trust"), ", with images whose labels you know."];
+      may("write") && [h("a", { href: `#/${encodeURIComponent(space.name)}/trust` }, "Calibrate in the view Trust"), ", with images whose labels you know."]];
   }
   switch (code) {
     case "accepted": {
@@ -115,7 +116,7 @@ export function why(space, verdict, calibration) {
 /** That only some labels take part, [class, word, sentence]; `part`: {text, labels: how many}. */
 export const among = ({ text, labels }) => ["plain", "Filter", ["Only ", counted(labels, "label"), labels === 1 ? " takes part: that with " : " take part: those with ", h("code", {}, text)]];
 
-/** What else has to be said plainly of an item: [class, word, sentence, button where there is one]. `renew(button)`: calibrate again. */
+/** What else has to be said plainly of an item: [class, word, sentence, button where there is one]. `renew(button)`: calibrate again; false: the key may not. */
 export function cautions(space, { verdict, chosen: { part } }, renew) {
   const { label, reason_code: code } = verdict;
   const list = part ? [among(part)] : [];
@@ -126,7 +127,7 @@ export function cautions(space, { verdict, chosen: { part } }, renew) {
     list.push(["unknown", "Unlike all", "The image is unlike the support images of every label."]);
   }
   if (verdict.stale_since !== null) {
-    const button = h("button", { type: "button", on: { click: () => renew(button) } }, "Recalibrate");
+    const button = renew && h("button", { type: "button", on: { click: () => renew(button) } }, "Recalibrate");
     list.push(["hold", "Out of date", `Labels or support images changed after calibration ${verdict.calibration_id}, so its guarantee no longer holds.`, button]);
   }
   if (verdict.image_evidence === "off") {

@@ -52,7 +52,7 @@ async function exists(space, name, signal) {
 
 /** A button that opens the form in its place. `done(what)` hears what the form created or found. */
 export function createLabelButton(context, query, done) {
-  const place = h("div", { class: "create-label", data: { needs: "write" } });
+  const place = h("div", { class: "create-label" });
   const no = whyNoLabel(context.space, query);
   if (no) return put(place, h("p", { class: "quiet" }, no));
   const button = h("button", { type: "button", class: "primary unknown", on: { click: () => {

@@ -1,7 +1,7 @@
 // What a person answers to a verdict: right, wrong, or "remember this image". Each says what it changed, and shows it at once.
 
 import { get, path, post, remove } from "../api.js";
-import { labelCombobox } from "../labels/combobox.js";
+import { labelChoice } from "../labels/combobox.js";
 import { h, put } from "../dom.js";
 import { doing } from "../parts.js";
 import { rivalFitsBetter } from "./answer.js";
@@ -20,40 +20,18 @@ export function respondPanel(context, item, { again, stored }) {
   item.done ??= [];
   const log = h("ul", { class: "done" });
   const changed = h("div", { class: "changed", "aria-live": "polite" });
-  const choosing = h("div", { class: "choosing" });
   const correct = h("button", { type: "button", on: { click: () => tell(verdict.label, correct) } }, "✓ Right");
-  const wrong = toggle("Wrong: it is …", () => pick((name) => tell(name, wrong)));
+  const strange = verdict.decision === "unknown"; // no label to confirm then
+  const without = strange ? null : verdict.label;
+  const suggested = [...new Set([verdict.rival, verdict.nearest_prototype, ...verdict.top_labels])].filter((name) => name !== null && name !== without);
+  const fresh = !whyNoLabel(space, query) && h("button", { type: "button", class: "none-of", on: { click: newLabel } }, "A new label …");
+  const { button: wrong, choosing, close } = labelChoice(space.name, { name: strange ? "It is …" : "Wrong: it is …", title: "It is", suggested, without, signal, chosen: (name) => tell(name, wrong), other: fresh });
   const teachable = query.file || supportVectors(query);
   const add = teachable && h("button", { type: "button", on: { click: () => support(verdict.label, add) } }, "Add to “", h("bdi", { class: "clip" }, verdict.label), "” as support image");
   const better = rivalFitsBetter(verdict) && h("button", { type: "button", on: { click: () => tell(verdict.rival, better) } }, "It is “", h("bdi", { class: "clip" }, verdict.rival), "”");
 
-  /** A button that opens and closes the choice beneath. */
-  function toggle(name, open) {
-    const button = h("button", { type: "button", "aria-expanded": "false", on: { click: () => {
-      const opened = button.getAttribute("aria-expanded") === "true";
-      unpick();
-      if (!opened) { button.setAttribute("aria-expanded", "true"); open(); }
-    } } }, name);
-    return button;
-  }
-
-  function unpick() {
-    wrong.setAttribute("aria-expanded", "false");
-    put(choosing);
-  }
-
-  function pick(chosen) {
-    const without = verdict.decision === "unknown" ? null : verdict.label;
-    const suggested = [...new Set([verdict.rival, verdict.nearest_prototype, ...verdict.top_labels])].filter((name) => name !== null && name !== without);
-    const box = labelCombobox(space.name, { title: "It is", suggested, without, signal, chosen: (name) => { unpick(); chosen(name); } });
-    const none = h("button", { type: "button", class: "none-of", on: { click: () => { unpick(); chosen(null); } } }, "None of the labels");
-    const fresh = !whyNoLabel(space, query) && h("button", { type: "button", class: "none-of", on: { click: newLabel } }, "A new label …");
-    put(choosing, box.root, none, fresh);
-    box.focus();
-  }
-
   function newLabel() {
-    const form = newLabelForm(context, query, { created: (made) => outcome({ created: made }), existing: (name) => outcome({ existing: name }), cancelled: () => { unpick(); wrong.focus(); } });
+    const form = newLabelForm(context, query, { created: (made) => outcome({ created: made }), existing: (name) => outcome({ existing: name }), cancelled: () => { close(); wrong.focus(); } });
     put(choosing, form.root);
     form.focus();
   }
@@ -62,7 +40,7 @@ export function respondPanel(context, item, { again, stored }) {
     await doing(button, async () => {
       const body = bodyOf([query], { truth: [truth], sampling: "chosen" });
       const result = await post(path("spaces", space.name, "feedback"), { ...body, signal });
-      const entry = done(said(result, truth));
+      const entry = done(storedSentence(result, truth));
       if (result.ids[0] > 0) [item.observation] = result.ids;
       stored();
       if (truth === null || (truth === verdict.label && verdict.decision !== "unknown")) return;
@@ -97,7 +75,7 @@ export function respondPanel(context, item, { again, stored }) {
 
   /** What the form for a new label came to. */
   async function outcome({ created, existing }) {
-    unpick();
+    close();
     if (existing) {
       done(`“${existing}” is a label already.`).teach = existing;
       draw();
@@ -141,21 +119,19 @@ export function respondPanel(context, item, { again, stored }) {
 
   item.drawDone = draw;
   draw();
-  const strange = verdict.decision === "unknown"; // no label to confirm then
-  if (strange) put(wrong, "It is …");
-  const root = h("section", { class: "respond", data: { needs: "write" } },
+  const root = h("section", { class: "respond" },
     h("h3", {}, strange ? "What does it show?" : ["Is “", h("bdi", {}, verdict.label), "” right?"]),
     h("div", { class: "row" }, !strange && correct, !strange && better, wrong, !strange && add),
     choosing, changed);
   return { root, outcome };
 }
 
-/** What a feedback call did, in words. */
-function said({ ids, updated, right, apart }, truth) {
+/** What a feedback call about one image did, in words. `sample`: where the images come from that calibrate. */
+export function storedSentence({ ids, updated, right, apart }, truth, sample = "a random sample is, as Review draws it") {
   if (ids[0] === -1) return "This image is a support image itself, so it cannot count as feedback: nothing was stored.";
   const what = truth === null ? "it is none of the labels" : right ? `“${truth}” is right` : `it is “${truth}”`;
   const known = updated && !apart ? " (the earlier answer about this image is replaced)" : "";
   const drawn = apart ? " The answer given when it was drawn at random stays in use for calibration." : "";
-  return `Stored: ${what}${known}. Images that you pick are not used to calibrate: only a random sample is, as Review draws it.${drawn}`;
+  return `Stored: ${what}${known}. Images that you pick are not used to calibrate: only ${sample}.${drawn}`;
 }
 

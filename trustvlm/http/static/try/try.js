@@ -1,6 +1,6 @@
 // Try: images in, verdicts out, and why.
 
-import { path } from "../api.js";
+import { may, path } from "../api.js";
 import { h, put } from "../dom.js";
 import { runJob } from "../jobs.js";
 import { doing, notice, problem, working } from "../parts.js";
@@ -148,11 +148,11 @@ function card(view, item) {
   const { verdict, query } = item;
   const calibration = view.calibrations.find((one) => one.id === verdict.calibration_id) ?? null;
   const testified = query.support || query.observation; // stored images have their answer already
-  const respond = testified ? null : respondPanel(view, item, {
+  const respond = testified || !may("write") ? null : respondPanel(view, item, {
     again: () => again(view, item),
     stored: () => view.result.querySelector(".link-line")?.replaceWith(linkLine(space, item)),
   });
-  const notes = cautions(space, item, (button) => recalibrate(view, button, () => again(view, item)));
+  const notes = cautions(space, item, may("write") && ((button) => recalibrate(view, button, () => again(view, item))));
   return h("article", { class: `card verdict ${verdict.decision}` },
     item.before && difference(item.before, verdict, item.taught),
     h("div", { class: "verdict-head" },
@@ -163,7 +163,7 @@ function card(view, item) {
         notes.length > 0 && h("ul", { class: "cautions" }, notes.map((note) => h("li", {}, said(note)))),
         verdict.unknown && respond && createLabelButton(view, query, respond.outcome))),
     evidenceOf(space, verdict, view.go),
-    respond?.root ?? known(view, item),
+    respond?.root, testified && known(view, item),
     !testified && claimForm(space, item, view.signal),
     details(space, verdict, calibration),
     linkLine(space, item));
@@ -196,7 +196,7 @@ async function recalibrate(view, button, scoreAgain) {
 function outOfDate(view) {
   const stale = view.set.items.find(({ verdict }) => (verdict?.stale_since ?? null) !== null)?.verdict;
   if (!stale) return null;
-  const button = h("button", { type: "button", on: { click: () => recalibrate(view, button, async () => {
+  const button = may("write") && h("button", { type: "button", on: { click: () => recalibrate(view, button, async () => {
     view.calibrations = await calibrationsOf(view.space.name, view.signal);
     await rescoreAll(view);
   }) } }, "Recalibrate");

@@ -7,10 +7,11 @@ import { count, counted } from "../../words.js";
 
 /** The field, with what is wrong with its text, or how many labels it keeps, beside it. `part`: the one in use, {text, filter: the
  *  same as JSON, labels: how many}; null: all labels. `chosen(part, wrong)` is called when another one is in the field; wrong: it cannot be used. */
-export function partField({ space, signal }, part, chosen) {
+export function partField(view, part, chosen) {
+  const { space, signal } = view;
   const saying = freshId("part");
   const said = h("span", { id: saying, class: "said", role: "status" });
-  const field = filterField(part?.text, change, { title: "Only labels with", hint: "a filter over their attributes; empty: all labels take part", saying });
+  const field = filterField(view, part?.text, change, { title: "Only labels with", hint: "a filter over their attributes; empty: all labels take part", saying });
   const input = field.querySelector("input");
   let last = 0;
   say(part);
