@@ -57,6 +57,7 @@ def test_a_column_equals_score_to_the_bit(home: Path, given: Path, tmp_path: Pat
     assert set(SAID[::4]) <= set(of_label)
 
 
+@pytest.mark.slow  # by default: test_bulk.py::test_calls_and_units_divide_rows_without_a_trace
 def test_parts_and_kinds_of_columns(home: Path, tmp_path: Path) -> None:
     """Units of several calls, and names as numbers or in a dictionary, keep each claim at its row."""
     rows = 16_384 + 300

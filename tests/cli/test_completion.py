@@ -168,7 +168,10 @@ def test_without_a_readable_home_nothing_is_proposed(tmp_path: Path, place: str)
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize("place", ["typed", "environment", "settings", "file", "another schema"])
+@pytest.mark.parametrize("place", [
+    "typed", "settings",
+    *(pytest.param(place, marks=pytest.mark.slow) for place in ("environment", "file", "another schema")),
+])  # fmt: skip
 def test_spaces_of_a_catalog_elsewhere(
     place: str, home: Path, postgres_server: postgres.Server, tmp_path: Path
 ) -> None:

@@ -138,7 +138,7 @@ def test_nobody_waits_for_a_backup_and_it_never_begins_anew(home: Path, tmp_path
             if len(done) <= 20:
                 began = time.monotonic()
                 writer.register("space", [label(100 + len(done))])
-                assert time.monotonic() - began < 5
+                assert time.monotonic() - began < 30
 
         service.backup(tmp_path / "b.zip", progress=write)
         assert service.get_space("space").revision == before.revision + 20

@@ -306,6 +306,7 @@ def test_rows_of_a_space_that_is_gone(home: Path) -> None:
     )
 
 
+@pytest.mark.slow  # by default: test_what_cannot_be_proved_goes_into_quarantine
 def test_a_label_with_very_many_images(home: Path) -> None:
     """It goes in several transactions, whole."""
     with trustvlm.open(home) as service:

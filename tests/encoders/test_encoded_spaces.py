@@ -289,6 +289,7 @@ def test_reduced_precision_stays_close(
     np.testing.assert_allclose(close.nearest_similarity, exact.nearest_similarity, atol=0.02)
 
 
+@pytest.mark.slow  # by default: test_real_photos_end_to_end
 @pytest.mark.skipif(
     not PHOTOS.is_dir(), reason=f"evaluation photos not found at {PHOTOS} (set TRUSTVLM_EVAL_DATA)"
 )

@@ -173,7 +173,7 @@ def test_an_image_bomb_is_refused_from_its_header(
             trustvlm.InvalidInput, match="81000000 pixels, more than the limit of 24000000"
         ):
             opened.score("p", trustvlm.Queries(images=[large]))
-        assert time.perf_counter() - begin < 1
+        assert time.perf_counter() - begin < 10
     finally:
         opened.close()
 

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -25,6 +26,7 @@ import pytest
 from cli_runner import COMMAND, without_home_variables
 from http_service import served
 from server_process import ready, server
+from waiting import until
 
 import trustvlm
 from trustvlm import __version__
@@ -99,11 +101,11 @@ def test_lines_beyond_the_queue_are_dropped_and_counted(lost: list[int]) -> None
     big = "x" * 70_000  # more than the pipe holds: the writer stands
     record = handler.handle
     record(logging.LogRecord("a", logging.INFO, "", 0, big, (), None))
-    time.sleep(0.2)
+    until(lambda: select.select([reading], [], [], 0)[0])  # it is being written
     begin = time.monotonic()
     for number in range(12):
         record(logging.LogRecord("a", logging.INFO, "", 0, f"line {number}", (), None))
-    assert time.monotonic() - begin < 0.5
+    assert time.monotonic() - begin < 5
     assert len(lost) == 7
     data = b""
     deadline = time.monotonic() + 10

@@ -3,6 +3,7 @@ it."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 import json
@@ -95,6 +96,10 @@ class Held:
         self._strict = {
             "components": json.loads(json.dumps(document["components"]), object_hook=_closed)
         }
+        self._validator_of = functools.cache(self._made_validator)
+
+    def _made_validator(self, reference: str) -> jsonschema_rs.Validator:
+        return jsonschema_rs.validator_for({"$ref": reference} | self._strict)
 
     async def look(self, response: httpx.Response) -> None:
         await response.aread()
@@ -107,8 +112,7 @@ class Held:
         assert kind in answer, (path, kind)
         self.tried.add((path, response.request.method.lower(), str(response.status_code)))
         if kind == "application/json":
-            schema = answer[kind]["schema"] | self._strict
-            jsonschema_rs.validator_for(schema).validate(response.json())
+            self._validator_of(answer[kind]["schema"]["$ref"]).validate(response.json())
             model = getattr(self._models, answer[kind]["schema"]["$ref"].rpartition("/")[2])
             read = model.model_validate_json(response.content).model_dump(mode="json")
             require_whole(response.json(), read)

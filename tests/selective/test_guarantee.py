@@ -81,7 +81,7 @@ def test_the_truth_is_counted() -> None:
 @pytest.mark.parametrize(
     "name", ["well separated", "eight levels", "waves in 40 levels", "overconfident top"]
 )
-@pytest.mark.parametrize("n", [100, 500])
+@pytest.mark.parametrize("n", [100, pytest.param(500, marks=pytest.mark.slow)])
 def test_the_promise_holds_in_short(name: str, n: int) -> None:
     people = population(name)
     figures = summary([calibrated(people, rows) for rows in draws(people, n, 60)], people)

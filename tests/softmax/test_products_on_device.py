@@ -45,6 +45,7 @@ class Contract:
         gc.collect()
         assert len(on_device._copies) == before
 
+    @pytest.mark.slow  # by default: test_products_are_those_of_float64
     def test_a_space_that_grows_gives_the_verdicts_of_the_processor(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

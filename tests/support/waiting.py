@@ -1,9 +1,11 @@
-"""Wait for what other threads and processes do."""
+"""Wait for what other threads and processes do, and read what ours have logged."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+
+import pytest
 
 
 def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
@@ -12,3 +14,8 @@ def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it does not come about"
         time.sleep(0.01)
+
+
+def own_messages(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the package has logged: libraries and other tests' threads may log, too."""
+    return [one.getMessage() for one in caplog.records if one.name.startswith("trustvlm")]

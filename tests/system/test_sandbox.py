@@ -75,7 +75,7 @@ def test_a_child_that_hangs_or_dies_is_one_sentence(sandbox: Sandbox, do: str, r
     begun = time.perf_counter()
     with pytest.raises(Unreadable, match=reason):
         ask(sandbox, do, seconds=0.5)
-    assert time.perf_counter() - begun < 3.0
+    assert time.perf_counter() - begun < 20
     assert not sandbox.usable
     with pytest.raises(Unreadable, match="ended"):
         ask(sandbox, "print")
@@ -128,7 +128,7 @@ def test_closing_in_another_thread_ends_a_wait(sandbox: Sandbox) -> None:
     begun = time.perf_counter()
     with pytest.raises(Unreadable, match="SIGKILL"):
         ask(sandbox, "wait")
-    assert time.perf_counter() - begun < 3.0
+    assert time.perf_counter() - begun < 20
 
 
 def test_what_does_not_start_is_unavailable(capfd: pytest.CaptureFixture[str]) -> None:

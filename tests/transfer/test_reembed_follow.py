@@ -328,6 +328,7 @@ def remove_all_the_time(home: str) -> None:
             time.sleep(0.01)
 
 
+@pytest.mark.slow  # by default: test_another_process_sees_the_old_or_the_new
 def test_what_another_process_changes_all_the_time_is_not_lost(
     service: TrustService, home: Path
 ) -> None:
