@@ -156,3 +156,30 @@ def test_bad_arguments() -> None:
         find_by_ranks([math.nan], [1], keys(1))
     with pytest.raises(InvalidInput, match="confidence"):
         find_by_ranks([0.5], [1], keys(1), confidence=1.0)
+
+
+def test_more_images_are_estimated_with_the_errors_below_the_strictest_threshold() -> None:
+    """Of 1,000 images 95 are wrong, 11 of them among the 150 most trusted: one more is no remedy."""
+    rng = np.random.default_rng(0)
+    trust = rng.random(1000)
+    right = rng.random(1000) > 0.1 * (1 - trust) ** 0.2
+    failed, between = find_by_ranks(trust, right, keys(1000))
+    assert (failed.threshold, between) == (None, None)
+    assert failed.needed is None or failed.needed > 1000
+    assert (
+        failed == find_by_ranks(trust, right, keys(1000), wrong_up_to=_where_wrong(trust, right))[0]
+    )
+
+
+def test_a_failed_search_counts_all_images_of_equal_trust() -> None:
+    """The strictest threshold accepts the 99 images of one trust: its bound is above the promise."""
+    trust = np.concatenate([np.ones(99), np.linspace(0, 0.9, 201)])
+    right = np.where(np.arange(300) < 99, np.arange(300) >= 7, np.arange(300) % 2 == 0)
+    failed, between = find_by_ranks(trust, right, keys(300), max_risk=0.1)
+    assert (failed.threshold, between) == (None, None)
+    assert (failed.accepted, failed.errors) == (99, 7)
+    assert failed.risk_bound > 0.1
+
+
+def _where_wrong(trust: np.ndarray, right: np.ndarray) -> np.ndarray:
+    return np.where(right, -np.inf, trust)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trustvlm.errors import InvalidInput
-from trustvlm.types.arrays import Int64s, plain_array
+from trustvlm.types.arrays import Float64s, Int64s, plain_array
 
 
 class Ranking:
@@ -28,6 +28,23 @@ class Ranking:
         self.trust = distinct[::-1]
         self.right: Int64s = rights[::-1].astype(np.int64)
         self.wrong: Int64s = (size - rights)[::-1].astype(np.int64)
+
+    @classmethod
+    def with_wrong_up_to(cls, trust: Float64s, last_wrong: Float64s) -> Ranking:
+        """Groups (M,) values whose answers become coarser as the threshold falls.
+
+        `wrong` of a group is how many answers are wrong from its trust on downwards, not above it;
+        `right` is the rest of the group, and may be negative.
+
+        Args:
+            last_wrong: (M,) the largest threshold at which each answer is wrong; −inf: it never is.
+        """
+        ranking = cls(trust, np.ones(len(trust), np.bool_))
+        groups = len(ranking.trust)
+        first = np.searchsorted(-ranking.trust, -last_wrong)
+        ranking.wrong = np.bincount(first, minlength=groups)[:groups].astype(np.int64)
+        ranking.right = ranking.right - ranking.wrong
+        return ranking
 
     @cached_property
     def accepted(self) -> Int64s:

@@ -83,18 +83,24 @@ def find_by_ranks(
             between = proved
             finer = _finer(ordered, last_wrong[order], end, max_risk, 1 - level)
     answer: tuple[float | None, int, int]
+    ranking = Ranking.with_wrong_up_to(ordered, last_wrong[order])
     if between is None:
-        m = min(first[0], len(ordered))
-        answer = None, m, int(errors[m - 1]) if m else 0
+        answer = None, *_strictest(ranking, first[0])
     elif wrong_up_to is not None and finer is not None:
         answer = finer
     else:
         m = int((ordered >= between[0]).sum())
         answer = _between(ordered, m), m, int(errors[m - 1])
-    m = answer[1]
-    # What more images would show is estimated with the answers of that threshold.
-    ranking = Ranking(values[kept], last_wrong[kept] < (ordered[m - 1] if m else 0.0))
     return proved_or_not(answer, ranking, len(values), max_risk, confidence), between
+
+
+def _strictest(ranking: Ranking, count: int) -> tuple[int, int]:
+    """How many images the strictest threshold accepts that accepts `count` of them or more, all if
+    they are fewer, and how many of these are wrong: images of equal trust are accepted together."""
+    if not len(ranking.trust):
+        return 0, 0
+    group = min(int(np.searchsorted(ranking.accepted, count)), len(ranking.trust) - 1)
+    return int(ranking.accepted[group]), int(ranking.errors[group])
 
 
 def _errors(trust: Float64s, last_wrong: Float64s) -> Int64s:
