@@ -147,6 +147,32 @@ def test_every_way_finds_leaders_and_total(
     assert all(set(b) <= set(a) for a, b in zip(alone.slots.tolist(), best.tolist(), strict=True))
 
 
+@pytest.mark.parametrize("way", [way for way in WAYS if way in ("library", "pairs")], indirect=True)
+@pytest.mark.parametrize("crowd", [0, 2_000])
+def test_leaders_of_rounded_queries_are_those_of_exact_ones(
+    rows: np.ndarray, queries: np.ndarray, way: str | None, crowd: int
+) -> None:
+    """Also where a crowd of rows is nearer to the best one than rounding tells apart."""
+    rng, exact = np.random.default_rng(7), rows.copy()
+    near = queries[rng.integers(len(queries) // 2, size=crowd)]
+    exact[:crowd] = near + 1e-3 * rng.standard_normal(near.shape, dtype=np.float32)
+    exact /= np.linalg.norm(exact, axis=1, keepdims=True)
+    parts = [
+        short(exact[:-TAIL], exact[:-TAIL].mean(axis=0)),
+        Segment(LABELS - TAIL, exact[-TAIL:]),
+    ]
+    options = {"device": way, "scale": 1.0, "sums": False}
+    one, other = (
+        passed(exact, parts, queries, 4, may_round=may, **options) for may in (True, False)
+    )
+    np.testing.assert_array_equal(one.slots[:, :4], other.slots[:, :4])
+    np.testing.assert_array_equal(one.logits[:, :4], other.logits[:, :4])
+    np.testing.assert_array_equal(one.surely_nearest(), other.surely_nearest())
+    every = exactly(exact, queries, None) / SCALE
+    np.put_along_axis(every, one.slots, -np.inf, axis=1)
+    assert (every.max(axis=1) <= one.logits[:, -1] + one.slack).all()
+
+
 @pytest.mark.parametrize("kind", ["all", "half", "tail"])
 @pytest.mark.parametrize("batch", [1, pytest.param(5, marks=pytest.mark.slow), 64])
 def test_the_dense_engine_finds_the_same(

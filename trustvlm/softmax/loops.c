@@ -155,9 +155,10 @@ MATRIX static void multiply_tiles(const uint16_t *rows, const uint16_t *queries,
     _tile_stored(2, logits + 2 * TILE * TILE, 64); _tile_stored(3, logits + 3 * TILE * TILE, 64);
 }
 
-/* The same, by sums of pairs: two numbers of a row times those of 16 queries at once. */
-PAIRED static void multiply_pairs(const uint16_t *rows, const uint16_t *queries, int64_t steps,
-                                  float *logits)
+/* The same, by sums of pairs: two numbers of a row times those of 16 queries at once; of the high
+ * tiles alone without `both`, which is a constant. */
+PAIRED INLINE void sum_pairs(const uint16_t *rows, const uint16_t *queries, int64_t steps,
+                             float *logits, int both)
 {
     for (int tile = 0; tile < 4; tile++, logits += TILE * TILE) {
         __m512 sums[TILE];
@@ -170,13 +171,20 @@ PAIRED static void multiply_pairs(const uint16_t *rows, const uint16_t *queries,
 #pragma GCC unroll 16
                 for (int row = 0; row < TILE; row++) {
                     int32_t pair = *(const Pair *)(rows + row * STEP + k);
-                    __m512bh both = (__m512bh)_mm512_set1_epi32(pair);
-                    sums[row] = _mm512_dpbf16_ps(sums[row], both, high);
-                    sums[row] = _mm512_dpbf16_ps(sums[row], both, low);
+                    __m512bh two = (__m512bh)_mm512_set1_epi32(pair);
+                    sums[row] = _mm512_dpbf16_ps(sums[row], two, high);
+                    if (both) sums[row] = _mm512_dpbf16_ps(sums[row], two, low);
                 }
             }
         for (int row = 0; row < TILE; row++) _mm512_storeu_ps(logits + row * TILE, sums[row]);
     }
+}
+
+PAIRED static void multiply_pairs(const uint16_t *rows, const uint16_t *queries, int64_t steps,
+                                  float *logits, int rounded)
+{
+    if (rounded) sum_pairs(rows, queries, steps, logits, 0);
+    else sum_pairs(rows, queries, steps, logits, 1);
 }
 
 /* Writes a tile of logits (16 rows, 16 queries) to out (n, ·), `stride` apart: the first `rows` of it
@@ -224,10 +232,10 @@ MATRIX static void begin_tiles(void)
 
 MATRIX static void end_tiles(void) { _tile_release(); }
 
-/* As trustvlm_few, of queries as tiles, with PAIRS or TILES as units. Returns 0, or −1 where there
- * is no memory. */
+/* As trustvlm_few, of queries as tiles, with PAIRS or TILES as units. `rounded`: PAIRS may leave the
+ * low tiles out, which halves the work. Returns 0, or −1 where there is no memory. */
 int trustvlm_many(const uint16_t *rows, int64_t count, int64_t dim, const uint16_t *query_tiles,
-                  int64_t n, float *out, int64_t out_stride, int units)
+                  int64_t n, float *out, int64_t out_stride, int units, int rounded)
 {
     int64_t steps = over(dim, STEP), columns = over(n, TILE);
     size_t row_bytes = GROUP * steps * TILE_HALF * sizeof(uint16_t);
@@ -249,7 +257,7 @@ int trustvlm_many(const uint16_t *rows, int64_t count, int64_t dim, const uint16
                     const uint16_t *some = row_tiles + row * steps * STEP;
                     const uint16_t *queries = query_tiles + column * steps * 2 * TILE_HALF;
                     if (units == TILES) multiply_tiles(some, queries, steps, logits);
-                    else multiply_pairs(some, queries, steps, logits);
+                    else multiply_pairs(some, queries, steps, logits, rounded);
                     float *to = out + column * TILE * out_stride + first + row;
                     for (int64_t at = 0; at < 4 * TILE && row + at < held; at += TILE)
                         transpose(logits + TILE * at, held - row - at, n - column * TILE, to + at,

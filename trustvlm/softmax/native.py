@@ -100,7 +100,7 @@ class Library:
         if self.units >= PAIRS:
             self._tiles, self._many = functions.trustvlm_tiles, functions.trustvlm_many
             self._tiles.argtypes, self._tiles.restype = _TILES, None
-            self._many.argtypes, self._many.restype = [*_PRODUCT, c_int], c_int
+            self._many.argtypes, self._many.restype = [*_PRODUCT, c_int, c_int], c_int
 
     def few(self, rows: Uint16s, queries: Float32s, out: Float32s) -> None:
         """Write queries (n, d) · rows (m, d)ᵀ into `out` (n, m); `queries` are those of
@@ -125,10 +125,11 @@ class Library:
         self._tiles(queries.ctypes.data, count, dim, tiles.ctypes.data)
         return tiles
 
-    def many(self, rows: Uint16s, tiles: Uint16s, out: Float32s) -> None:
-        """As :meth:`few`, with units `PAIRS` or `TILES`; `tiles` are those of :meth:`tiles`."""
+    def many(self, rows: Uint16s, tiles: Uint16s, out: Float32s, *, rounded: bool) -> None:
+        """As :meth:`few`, with units `PAIRS` or `TILES`; `tiles` are those of :meth:`tiles`. With
+        `rounded`, units `PAIRS` take 8 significant bits of the queries, in half of the time."""
         _require(tiles.shape[:2] == _tile_counts(len(out), rows.shape[1]), "tiles")
-        if self._many(*_product(rows, tiles, out), self.units):
+        if self._many(*_product(rows, tiles, out), self.units, rounded):
             raise MemoryError("no memory for rows as tiles")
 
     def columns(

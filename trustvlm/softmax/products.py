@@ -1,7 +1,7 @@
 """The logits of one block of rows after the other.
 
 Float32 rows are multiplied by NumPy. 16-bit rows are multiplied in one of three ways; each keeps at
-least 16 significant bits of the queries:
+least 16 significant bits of the queries, unless the caller lets it round them to 8:
 
 - a few queries walk over the rows, limited by reading them;
 - more queries use the processor's units for 16-bit numbers (AMX, several times as fast as float32,
@@ -28,16 +28,28 @@ _Fill = Callable[[int, int, Float32s], None]
 """Writes the products of queries and rows start … stop into an (n, stop − start) array."""
 
 
+def rounding_pays(count: int) -> bool:
+    """Whether products of `count` queries with 16-bit rows take less time when these queries may be
+    rounded."""
+    native = library()
+    return native is not None and native.units == PAIRS and count > _FEW[PAIRS]
+
+
 def blocks(
-    segment: Segment, queries: Float32s, block_rows: int, alive: Bools | None = None
+    segment: Segment,
+    queries: Float32s,
+    block_rows: int,
+    alive: Bools | None = None,
+    *,
+    rounded: bool = False,
 ) -> Iterator[tuple[int, Float32s]]:
     """(first place in the segment, (n, b) products with queries (n, d)) of one block after the
     other, b ≤ `block_rows`, without what the centre adds.
 
     The next block overwrites the array; the caller may write to it. Blocks without a row that is
-    `alive` are left out.
+    `alive` are left out. `rounded`: the queries may be rounded to bfloat16.
     """
-    rows, fill = len(segment.rows), _fill(segment, queries)
+    rows, fill = len(segment.rows), _fill(segment, queries, rounded)
     buffer = np.empty((len(queries), min(block_rows, rows)), np.float32)
     for start in range(0, rows, block_rows):
         stop = min(start + block_rows, rows)
@@ -58,7 +70,7 @@ def block_logits(
             yield segment.start + start, logits
 
 
-def _fill(segment: Segment, queries: Float32s) -> _Fill:
+def _fill(segment: Segment, queries: Float32s, rounded: bool) -> _Fill:
     if segment.centre is None:
         exact = cast(Float32s, segment.rows)
         return lambda start, stop, out: _multiply(queries, exact[start:stop], out)
@@ -68,7 +80,7 @@ def _fill(segment: Segment, queries: Float32s) -> _Fill:
         return lambda start, stop, out: native.few(rows[start:stop], apart, out)
     if native is not None and native.units >= PAIRS:
         tiles = native.tiles(queries)
-        return lambda start, stop, out: native.many(rows[start:stop], tiles, out)
+        return lambda start, stop, out: native.many(rows[start:stop], tiles, out, rounded=rounded)
     return _widen(rows, queries)
 
 

@@ -4,8 +4,8 @@ A segment of 16-bit rows holds bfloat16(row − centre), where the centre is wha
 s·q·centre is added to every logit again, exactly. A bfloat16 has 8 significant bits, so that a
 logit of 100 · cosine is off by some hundredths at most. The errors of rows are independent and
 cancel in a sum over many; those of the few leading rows do not, and their logits are computed again
-from float32 rows. Queries keep at least 16 bits: their rounding adds nearly equal errors to the
-logits of similar rows, which would not cancel.
+from float32 rows. Queries of a sum keep at least 16 bits: their rounding adds nearly equal errors
+to the logits of similar rows, which would not cancel. A pass for the leaders alone may round them.
 """
 
 from __future__ import annotations
