@@ -11,6 +11,7 @@ from trustvlm.errors import InvalidInput
 from trustvlm.service.backup.restore import restore_catalog, restore_home
 from trustvlm.settings import CATALOG_NAME, Settings
 from trustvlm.types.backups import Restored
+from trustvlm.types.bounds import path_of
 
 __all__ = ["restore", "restore_to"]
 
@@ -52,7 +53,7 @@ def restore(
             not `replace`. SchemaMismatch: the archive is newer than this program. Busy: what is to
             be replaced is in use. ReadOnly, Unavailable: the target cannot be written.
     """
-    folder = Path(home).expanduser().absolute()
+    folder = path_of("home", home).expanduser().absolute()
     location = Settings.of(folder, database_url=database_url).location(folder)
     return restore_to(archive, folder, location, replace=replace, progress=progress)
 

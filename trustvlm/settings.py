@@ -34,6 +34,7 @@ from trustvlm.system.files.durable import make_folder
 from trustvlm.system.files.toml_file import read_toml
 from trustvlm.system.masking import masked
 from trustvlm.system.variables import PREFIX, warn_unknown
+from trustvlm.types.bounds import flags, path_of
 from trustvlm.types.messages.commands import at, word
 from trustvlm.types.thresholds import Thresholds
 
@@ -290,7 +291,8 @@ def open_service(
         SchemaMismatch: its schema is older or newer than this program. InvalidInput: a setting that
             cannot be right.
     """
-    folder = Path(home).expanduser().absolute()
+    flags(create=create, read_only=read_only)
+    folder = path_of("home", home).expanduser().absolute()
     given = {"device": device, "precision": precision, "batch_size": batch_size, "workers": workers}
     others = {"database_url": database_url, "max_image_pixels": max_image_pixels}
     settings = Settings.of(folder, **given, **others)

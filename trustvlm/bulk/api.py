@@ -16,6 +16,7 @@ from trustvlm.bulk.units import difference
 from trustvlm.bulk.work import Opening
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.settings import Settings
+from trustvlm.types.bounds import path_of
 from trustvlm.types.bulk import BulkReport, BulkStatus
 
 Input = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -24,7 +25,7 @@ Input = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 def opening_of(home: str | os.PathLike[str], **given: Any) -> Opening:
     """How workers open a home; what the environment or the settings of the home say of its catalog
     holds for workers elsewhere, too."""
-    folder = Path(home).expanduser().absolute()
+    folder = path_of("home", home).expanduser().absolute()
     address = Settings.of(folder, database_url=given.pop("database_url", None)).database_url
     return Opening(
         str(folder), database_url=None if address is None else address.get_secret_value(), **given
@@ -106,8 +107,8 @@ def score(
         workers=workers, read_only=read_only,
     )  # fmt: skip
     given = Given(
-        "score", opening, space, input, Path(out), options, on, actors, num_gpus, shard, rows,
-        exclude, keep_embeddings, redo,
+        "score", opening, space, input, path_of("out", out), options, on, actors, num_gpus, shard,
+        rows, exclude, keep_embeddings, redo,
     )  # fmt: skip
     return run(given, progress, note)
 
@@ -157,8 +158,8 @@ def embed(
         workers=workers, read_only=read_only,
     )  # fmt: skip
     given = Given(
-        "embed", opening, space, input, Path(out), options, on, actors, num_gpus, shard, rows,
-        exclude, False, redo,
+        "embed", opening, space, input, path_of("out", out), options, on, actors, num_gpus, shard,
+        rows, exclude, False, redo,
     )  # fmt: skip
     return run(given, progress, note)
 
@@ -169,7 +170,7 @@ def status(out: str | os.PathLike[str]) -> BulkStatus:
     Raises:
         NotFound: there is no bulk work in it. Conflict: it has a file that bulk work did not write.
     """
-    folder = Path(out)
+    folder = path_of("out", out)
     record = _record(folder)
     settings, tally, done, other = record["settings"], Tally(), 0, 0
     for _, path in finished_files(folder):

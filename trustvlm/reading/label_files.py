@@ -23,6 +23,7 @@ from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.reading.parquet import read_batches
 from trustvlm.types import LabelInput
 from trustvlm.types.attributes.values import is_column, once_each, parse_value, row_attributes
+from trustvlm.types.bounds import path_of
 from trustvlm.types.messages.meant import did_you_mean
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def read_labels(path: str | PathLike[str]) -> Iterator[LabelInput]:
         NotFound: no such file. InvalidInput: another kind of file, or, when its turn comes, a row
             that is no label.
     """
-    path = Path(path)
+    path = path_of("path", path)
     if not path.is_file():
         raise (InvalidInput if path.exists() else NotFound)(f"{path}: expected a file of labels")
     if path.suffix.lower() in JSON_LINES:

@@ -17,6 +17,7 @@ from trustvlm.reading.sets.columns import only_column
 from trustvlm.reading.shapes import is_comment
 from trustvlm.reading.text import read_text
 from trustvlm.types.attributes.values import is_column, row_attributes
+from trustvlm.types.bounds import path_of
 from trustvlm.types.messages.commands import suggested, word
 
 NAMES = frozenset((
@@ -308,7 +309,7 @@ def read_parents(path: str | PathLike[str]) -> dict[str, str | None]:
         NotFound: no such file. InvalidInput: other columns, a row without a child, or a child with
             two parents.
     """
-    path = Path(path)
+    path = path_of("path", path)
     text = read_text(path, _PARENT_TABLE)
     number, line = first_line(text)
     delimiter = next((one for one in DELIMITERS if len(cells_of(line, one)) == 2), None)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from trustvlm.errors import InvalidInput
 from trustvlm.softmax.native import library
-from trustvlm.types.arrays import Float32s, Float64s, real_array
+from trustvlm.types.arrays import Array, Float32s, Float64s, real_array
 from trustvlm.types.messages.shapes import expected_rows
 
 SAME_IMAGE = 1.0 - 1e-6
@@ -35,14 +35,24 @@ def as_matrix(values: npt.ArrayLike, dim: int, what: str, *, allow_empty: bool =
         single = array.astype(np.float32, copy=False)
     bad = ~np.isfinite(single).all(axis=1)
     if bad.any():
-        raise InvalidInput(f"{what}: row {int(bad.argmax())} has NaN or infinite values")
+        row = int(bad.argmax())
+        raise InvalidInput(f"{what}: row {row} has {_not_finite(array[row])}")
     matrix = single.astype(np.float64)
     zero = np.einsum("nd,nd->n", matrix, matrix) == 0
     if zero.any():
+        row = int(zero.argmax())
+        tiny = " as float32" if array[row].any() else ""
         raise InvalidInput(
-            f"{what}: row {int(zero.argmax())} has norm zero, so it has no direction to compare"
+            f"{what}: row {row} has norm zero{tiny}, so it has no direction to compare"
         )
     return matrix
+
+
+def _not_finite(row: Array) -> str:
+    """What float32 cannot hold of a row."""
+    if np.isfinite(row).all():
+        return "values beyond ±3.4e38, which float32 does not hold; divide the vectors"
+    return "NaN or infinite values"
 
 
 def as_unit(values: npt.ArrayLike, dim: int, what: str) -> Float32s:

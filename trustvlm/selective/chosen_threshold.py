@@ -33,7 +33,7 @@ from trustvlm.selective.risk import (
     passes,
     ranked,
     risk_upper_bound,
-    smallest_accepted,
+    smallest_proof,
     what_would_do,
 )
 from trustvlm.types.arrays import Bools, Float64s
@@ -164,7 +164,7 @@ def _seen(threshold: float, m: int, k: int, max_risk: float, sure: float) -> str
     share = f" ({100 * k / m:.2g} %)" if k else ""
     are = "is" if k == 1 else "are"
     seen = f"at {threshold:.6g}, {k} of {m} accepted images {are} wrong{share}"
-    least = smallest_accepted(max_risk, sure, k)
+    least = smallest_proof(max_risk, sure, k)
     if m >= least or (m and k / m >= max_risk):
         return seen
     errors = f"with {k} wrong" if k else "without an error"

@@ -15,6 +15,7 @@ All raise InvalidInput for empty input, shapes that differ or are not one-dimens
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -120,7 +121,7 @@ def fpr_at_tpr(trust: npt.ArrayLike, correct: npt.ArrayLike, tpr: float = 0.95) 
     Raises:
         InvalidInput: also for a tpr outside (0, 1].
     """
-    if not 0.0 < tpr <= 1.0:
+    if isinstance(tpr, bool) or not isinstance(tpr, Real) or not 0.0 < tpr <= 1.0:
         raise InvalidInput(f"tpr: expected a number in (0, 1], got {tpr!r}")
     ranking = _ranking(trust, correct)
     rights, wrongs = int(ranking.right.sum()), int(ranking.wrong.sum())

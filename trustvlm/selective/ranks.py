@@ -29,7 +29,7 @@ from trustvlm.selective.risk import (
     check_promise,
     passes,
     proved_or_not,
-    smallest_accepted,
+    smallest_proof,
 )
 from trustvlm.types.arrays import Float64s, Int64s
 
@@ -129,10 +129,10 @@ def starts(images: int, max_risk: float, confidence: float) -> list[int]:
     """
     last, quarter = images // 2, min(images // 4, _FIRST)
     for count, apart in _APART.items():
-        first = max(smallest_accepted(max_risk, 1 - (1 - confidence) / count), quarter)
+        first = max(smallest_proof(max_risk, 1 - (1 - confidence) / count), quarter)
         if last >= apart * first:
             return [round(number) for number in np.geomspace(first, last, count).tolist()]
-    return [max(smallest_accepted(max_risk, confidence), quarter)]
+    return [max(smallest_proof(max_risk, confidence), quarter)]
 
 
 def _walks(

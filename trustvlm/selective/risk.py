@@ -194,6 +194,12 @@ def smallest_accepted(max_risk: float = 0.05, confidence: float = 0.9, errors: i
     """How many images must be accepted, `errors` of them wrong, before a threshold can pass: 45
     without an error for 5 % with 90 %, 77 with one."""
     check_promise(max_risk, confidence)
+    return smallest_proof(max_risk, confidence, errors)
+
+
+def smallest_proof(max_risk: float, confidence: float, errors: int = 0) -> int:
+    """:func:`smallest_accepted` at the confidence of one of several tests, which may be above the
+    largest that a promise may have."""
     if errors:
         return _smallest_with(errors, max_risk, confidence)
     closed = int(np.ceil(np.log1p(-confidence) / np.log1p(-max_risk)))

@@ -1,5 +1,5 @@
-"""Bounds of numeric parameters, and words to choose from: one table for the library, the HTTP
-service and the command line, which imports it for its help.
+"""Bounds of numeric parameters, words to choose from, and other checks of arguments: one table for
+the library, the HTTP service and the command line, which imports it for its help.
 
 The bounds keep arithmetic exact and work finite: a probability of 1e-12 would need a million
 million images, and one of 5e-324 gives bounds that are NaN.
@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from datetime import timedelta
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
 
 from trustvlm.errors import InvalidInput
@@ -124,6 +125,19 @@ def flags(**given: Any) -> None:
     for name, value in given.items():
         if not isinstance(value, bool | np.bool_):
             raise InvalidInput(f"{name}: expected True or False, got {got(value)}")
+
+
+def path_of(name: str, value: Any) -> Path:
+    """`value`, the path of a file or a folder, as it is given.
+
+    Raises:
+        InvalidInput: it is no path, is empty, as that of a variable that is not set (`Path` would
+            take the current folder), or has a NUL character.
+    """
+    text = value if isinstance(value, str) else getattr(value, "__fspath__", lambda: None)()
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise InvalidInput(f"{name}: expected a path, got {got(value)}")
+    return Path(text)
 
 
 def choice(name: str, value: Any, choices: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 
 from trustvlm.errors import InvalidInput
 from trustvlm.types.arrays import Bools, Float64s, Int64s, Objects, row_numbers
+from trustvlm.types.bounds import path_of
 from trustvlm.types.json_form import Answer, to_plain
 from trustvlm.types.messages.counts import count
 from trustvlm.types.registration import UnreadImage
@@ -200,10 +201,7 @@ class Verdicts(Tabular):
         if isinstance(key, slice):
             return self._of_rows(np.arange(len(self))[key])
         if isinstance(key, int | np.integer) and not isinstance(key, bool):
-            i = int(key)
-            if not -len(self) <= i < len(self):
-                raise IndexError(f"verdict {i} of {len(self)}")
-            i %= len(self)
+            i = self._place(key)
             return self._verdict(i, self.plain_rows(i, i + 1)[0])
         return self._of_rows(row_numbers(key, len(self), "verdicts"))
 
@@ -239,14 +237,12 @@ class Verdicts(Tabular):
         revision.
 
         Raises:
-            IndexError: there is no verdict i.
+            IndexError: there is no verdict i. InvalidInput: i or k is no whole number.
             Unavailable: the support images were purged since, the service is closed, or the
             verdicts were pickled: their evidence stays with the service. Copies in the same process
                 keep it.
         """
-        if not -len(self) <= i < len(self):
-            raise IndexError(f"verdict {i} of {len(self)}")
-        return self.read_evidence(i % len(self), k)
+        return self.read_evidence(self._place(i), k)
 
     def thumbnail(self, i: int) -> bytes | None:
         """A JPEG of at most 128 pixels a side of the image of verdict i; None where it is not at
@@ -254,11 +250,18 @@ class Verdicts(Tabular):
         gone, or the client's.
 
         Raises:
-            IndexError: there is no verdict i.
+            IndexError: there is no verdict i. InvalidInput: i is no whole number.
         """
+        place = self._place(i)
+        return None if self.read_thumbnail is None else self.read_thumbnail(place)
+
+    def _place(self, i: int | np.integer[Any]) -> int:
+        """The place of verdict i, counted from 0. Raises IndexError, InvalidInput."""
+        if isinstance(i, bool) or not isinstance(i, int | np.integer):
+            raise InvalidInput(f"verdicts: expected the place of a verdict, got {i!r:.80}")
         if not -len(self) <= i < len(self):
             raise IndexError(f"verdict {i} of {len(self)}")
-        return None if self.read_thumbnail is None else self.read_thumbnail(i % len(self))
+        return int(i) % len(self)
 
     def rows(self, *, evidence: int = 0) -> Iterator[dict[str, Any]]:
         """One plain dict per verdict, ready for JSON (NaN becomes None); with `evidence` nearest
@@ -331,7 +334,7 @@ class Verdicts(Tabular):
             )
         names = [None] * len(self) if truth is None else truth
         images = zip(self.source.tolist(), names, self.rows(evidence=evidence), strict=True)
-        write_fiftyone(Path(folder), images, {"rule": self.rule, "notes": self.notes})
+        write_fiftyone(path_of("folder", folder), images, {"rule": self.rule, "notes": self.notes})
 
     def _glance(self) -> Glance:
         return self._shown(None)

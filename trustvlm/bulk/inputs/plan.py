@@ -18,6 +18,7 @@ from trustvlm.reading.parquet import ParquetFiles
 from trustvlm.reading.sets.csv_file import csv_images
 from trustvlm.reading.sets.read import expanded
 from trustvlm.reading.text import read_text
+from trustvlm.types.bounds import path_of
 
 _PARQUET, _SHARD, _TABLES = ".parquet", ".tar", (".csv", ".tsv")
 _EXPECTED = (
@@ -51,7 +52,7 @@ def plan_of(
     if not isinstance(given, str | os.PathLike):
         plan = _of_images("a list", Path(), [os.fspath(path) for path in given], rows, claims)
     else:
-        plan = _of_path(Path(given), dims, rows, exclude, claims)
+        plan = _of_path(path_of("input", given), dims, rows, exclude, claims)
     if not plan.units:
         raise InvalidInput(f"IN: {plan.origin} has no rows; expected {_EXPECTED}")
     return plan

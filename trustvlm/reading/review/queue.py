@@ -16,7 +16,7 @@ from trustvlm.reading.review.files import (
     read_answers,
     tasks_text,
 )
-from trustvlm.types.bounds import choice, flags, identifier, whole
+from trustvlm.types.bounds import choice, flags, identifier, path_of, whole
 from trustvlm.types.messages.meant import GIVE_NONE
 from trustvlm.types.review import (
     FORMATS,
@@ -174,8 +174,9 @@ class ReviewQueue(ABC):
             InvalidInput: no such format, tray or state. ReadOnly: the file cannot be written.
         """
         exported = self._exported(choice("format", format, FORMATS), _tray(tray), _state(state))
+        file = path_of("path", path)
         try:
-            Path(path).write_text(
+            file.write_text(
                 exported.content, encoding="utf-8", errors="backslashreplace", newline=""
             )
         except OSError as error:
@@ -190,7 +191,7 @@ class ReviewQueue(ABC):
         Raises:
             NotFound: no such file. InvalidInput: another kind of file. ReadOnly.
         """
-        return import_text(self, read_answers(Path(path)), str(path))
+        return import_text(self, read_answers(path_of("path", path)), str(path))
 
     def _exported(self, format: str, tray: str | None, state: str | None) -> ReviewExport:
         return items_text(self, format, tray, state)

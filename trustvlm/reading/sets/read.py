@@ -17,6 +17,7 @@ from trustvlm.reading.sets.datasets import dataset_images, is_dataset
 from trustvlm.reading.sets.fiftyone import fiftyone_images, is_fiftyone
 from trustvlm.reading.sets.rows import ImageRow, LabelledImages, Names
 from trustvlm.reading.sets.shards import shard_images
+from trustvlm.types.bounds import path_of
 
 TABLES = (".csv", ".tsv", ".parquet")
 SHARDS = (".tar",)
@@ -57,7 +58,7 @@ def set_of(
     if isinstance(values, LabelledImages):
         return values
     if isinstance(values, str | os.PathLike):
-        return _of_file(Path(values), image, label, names)
+        return _of_file(path_of("path", values), image, label, names)
     if isinstance(values, list | tuple) and values and all(map(_is_shard, values)):
         return shard_images([_file(Path(path)) for path in values], names)
     if is_dataset(values):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from trustvlm.errors import InvalidInput, ReadOnly
 from trustvlm.system.files.durable import sync
-from trustvlm.types.bounds import flags, whole
+from trustvlm.types.bounds import flags, path_of, whole
 from trustvlm.types.verdict_log import (
     LogFilter,
     LoggedPage,
@@ -128,7 +128,7 @@ class VerdictLog(ABC):
         Raises:
             InvalidInput: the name does not end with .parquet. ReadOnly: the file cannot be written.
         """
-        target = Path(path)
+        target = path_of("path", path)
         if target.suffix.lower() != ".parquet":
             raise InvalidInput(
                 f"path: expected a name that ends with .parquet, got {target.name!r}"

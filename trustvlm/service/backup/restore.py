@@ -34,6 +34,7 @@ from trustvlm.system.fault_points import reached
 from trustvlm.system.files.durable import make_folder, sync
 from trustvlm.system.files.work_folder import exchange, put, unwritable, work_folder
 from trustvlm.types.backups import CatalogFacts, Restored
+from trustvlm.types.bounds import path_of
 
 Progress = Callable[[int], None]
 
@@ -41,7 +42,7 @@ Progress = Callable[[int], None]
 def check_backup(archive: str | os.PathLike[str], *, progress: Progress | None = None) -> Manifest:
     """Check every byte of a backup and say what is in it; :func:`trustvlm.restore` lists the
     errors."""
-    with open_archive(Path(archive).absolute(), progress) as opened:
+    with open_archive(path_of("archive", archive).absolute(), progress) as opened:
         for name in opened.manifest.members:
             opened.extract(name)
         return opened.manifest
@@ -59,9 +60,10 @@ def restore_home(
     The new home is made beside the target and renamed into its place when it is complete and on
     disk: after a crash the target is what it was, or the new home.
     """
-    target = Path(home).expanduser().resolve()  # a link stays; what it leads to is made or replaced
+    # A link stays; what it leads to is made or replaced.
+    target = path_of("home", home).expanduser().resolve()
     with ExitStack() as stack:
-        opened = stack.enter_context(open_archive(Path(archive).absolute(), progress))
+        opened = stack.enter_context(open_archive(path_of("archive", archive).absolute(), progress))
         occupied = _check_target(target, replace)
         stack.enter_context(unwritable("restoring to", target))
         made = stack.enter_context(work_folder(target.parent)) / "home"
@@ -97,7 +99,7 @@ def restore_catalog(
     is what it was, or the new catalog.
     """
     with ExitStack() as stack:
-        opened = stack.enter_context(open_archive(Path(archive).absolute(), progress))
+        opened = stack.enter_context(open_archive(path_of("archive", archive).absolute(), progress))
         occupied = Catalog.schema_of(location) is not None
         if occupied and not replace:
             raise Conflict(

@@ -23,7 +23,7 @@ from trustvlm.service.measuring.watching.monitor import monitor
 from trustvlm.service.query.decide import UNKNOWN_RATE
 from trustvlm.types import Queries
 from trustvlm.types.arrays import rule_names
-from trustvlm.types.bounds import flags, identifier
+from trustvlm.types.bounds import flags, identifier, path_of
 from trustvlm.types.calibration import Calibration, FeedbackResult, MonitorReport, ObservationCounts
 from trustvlm.types.evaluation import Evaluation
 from trustvlm.types.options import CalibrateOptions, EvaluateOptions
@@ -137,7 +137,7 @@ class MeasuringVerbs(OpenHome):
         Raises:
             ReadOnly: the file cannot be written. InvalidInput: `page` is no address.
         """
-        write_report(self._ready(), evaluation, Path(path), page)
+        write_report(self._ready(), evaluation, path_of("path", path), page)
 
     def calibrate(
         self,

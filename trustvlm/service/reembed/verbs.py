@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import numpy.typing as npt
 
@@ -21,6 +20,7 @@ from trustvlm.service.reembed.sources import GivenVectors, Originals, Sources
 from trustvlm.service.registration.spaces import repoint
 from trustvlm.types import SpaceRow
 from trustvlm.types.backups import Reembedding
+from trustvlm.types.bounds import path_of
 
 
 class ReembedVerbs(OpenHome):
@@ -74,11 +74,12 @@ class ReembedVerbs(OpenHome):
         home = self._writable()
         if isinstance(originals_from, str | os.PathLike):
             originals_from = [originals_from]
+        folders = [path_of("originals_from", folder) for folder in originals_from]
         with exclusive(home):
             specs = {"classifier": classifier, "verifier": verifier}
             old, new, job = begin(home, space, specs, templates, logit_scale)
             vectors = GivenVectors(new, text_vectors, image_vectors, classifier_image_vectors)
-            originals = Originals(home, [Path(folder) for folder in originals_from])
+            originals = Originals(home, folders)
             sources = Sources(old, new, vectors, originals)
             return cut_over(home, space, job, sources, drop_missing, progress)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from os import PathLike
-from pathlib import Path
 
 from trustvlm.service.backup.backup import back_up
 from trustvlm.service.home.open_home import OpenHome
 from trustvlm.service.transfer.export import export_space
 from trustvlm.types import SpaceRow
 from trustvlm.types.backups import Backup, Exported
+from trustvlm.types.bounds import path_of
 
 
 class TransferVerbs(OpenHome):
@@ -44,7 +44,7 @@ class TransferVerbs(OpenHome):
         return back_up(
             home.folder,
             home.catalog.location,
-            Path(path),
+            path_of("path", path),
             originals=home.originals.folder(home.catalog) if kept else None,
             force=force,
             progress=progress,
@@ -72,7 +72,7 @@ class TransferVerbs(OpenHome):
             NotFound: no such space, or no folder to make it in. Conflict: the folder is there.
             ReadOnly, Unavailable: it cannot be written.
         """
-        return export_space(self._ready(), space, Path(folder), progress)
+        return export_space(self._ready(), space, path_of("folder", folder), progress)
 
     def import_space(
         self,
@@ -96,4 +96,4 @@ class TransferVerbs(OpenHome):
         """
         from trustvlm.service.transfer.import_space import import_space
 
-        return import_space(self._writable(), Path(folder), name, progress)
+        return import_space(self._writable(), path_of("folder", folder), name, progress)
