@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 
 import click
 
@@ -88,7 +89,7 @@ def _repeatable(command: click.Command | None, words: Sequence[str]) -> Iterator
         if isinstance(parameter, click.Option) and parameter.multiple
         for name in parameter.opts
     }
-    for name, value in zip(words, [*words[1:], ""], strict=True):
+    for name, value in pairwise([*words, ""]):
         option, equals, joined = name.partition("=")
         if option in options:
             yield option, joined if equals else value
