@@ -18,7 +18,9 @@ from trustvlm.selective.ranks import find_by_ranks
 PATHS: dict[str, Callable[[TrustService, Any], object]] = {
     "open": lambda _, path: trustvlm.open(path, create=True),
     "restore": lambda _, path: trustvlm.restore(path, "elsewhere"),
-    "restore to": lambda service, path: trustvlm.restore(service.backup("b.zip", force=True).path, path),
+    "restore to": lambda service, path: trustvlm.restore(
+        service.backup("b.zip", force=True).path, path
+    ),
     "read_labels": lambda _, path: trustvlm.read_labels(path),
     "read_parents": lambda _, path: trustvlm.read_parents(path),
     "backup": lambda service, path: service.backup(path),
