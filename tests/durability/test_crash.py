@@ -374,22 +374,28 @@ def test_a_failing_disk_at_named_steps(
         list(pool.map(strike, points))
 
 
+@pytest.mark.parametrize(("step", "labels"), [(3, 14), (4, 0)])
 def test_a_space_whose_purge_was_interrupted_is_not_restored_in_part(
-    template: tuple[Path, State], tmp_path: Path
+    template: tuple[Path, State], tmp_path: Path, step: int, labels: int
 ) -> None:
+    """A snapshot of the space that lies there still is no damage, and goes with the rest."""
     home = shutil.copytree(template[0], tmp_path / "home")
+    with trustvlm.open(home) as service:
+        service.rebuild_index("main")
+    snapshots = shutil.copytree(home / "snapshots", tmp_path / "snapshots")
     code = (
         "import sys, datetime, trustvlm\n"
         "with trustvlm.open(sys.argv[1]) as service:\n"
         "    service.remove_space('main')\n"
         "    service.purge(older_than=datetime.timedelta(0))\n"
     )
-    # After the support images and labels that were removed alone (there are none), the first rows
-    # of the space.
-    assert run_code(code, home, TRUSTVLM_FAULT="purge.committed:3:kill").returncode == -9
+    # After the support images and labels that were removed alone (there are none), the support
+    # images of the space, then its labels.
+    assert run_code(code, home, TRUSTVLM_FAULT=f"purge.committed:{step}:kill").returncode == -9
     left = read_state(home)["main"]
-    assert len(left.labels) == 14
+    assert len(left.labels) == labels
     assert not any(label.supports for label in left.labels.values())
+    shutil.copytree(snapshots, home / "snapshots", dirs_exist_ok=True)
     with trustvlm.open(home, read_only=True) as service:
         assert service.verify().clean
     with trustvlm.open(home) as service, pytest.raises(trustvlm.NotFound, match="purged"):
@@ -397,6 +403,7 @@ def test_a_space_whose_purge_was_interrupted_is_not_restored_in_part(
     assert (
         read_state(home) == {}
     )  # the purge has been finished: nothing of it is within its undo window
+    assert not list((home / "snapshots").glob("*.snapshot"))
 
 
 # Random instants

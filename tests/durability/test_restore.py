@@ -260,9 +260,9 @@ def restore_and_die(archive: str, home: str, step: str) -> None:
     from trustvlm.service.backup.archive import Archive
 
     def die(before: Callable[..., Any] | None, after: bool) -> Callable[..., Any]:
-        def run(*arguments: Any) -> None:
+        def run(*arguments: Any, **options: Any) -> None:
             if after and before is not None:
-                before(*arguments)
+                before(*arguments, **options)
             os.kill(os.getpid(), signal.SIGKILL)
 
         return run

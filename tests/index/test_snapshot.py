@@ -9,6 +9,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import threading
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -288,6 +289,26 @@ def test_what_a_living_writer_writes_is_not_swept(path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_a_sweep_at_any_moment_takes_no_file_from_its_writer(path: Path) -> None:
+    """Not even between the making of the file and its lock."""
+    done = threading.Event()
+
+    def sweep_on() -> None:
+        while not done.is_set():
+            sweep(path)
+
+    sweeping = threading.Thread(target=sweep_on)
+    sweeping.start()
+    try:
+        for revision in range(1_000):
+            write_snapshot(path, replace(KEY, revision=revision), {"a": np.arange(3)})
+    finally:
+        done.set()
+        sweeping.join()
+    assert read_snapshot(path, None).key.revision == 999
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
 def test_the_bytes_are_on_disk_before_the_name_and_the_name_before_the_return(path: Path) -> None:
     code = f"""
 from pathlib import Path

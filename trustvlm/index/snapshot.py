@@ -38,7 +38,7 @@ from trustvlm.index.snapshot_header import (
     room_for,
 )
 from trustvlm.system.fault_points import reached
-from trustvlm.system.files.durable import make_folder, sync
+from trustvlm.system.files.durable import make_folder, remove, sync
 from trustvlm.types.arrays import Float32s
 
 _CHUNK = 4 << 20  # hashed while still in the processor's cache
@@ -74,28 +74,21 @@ class SnapshotWriter:
             ReadOnly: the folder cannot be written. Unavailable: another failure to write, such as a
                 full disk.
         """
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
         try:
-            make_folder(path.parent)
-            sweep(path)
-            with temporary.open("x+b") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)  # until closed: no lock, no living writer
+            with unfinished(path) as (temporary, file):
                 reached("snapshot.opened")
                 writer = cls(file, key, room)
                 yield writer
                 writer._finish()
                 reached("snapshot.synced")
                 temporary.replace(path)
-            reached("snapshot.renamed")
-            sync(path.parent)
+                reached("snapshot.renamed")
+                sync(path.parent)
             reached("snapshot.done")
         except OSError as error:
             forbidden = error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
             kind = ReadOnly if forbidden else Unavailable
             raise kind(f"cannot write snapshot {path}: {error.strerror or error}") from error
-        finally:
-            with suppress(OSError):  # it exists only if something failed
-                temporary.unlink()
 
     def reserve(self, name: str, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> None:
         """Make room for an array.
@@ -267,12 +260,36 @@ def _bytes_of(array: npt.NDArray[Any]) -> memoryview:
     return array.reshape(-1).view(np.uint8).data
 
 
+@contextmanager
+def unfinished(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
+    """(path, file) of a new file beside `path`, which is to replace it. Its writer holds its lock,
+    so that :func:`sweep` leaves it; what still has that name when the block ends is deleted.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    make_folder(path.parent)
+    sweep(path)
+    while True:
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+        with temporary.open("x+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # until closed
+            if not os.fstat(file.fileno()).st_nlink:
+                continue  # a sweep came between the file and its lock
+            try:
+                yield temporary, file
+            finally:
+                with suppress(OSError):  # it was renamed
+                    temporary.unlink()
+            return
+
+
 def sweep(path: Path) -> None:
     """Removes temporary files of `path` whose writer died: no process holds their lock."""
     for old in path.parent.glob(f".{path.name}.*.tmp"):
         try:
             with old.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                old.unlink()
-        except (FileNotFoundError, BlockingIOError):  # swept by another, or its writer is alive
+                remove(old)
+        except (FileNotFoundError, BlockingIOError):  # gone, or its writer is alive
             continue

@@ -7,7 +7,6 @@ there is believed: a file is used after its key and every byte were checked.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -23,9 +22,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from trustvlm.errors import Conflict, Damaged, InvalidInput, NotFound, Unavailable
-from trustvlm.index.snapshot import map_snapshot, sweep
+from trustvlm.index.snapshot import map_snapshot, unfinished
 from trustvlm.index.snapshot_header import SnapshotKey, read_head
-from trustvlm.system.files.durable import make_folder, sync
+from trustvlm.system.files.durable import sync
 from trustvlm.system.masking import masked
 
 if TYPE_CHECKING:
@@ -143,25 +142,17 @@ class SnapshotStore:
     def _fetch(self, info: FileInfo, path: Path, key: SnapshotKey) -> None:
         """Copy a file of the store to `path`, after all of it proved right."""
         system, _ = self._place
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-        make_folder(path.parent)
-        sweep(path)
-        try:
-            with temporary.open("x+b") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)  # as writers of snapshots do
-                with system.open_input_stream(info.path) as source:
-                    while chunk := source.read(_CHUNK):
-                        file.write(chunk)
-                file.flush()
-                stored = map_snapshot(temporary, key).key
-                if f".{stored.revision:0{_LENGTH}d}." not in info.base_name:
-                    raise Conflict(f"it shows revision {stored.revision}")
-                os.fsync(file.fileno())
-                temporary.replace(path)
+        with unfinished(path) as (temporary, file):
+            with system.open_input_stream(info.path) as source:
+                while chunk := source.read(_CHUNK):
+                    file.write(chunk)
+            file.flush()
+            stored = map_snapshot(temporary, key).key
+            if f".{stored.revision:0{_LENGTH}d}." not in info.base_name:
+                raise Conflict(f"it shows revision {stored.revision}")
+            os.fsync(file.fileno())
+            temporary.replace(path)
             sync(path.parent)
-        finally:
-            with suppress(OSError):  # it exists only if something failed
-                temporary.unlink()
 
     def discard(self, names: list[str]) -> None:
         """Delete all copies of the snapshots of these file names, of every epoch.

@@ -43,6 +43,7 @@ from trustvlm.service.memory.space_memo import SpaceMemo
 from trustvlm.service.memory.support_index import SupportIndexes, support_blocks
 from trustvlm.system.background import Failures, OneAtATime
 from trustvlm.system.fault_points import reached
+from trustvlm.system.files.durable import remove
 from trustvlm.types.thresholds import Thresholds
 
 log = logging.getLogger("trustvlm")
@@ -102,7 +103,7 @@ class CacheRegistry:
         self._shared.discard(paths)
         for path in paths:
             try:
-                path.unlink(missing_ok=True)
+                remove(path)
                 sweep(path)
             except OSError as error:
                 raise Unavailable(

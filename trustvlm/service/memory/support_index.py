@@ -29,6 +29,7 @@ from trustvlm.service.memory.snapshots import snapshot_key
 from trustvlm.service.memory.space_cache import SpaceView
 from trustvlm.service.memory.space_memo import SpaceMemo
 from trustvlm.system.background import Failures, OneAtATime
+from trustvlm.system.files.durable import remove
 from trustvlm.types.arrays import Float32s
 
 log = logging.getLogger("trustvlm")
@@ -203,7 +204,7 @@ class SupportIndexes:
             self._shared.give(path, view.space.id, revision)
             with self._catalog.read() as connection:
                 if purge.lost_since(connection, view.space.id, revision):
-                    path.unlink(missing_ok=True)
+                    remove(path)
         except (OSError, TrustVLMError) as error:
             message = "the index over support images of space %s was not renewed: %s"
             log.warning(message, view.space.name, error)

@@ -139,6 +139,8 @@ def _outdated(space: SpaceRecord, facts: SpaceFacts, epoch: str, key: SnapshotKe
         raise Damaged(f"it holds space {key.space_id}, its name says {space.id}")
     if key.epoch != epoch:
         return "it belongs to another history of the catalog"
+    if facts.purging:
+        return "a purge of its space was interrupted; 'trustvlm purge' completes it"
     made_with = (space.recipe, space.classifier_identity, space.verifier_identity)
     if (key.recipe, key.classifier, key.verifier) != made_with:
         return "it was made with another recipe or other encoders"

@@ -26,6 +26,15 @@ def make_folder(path: Path) -> None:
             sync(new.parent)
 
 
+def remove(path: Path) -> None:
+    """Delete a file, where there is one, so that no power cut brings it back. Raises OSError."""
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return
+    sync(path.parent)
+
+
 def sync(path: Path) -> None:
     """Make a file's content, or what was created, renamed or removed in a folder, survive a power
     cut. Raises OSError."""

@@ -24,6 +24,7 @@ from trustvlm.service.memory.snapshots import snapshot_key
 from trustvlm.service.memory.space_cache import SpaceView
 from trustvlm.service.memory.space_memo import SpaceMemo
 from trustvlm.system.background import Failures, OneAtATime
+from trustvlm.system.files.durable import remove
 from trustvlm.types.thresholds import Thresholds
 
 log = logging.getLogger("trustvlm")
@@ -119,7 +120,7 @@ class Discriminants:
                 self._shared.give(path, space.id, fit.holds_at)
             with self._catalog.read() as connection:
                 if purge.lost_since(connection, space.id, fit.holds_at):
-                    path.unlink(missing_ok=True)
+                    remove(path)
         except (OSError, TrustVLMError) as error:  # costs the next process a fit
             log.warning("the discriminant of space %s was not written: %s", space.name, error)
 
