@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from browsing import Browsing, browsing, copied
 from cli_runner import Cli
+from page_homes import vectors
 from playwright.sync_api import expect
 
 import trustvlm
@@ -169,6 +170,29 @@ def press_all(seen: Browsing, place: str) -> set[str]:
             page.go_back()
         page.locator("main .view.shown h1").wait_for()
         page.wait_for_load_state("networkidle")
+
+
+def test_an_address_that_leads_nowhere_says_where_to_look(tmp_path: Path) -> None:
+    """One of a label that was removed in another tab, and one that was cut off."""
+    vectors(tmp_path / "home")
+    with browsing(tmp_path / "home") as seen:
+        seen.expected = ["404 (Not Found)"]
+        page = seen.page
+        seen.go("vectors", "labels")
+        page.locator(".label-row", has_text="plain").click()
+        page.get_by_role("heading", level=1, name="plain", exact=True).wait_for()
+        with trustvlm.open(tmp_path / "home") as service:
+            service.remove_label("vectors", "plain")
+        page.reload()
+        page.get_by_text("no label 'plain' in space 'vectors'").wait_for()
+        seen.accessible()
+        page.locator("main").get_by_role("link", name="Trash").click()
+        page.get_by_role("button", name="Restore plain").click()
+        page.get_by_text("“plain” is back.").wait_for()
+        page.go_back()
+        page.get_by_role("heading", level=1, name="plain", exact=True).wait_for()
+        page.goto(f"{seen.address}/#/vectors/labels/%E0%A4%A")
+        page.get_by_text("no label '%E0%A4%A' in space 'vectors'").wait_for()
 
 
 def test_a_service_that_was_away_is_asked_again(demo_home: Path, tmp_path: Path) -> None:

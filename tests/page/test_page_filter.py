@@ -153,7 +153,7 @@ def test_the_field_tells_the_keys_and_the_kinds_of_their_values(
     vectors(home)
     odd: dict[str, Any] = {
         "odd key": 'say "A"\\B',
-        "not": {"in": 1},
+        "nested": {"in": 1},
         "seen": True,
         "tags": ["x", 2],
     }
@@ -162,7 +162,7 @@ def test_the_field_tells_the_keys_and_the_kinds_of_their_values(
         service.update_label("vectors", NAMES[3], attributes={"year": "MMXX"})
     told = {
         "odd key": "text, such as",
-        "not.in": "number, such as 1",
+        "nested.in": "number, such as 1",
         "seen": "true or false, such as true",
         "tags": 'list of texts or list of numbers, such as "x", 2',
         "since": 'text, such as "2020"',

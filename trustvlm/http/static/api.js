@@ -41,6 +41,9 @@ export function path(...parts) {
   return "v1/" + parts.map((part) => encodeURIComponent(part) + (part === "." || part === ".." ? "%1F" : "")).join("/");
 }
 
+/** The address of a view of the page, "#/space/view/…". */
+export const hrefOf = (...parts) => "#/" + parts.map(encodeURIComponent).join("/");
+
 export const get = (where, options) => call("GET", where, options);
 export const post = (where, options) => call("POST", where, options);
 export const patch = (where, options) => call("PATCH", where, options);

@@ -1,6 +1,6 @@
 // The page's frame: which space, which view, which theme; and the key, where the service wants one.
 
-import { get, keySpace, listSpaces, may, onKeyNeeded, path } from "./api.js";
+import { get, hrefOf, keySpace, listSpaces, may, onKeyNeeded, path } from "./api.js";
 import { commandAtHome } from "./command.js";
 import { freshId, h, put } from "./dom.js";
 import { dialog, empty, problem, working } from "./parts.js";
@@ -35,12 +35,21 @@ async function start() {
 }
 
 function current() {
-  const [space, view, ...rest] = location.hash.replace(/^#\/?/, "").split("/").map(decodeURIComponent);
+  const [space, view, ...rest] = location.hash.replace(/^#\/?/, "").split("/").map(decoded);
   return { space, view: view in VIEWS ? view : "try", rest };
 }
 
+/** A part of the address; as it stands where somebody has cut it off in the middle of a character. */
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+}
+
 function go(space, view, ...rest) {
-  location.hash = "#/" + [space, view, ...rest].map(encodeURIComponent).join("/");
+  location.hash = hrefOf(space, view, ...rest);
 }
 
 async function show() {
@@ -56,12 +65,16 @@ async function show() {
     if (!chosen) put(main, named && spaces.length ? unknown(named) : noSpaces());
     else await open(chosen, view, rest, signal);
   } catch (error) {
-    if (error.name !== "AbortError") put(main, h("h1", {}, "trustvlm"), problem(error), again());
+    if (error.name !== "AbortError") put(main, h("h1", {}, spaces.length ? VIEWS[view].title : "trustvlm"), problem(error), error.status === 404 ? gone(named) : again());
   }
 }
 
 /** A view that could not be read is read again. */
 const again = () => h("p", {}, h("button", { type: "button", on: { click: show } }, "Try again"));
+
+/** Something that is not there, in a space: where to look. */
+const gone = (space) => h("p", {}, "It may have been removed meanwhile, here or elsewhere. ", h("a", { href: hrefOf(space, "labels") }, "Labels"), " lists what there is, ",
+  h("a", { href: hrefOf(space, "labels", "", "trash") }, "Trash"), " what can be restored.");
 
 async function open(row, view, rest, signal) {
   document.title = `${VIEWS[view].title} · ${row.name} · trustvlm`;
@@ -83,7 +96,7 @@ function frame(chosen, view) {
   put(picker, spaces.map((one) => h("option", { value: one.name, selected: one.name === chosen?.name }, one.name)));
   if (!chosen) return;
   put(nav, Object.entries(VIEWS).map(([name, one]) =>
-    h("a", { href: `#/${encodeURIComponent(chosen.name)}/${name}`, "aria-current": name === view ? "page" : null }, one.title, one.navCount?.(chosen.name))));
+    h("a", { href: hrefOf(chosen.name, name), "aria-current": name === view ? "page" : null }, one.title, one.navCount?.(chosen.name))));
 }
 
 const unknown = (named) => [h("h1", {}, "trustvlm"), empty(`There is no space “${named}”.`, h("p", {}, "Choose another one above."))];

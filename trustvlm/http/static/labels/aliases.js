@@ -1,17 +1,17 @@
 // The further names of a label: shown, added, and made separate labels again.
 
-import { get, may, path, post, remove } from "../api.js";
+import { get, hrefOf, may, path, post, remove } from "../api.js";
 import { freshId, h, put } from "../dom.js";
 import { takesNames } from "../encoders.js";
 import { dialog, notice } from "../parts.js";
 
-/** A card with the further names of `label`; `changed()` is called after each change. */
+/** A card with the further names of `label`, null where there is nothing to show or do; `changed()` is called after each change. */
 export function aliasCard(context, label, changed) {
   return label.alias_of === null ? ofLabel(context, label, changed) : ofAlias(context, label, changed);
 }
 
 const where = (space, name, ...more) => path("spaces", space.name, "labels", name, ...more);
-const linkTo = (space, name) => h("a", { href: "#/" + [space.name, "labels", name].map(encodeURIComponent).join("/") }, h("bdi", {}, name));
+const linkTo = (space, name) => h("a", { href: hrefOf(space.name, "labels", name) }, h("bdi", {}, name));
 
 function ofAlias(context, label, changed) {
   const { space } = context;
@@ -27,6 +27,7 @@ function ofAlias(context, label, changed) {
 }
 
 function ofLabel(context, label, changed) {
+  if (!label.aliases.length && !may("write")) return null;
   const { space } = context;
   const id = freshId("alias");
   const said = h("p", { class: "wrong-input", role: "alert" });

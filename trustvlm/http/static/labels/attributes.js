@@ -4,9 +4,10 @@ import { may, patch, path } from "../api.js";
 import { freshId, h } from "../dom.js";
 import { dialog, notice } from "../parts.js";
 
-/** A card with the attributes of `label`; `changed()` is called after each change. */
+/** A card with the attributes of `label`, null where there is nothing to show or do; `changed()` is called after each change. */
 export function attributesCard(context, label, changed) {
   const pairs = Object.entries(label.attributes);
+  if (!pairs.length && !may("write")) return null;
   const button = h("button", { type: "button", on: { click: () => edit(context, label, changed) } }, pairs.length ? "Edit the attributes …" : "Add attributes …");
   return h("section", { class: "card attributes" }, h("h2", {}, "Attributes"),
     h("p", { class: "quiet" }, "Filters choose labels by them, such as ", h("code", {}, 'region = "EU"'), "."),

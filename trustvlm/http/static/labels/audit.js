@@ -1,6 +1,6 @@
 // Support images that are probably wrong: each is moved, removed or kept with one click.
 
-import { get, may, path, post } from "../api.js";
+import { get, hrefOf, may, path, post } from "../api.js";
 import { h, put } from "../dom.js";
 import { doing, empty, notice, supportFigure, working } from "../parts.js";
 import { count, counted, fileName, likely, share } from "../words.js";
@@ -13,7 +13,7 @@ const NOTHING = {
 };
 
 /** The address of a space's doubtful support images: no label has an empty name. */
-export const auditHref = (space) => `#/${encodeURIComponent(space.name)}/labels//audit`;
+export const auditHref = (space) => hrefOf(space.name, "labels", "", "audit");
 
 export async function showAudit(root, context) {
   const { space, signal } = context;
@@ -23,7 +23,7 @@ export async function showAudit(root, context) {
   const more = h("button", { type: "button", hidden: true, on: { click: () => doing(more, () => page(cursor - gone)) } }, "Show more");
   let cursor = null, gone = 0; // images that have left the service's list since the last page
   put(root,
-    h("p", { class: "back" }, h("a", { href: `#/${encodeURIComponent(space.name)}/labels` }, "← All labels")),
+    h("p", { class: "back" }, h("a", { href: hrefOf(space.name, "labels") }, "← All labels")),
     h("h1", { tabindex: "-1" }, "Support images to check"), said, list, h("p", {}, more));
   put(said, working("Comparing the support images with each other …"));
   await page(null);

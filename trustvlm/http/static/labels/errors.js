@@ -1,6 +1,6 @@
 // How a label does on the stored images of known label: how often it is given, and its errors, each with the way to its verdict.
 
-import { get, path } from "../api.js";
+import { get, hrefOf, path } from "../api.js";
 import { h, put } from "../dom.js";
 import { problem, supportFigure } from "../parts.js";
 import { count, counted, fileName } from "../words.js";
@@ -50,7 +50,7 @@ function group(space, title, errors, all, other, word) {
 
 function tile(space, { id, source, pictured }, words) {
   const name = fileName(source) ?? `stored image ${id}`;
-  const href = `#/${[space.name, "try", "observation", id].map(encodeURIComponent).join("/")}`;
+  const href = hrefOf(space.name, "try", "observation", id);
   const figure = supportFigure(space.name, { id, label: null, source: name, kind: "observations", pictured }, words);
   return h("li", {}, h("a", { href, title: `Open the verdict on ${name}` }, figure));
 }

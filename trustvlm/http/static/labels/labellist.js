@@ -1,6 +1,6 @@
 // The list of labels: searched and paged by the service, however many there are.
 
-import { get, may, path } from "../api.js";
+import { get, hrefOf, may, path } from "../api.js";
 import { freshId, h, put, settled } from "../dom.js";
 import { takesImages } from "../encoders.js";
 import { auditHref } from "./audit.js";
@@ -38,7 +38,7 @@ export async function showList(root, context) {
   const adding = addPanel(context, changed), many = bulkPanel(context, changed);
   const add = opener("Add a label", adding, () => many, "primary");
   const paste = opener("Add several labels", many, () => adding);
-  const drop = h("button", { type: "button", class: "danger", on: { click: () => removeSpace(space, drop, (name) => { location.hash = name === null ? "#/" : `#/${encodeURIComponent(name)}/labels`; }) } }, `Remove the space “${space.name}” …`);
+  const drop = h("button", { type: "button", class: "danger", on: { click: () => removeSpace(space, drop, (name) => { location.hash = name === null ? "#/" : hrefOf(name, "labels"); }) } }, `Remove the space “${space.name}” …`);
 
   /** A button that opens a panel, and closes the other one. */
   function opener(title, panel, other, kind = null) {
@@ -194,7 +194,7 @@ function labelRow(space, row, images) {
   const support = row.alias_of !== null ? h("span", { class: "quiet" }, "alias")
     : row.support_count ? h("span", { class: "quiet" }, counted(row.support_count, "support image"))
     : h("span", { class: "badge hold" }, "no support images");
-  const href = "#/" + [space.name, "labels", row.name].map(encodeURIComponent).join("/");
+  const href = hrefOf(space.name, "labels", row.name);
   return h("li", {}, h("a", { class: "label-row", href },
     h("span", { class: "names" }, h("bdi", { class: "name" }, row.name), about.map((text) => h("span", { class: "about" }, text))),
     row.supports?.length ? h("span", { class: "thumbs", "aria-hidden": "true" }, row.supports.map((id) => thumb(space, id))) : h("span", { class: "thumbs" }),

@@ -1,6 +1,6 @@
 // One label: its support images, more of them, its name and prompt, and its end; what is removed can be brought back.
 
-import { get, may, patch, path, post, remove } from "../api.js";
+import { get, hrefOf, may, patch, path, post, remove } from "../api.js";
 import { freshId, h, put } from "../dom.js";
 import { readsTexts, takesImages } from "../encoders.js";
 import { aliasCard } from "./aliases.js";
@@ -29,7 +29,7 @@ export async function showLabel(root, context) {
   const change = h("button", { type: "button", on: { click: () => edit(context, label) } }, "Rename or prompt …");
   const drop = h("button", { type: "button", class: "danger", on: { click: () => removeLabel() } }, "Remove the label");
   put(root,
-    h("p", { class: "back" }, h("a", { href: `#/${encodeURIComponent(space.name)}/labels` }, "← All labels")),
+    h("p", { class: "back" }, h("a", { href: hrefOf(space.name, "labels") }, "← All labels")),
     h("div", { class: "row spread head" }, h("h1", { dir: "auto" }, label.name), may("write") && h("div", { class: "row" }, change, drop)),
     about, aliasCard(context, label, () => revisit(context, label.name)),
     attributesCard(context, label, () => revisit(context, label.name)), may("write") && adder(), done, h("h2", { class: "visually-hidden" }, "Support images"), grid, end,

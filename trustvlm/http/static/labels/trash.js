@@ -1,12 +1,12 @@
 // What was removed and can still be brought back; emptying it deletes for good.
 
-import { get, may, path, post, remove } from "../api.js";
+import { get, hrefOf, may, path, post, remove } from "../api.js";
 import { h, put } from "../dom.js";
 import { dialog, doing, empty, notice } from "../parts.js";
 import { counted, fileName } from "../words.js";
 
 /** The address of a space's trash: no label has an empty name. */
-export const trashHref = (space) => `#/${encodeURIComponent(space.name)}/labels//trash`;
+export const trashHref = (space) => hrefOf(space.name, "labels", "", "trash");
 
 export async function showTrash(root, context) {
   const { space, signal } = context;
@@ -15,7 +15,7 @@ export async function showTrash(root, context) {
   const said = h("p", { class: "lead", role: "status" });
   const all = may("write") && h("button", { type: "button", class: "danger", on: { click: () => emptied() } }, "Empty the trash …");
   put(root,
-    h("p", { class: "back" }, h("a", { href: `#/${encodeURIComponent(space.name)}/labels` }, "← All labels")),
+    h("p", { class: "back" }, h("a", { href: hrefOf(space.name, "labels") }, "← All labels")),
     h("div", { class: "row spread head" }, h("h1", {}, "Trash"), all), said, list);
   await show();
 

@@ -1,6 +1,6 @@
 // Map: support images and stored images in two dimensions, with the errors among them; and the same as lists.
 
-import { get, path, pictureAddress } from "../api.js";
+import { get, hrefOf, path, pictureAddress } from "../api.js";
 import { freshId, h, put } from "../dom.js";
 import { empty, problem, working } from "../parts.js";
 import { count, counted, fileName } from "../words.js";
@@ -43,7 +43,7 @@ function drawn(body, context, answer) {
   const points = [...answer.points].sort((a, b) => rank(a) - rank(b));
   const wrong = points.filter((point) => point.error);
   const card = h("div", { class: "card about", "aria-live": "polite" });
-  const rest = h("p", { class: "quiet" }, "Point at a mark, or move with the arrow keys. Click or Enter opens it.");
+  const rest = h("p", { class: "quiet" }, "Point at a mark or tap it, or move with the arrow keys. Click or Enter opens it.");
   const seen = h("p", { class: "quiet" });
   const map = plot({
     points, seen: (labels, all) => put(seen, labels < all && `${count(labels)} of ${counted(all, "label")} in view.`), signal: context.signal,
@@ -82,8 +82,8 @@ const key = () => h("ul", { class: "marks", "aria-label": "Marks" },
     h("li", {}, h("span", { class: `sign ${kind}`, "aria-hidden": "true" }, kind === "error" ? "✕" : ""), text)));
 
 /** Where a point leads: a support image to its label, a stored image to its verdict. */
-const addressOf = (space, point) => "#/" + [space.name, ...(point.kind === "support" ? ["labels", point.label] : ["try", "observation", point.id])].map(encodeURIComponent).join("/");
-const labelAddress = (space, label) => "#/" + [space.name, "labels", label].map(encodeURIComponent).join("/");
+const addressOf = (space, point) => (point.kind === "support" ? hrefOf(space.name, "labels", point.label) : hrefOf(space.name, "try", "observation", point.id));
+const labelAddress = (space, label) => hrefOf(space.name, "labels", label);
 const nameOf = (point) => fileName(point.source) ?? `${point.kind === "support" ? "support image" : "stored image"} ${point.id}`;
 
 const truthOf = (point) => (point.truth === null ? "no label of the space" : h("bdi", {}, point.truth));

@@ -37,7 +37,9 @@ function keysList(keys, of, use) {
   if (!keys.size) return h("p", { class: "quiet" }, `None of the first ${count(SAMPLE)} ${what} has attributes. The page of a label adds some.`);
   const item = ([key, { kinds, values }]) => {
     const condition = conditionOn(key, values[0]);
-    return h("li", {}, h("button", { type: "button", class: "plain", title: `Filter: ${condition}`, on: { click: () => use(condition) } }, h("bdi", {}, key)),
+    // The field keeps the focus: a text in it that was not sent yet would be sent first, and move the button away under the pointer.
+    const on = { mousedown: (event) => event.preventDefault(), click: () => use(condition) };
+    return h("li", {}, h("button", { type: "button", class: "plain", title: `Filter: ${condition}`, on }, h("bdi", {}, key)),
       h("span", { class: "quiet" }, `${[...kinds].join(" or ")}, such as `, h("bdi", {}, values.map(clipped).join(", "))));
   };
   const rest = keys.size - MOST_KEYS;

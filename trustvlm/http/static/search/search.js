@@ -1,6 +1,6 @@
 // Search: the support images and labels that are nearest to an image or a text.
 
-import { path, post } from "../api.js";
+import { hrefOf, path, post } from "../api.js";
 import { curlOf } from "../command.js";
 import { freshId, h, put } from "../dom.js";
 import { isExternal, readsTexts, searchesImages, takesImages } from "../encoders.js";
@@ -193,7 +193,7 @@ function thumbnails(space, supports) {
 
 function labelLink({ space, go }, label) {
   const open = (event) => { event.preventDefault(); go("labels", label); };
-  return h("a", { class: "label", href: `#/${[space.name, "labels", label].map(encodeURIComponent).join("/")}`, title: label, on: { click: open } }, h("bdi", {}, label));
+  return h("a", { class: "label", href: hrefOf(space.name, "labels", label), title: label, on: { click: open } }, h("bdi", {}, label));
 }
 
 function similarity(hit, text = false) {

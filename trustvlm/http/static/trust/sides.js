@@ -1,5 +1,6 @@
 // The images whose decision changes when the threshold moves: what it means, in pictures.
 
+import { hrefOf } from "../api.js";
 import { h, put } from "../dom.js";
 import { between } from "./outcomes.js";
 import { trustText } from "../rules.js";
@@ -58,7 +59,7 @@ function summary(moved, wrong, looser) {
 function frame(space, { observation }, name, picture) {
   const inside = picture ?? h("span", { class: "none" }, name);
   if (observation === null) return h("div", { class: "picture" }, inside);
-  const href = `#/${encodeURIComponent(space.name)}/try/observation/${observation}`;
+  const href = hrefOf(space.name, "try", "observation", observation);
   return h("a", { class: "picture", href, "aria-label": `Verdict on ${name}` }, inside);
 }
 

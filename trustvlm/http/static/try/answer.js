@@ -1,6 +1,6 @@
 // The answer of a verdict as people read it: the decision, then the label, then how likely it is right; and why.
 
-import { may } from "../api.js";
+import { hrefOf, may } from "../api.js";
 import { h } from "../dom.js";
 import { isExternal } from "../encoders.js";
 import { capital, counted, likely, number, promise } from "../words.js";
@@ -94,7 +94,7 @@ export function why(space, verdict, calibration) {
     if (other) return `${capital(other[1])} is for the rule ${other[2]}: under ${verdict.rule} nothing is accepted.`;
     if (reason.includes("for a part of the labels")) return "Calibrations are about all labels: where only some take part, nothing is accepted.";
     return ["Nothing is accepted before a calibration says how sure is sure enough. ",
-      may("write") && [h("a", { href: `#/${encodeURIComponent(space.name)}/trust` }, "Calibrate in the view Trust"), ", with images whose labels you know."]];
+      may("write") && [h("a", { href: hrefOf(space.name, "trust") }, "Calibrate in the view Trust"), ", with images whose labels you know."]];
   }
   switch (code) {
     case "accepted": {

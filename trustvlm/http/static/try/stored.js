@@ -1,6 +1,6 @@
 // Images that the service has: examples for an empty screen, and links that open a verdict again.
 
-import { get, path, pictureAddress } from "../api.js";
+import { get, hrefOf, path, pictureAddress } from "../api.js";
 import { freshId, h } from "../dom.js";
 import { scoresImages } from "../encoders.js";
 import { curlOf } from "../command.js";
@@ -28,7 +28,7 @@ export function linkOf(space, { query, support = query.support, observation = qu
   const [kind, id] = support ? ["support", support] : ["observation", observation?.id ?? observation];
   if (!id) return null;
   const page = new URL(location);
-  page.hash = `#/${encodeURIComponent(space.name)}/try/${kind}/${id}`;
+  page.hash = hrefOf(space.name, "try", kind, id);
   return page.href;
 }
 
@@ -58,7 +58,7 @@ export function commandOf(space, { query, chosen: { rule, part } }, claimed = nu
 
 /** Some stored images to begin with; or what has to be done first. */
 export async function examples({ space, signal }) {
-  const labels = h("a", { href: `#/${encodeURIComponent(space.name)}/labels` }, "Labels");
+  const labels = h("a", { href: hrefOf(space.name, "labels") }, "Labels");
   if (!space.label_count) return empty("This space has no labels yet.", h("p", {}, "Add the first ones in ", labels, ": an image is compared with them."));
   const { observations } = await get(path("spaces", space.name, "observations", "pictured"), { query: { limit: EXAMPLES }, signal });
   if (observations.length) {
@@ -78,6 +78,6 @@ function listed(space, said, kind, images) {
   return h("section", { class: "examples" },
     h("h2", { id: title }, "Or try an image that the space has"), h("p", { class: "quiet" }, said),
     h("ul", { "aria-labelledby": title }, images.map(({ id, label }) => h("li", {},
-      h("a", { href: `#/${encodeURIComponent(space.name)}/try/${kind}/${id}`, title: label },
+      h("a", { href: hrefOf(space.name, "try", kind, id), title: label },
         supportFigure(space.name, { id, label, source: null, kind: `${kind}s` }, h("bdi", {}, label)))))));
 }

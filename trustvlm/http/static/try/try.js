@@ -1,6 +1,6 @@
 // Try: images in, verdicts out, and why.
 
-import { may, path } from "../api.js";
+import { hrefOf, may, path } from "../api.js";
 import { h, put } from "../dom.js";
 import { runJob } from "../jobs.js";
 import { doing, notice, problem, working } from "../parts.js";
@@ -76,7 +76,7 @@ function drawIntake(view) {
 
 async function take(view, queries) {
   kept.own = view.set = setOf(queries.map((query) => ({ query, verdict: null, error: null })));
-  history.replaceState(null, "", `#/${encodeURIComponent(view.space.name)}/try`); // the address of a stored image is not theirs
+  history.replaceState(null, "", hrefOf(view.space.name, "try")); // the address of a stored image is not theirs
   await rescoreAll(view);
   (view.result.querySelector(".answer") ?? view.result.querySelector(".summary"))?.focus();
 }

@@ -1,10 +1,18 @@
 // The images that speak for a verdict or against it, and what the text alone says.
 
+import { hrefOf } from "../api.js";
 import { h } from "../dom.js";
 import { isExternal } from "../encoders.js";
 import { supportFigure } from "../parts.js";
 import { rivalFitsBetter } from "./answer.js";
 import { fileName, number, percent } from "../words.js";
+
+// Why these two labels: an unknown image is like neither, and its nearest label may be a third one.
+const WHICH = {
+  usual: { label: "", rival: ", the second choice" },
+  better: { label: "", rival: ", which fits better" },
+  unknown: { label: ", the label that it would get", rival: ", the second choice" },
+};
 
 /** The support images of the label beside those of its rival. */
 export function evidenceOf(space, verdict, go) {
@@ -12,8 +20,8 @@ export function evidenceOf(space, verdict, go) {
   const strange = verdict.decision === "unknown"; // then the label that is nearest by its images comes first
   const side = (name, near, role) => h("section", { class: `side ${role} ${strange && name === verdict.nearest_prototype ? "first" : ""}` },
     h("h3", {}, h("span", { class: "quiet" }, "Closest images of “"),
-      h("a", { href: `#/${encodeURIComponent(space.name)}/labels/${encodeURIComponent(name)}`, on: { click: (event) => { event.preventDefault(); go("labels", name); } } }, h("bdi", {}, name)),
-      h("span", { class: "quiet" }, "”", role === "rival" && !strange && (rivalFitsBetter(verdict) ? ", which fits better" : ", the second choice"))),
+      h("a", { href: hrefOf(space.name, "labels", name), on: { click: (event) => { event.preventDefault(); go("labels", name); } } }, h("bdi", {}, name)),
+      h("span", { class: "quiet" }, "”", WHICH[strange ? "unknown" : rivalFitsBetter(verdict) ? "better" : "usual"][role])),
     near.length ? h("div", { class: "strip" }, near.map((one) => likeness(space.name, name, one)))
       : h("p", { class: "none-yet" }, `“${name}” has no support image.`));
   return h("div", { class: "evidence" },
