@@ -25,7 +25,7 @@ def given(tmp_path: Path) -> Path:
 
 
 @pytest.mark.both_back_ends(slow=True)
-@pytest.mark.parametrize("on", ["here", "processes:2"])
+@pytest.mark.parametrize("on", ["here", pytest.param("processes:2", marks=pytest.mark.slow)])
 def test_equals_score_to_the_bit(home: Path, given: Path, tmp_path: Path, on: str) -> None:
     out = tmp_path / "out"
     report = trustvlm.bulk.score(home, "space", given, out, rule="trustvlm", on=on)

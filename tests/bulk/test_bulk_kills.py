@@ -49,6 +49,7 @@ def test_killed_at_a_named_step(home: Path, tmp_path: Path, fault: str) -> None:
     completed(home, given, out, FILES * ROWS)
 
 
+@pytest.mark.slow  # by default: test_killed_at_a_named_step
 def test_a_disk_that_fails_is_said(home: Path, tmp_path: Path) -> None:
     given, out = folder_of_vectors(tmp_path / "in"), tmp_path / "out"
     assert struck(command(home, given, out), "bulk.written:2:enospc") == 5

@@ -171,6 +171,7 @@ def test_the_scorer_judges_claims(home: Path) -> None:
         Scorer(home=str(home), space="space", claimed="sad")(given)
 
 
+@pytest.mark.slow  # by default: tests/project/test_architecture.py
 def test_the_scorer_needs_no_ray(home: Path) -> None:
     code = (
         "import sys, trustvlm.ray, trustvlm.bulk\n"

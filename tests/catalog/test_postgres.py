@@ -120,7 +120,9 @@ def test_tables_of_something_else(url: str, tmp_path: Path) -> None:
         trustvlm.open(tmp_path, create=True, database_url=url)
 
 
-@pytest.mark.parametrize("setting", ["fsync", "full_page_writes"])
+@pytest.mark.parametrize(
+    "setting", ["fsync", pytest.param("full_page_writes", marks=pytest.mark.slow)]
+)
 def test_a_server_that_forgets(
     setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -113,7 +113,9 @@ def work(service: TrustService, other: TrustService, world: World) -> None:
     ask()
 
 
-@pytest.mark.parametrize("fitted", ["by the write", "in the background"])
+@pytest.mark.parametrize(
+    "fitted", ["by the write", pytest.param("in the background", marks=pytest.mark.slow)]
+)
 def test_no_statement_reads_or_sorts_all_labels(tmp_path: Path, fitted: str) -> None:
     home = tmp_path / "home"
     if fitted == "in the background":

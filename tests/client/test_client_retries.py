@@ -341,6 +341,7 @@ def test_many_labels_go_on_with_the_request_that_broke(
     )  # together 480,000 bytes; the first 250,000 arrived before the connection broke
 
 
+@pytest.mark.slow  # by default: test_an_answer_that_is_lost_is_given_again
 def test_many_labels_whose_answer_is_lost(relayed: tuple[Relay, trustvlm.TrustService]) -> None:
     relay, service = relayed
     with Client(relay.url) as client:
@@ -351,6 +352,7 @@ def test_many_labels_whose_answer_is_lost(relayed: tuple[Relay, trustvlm.TrustSe
     assert service.get_space("s").revision == 2  # the repeated request is done once
 
 
+@pytest.mark.slow  # by default: test_what_an_iterator_raises_is_its_own
 def test_many_labels_with_a_bad_one(relayed: tuple[Relay, trustvlm.TrustService]) -> None:
     """What was committed before stays; the error names the label."""
     relay, service = relayed

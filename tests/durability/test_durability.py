@@ -487,6 +487,7 @@ def test_a_purge_that_could_not_clear_the_log_says_so(home: Path) -> None:
     assert answer == "Busy" or left == []
 
 
+@pytest.mark.slow  # by default: test_a_purge_waits_for_readers
 def test_purges_at_once_do_not_disturb_each_other(home: Path) -> None:
     """A checkpoint that meets another waits for it instead of saying that the log is in use."""
     failures: list[Exception] = []

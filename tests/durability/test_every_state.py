@@ -82,7 +82,7 @@ def filled(service: TrustService, state: str, side: str) -> tuple[Queries, list[
     return Queries(classifier, verifier if side == "verifier" else None), [NAMES[i] for i in truth]
 
 
-QUICK = ("one label, no images", "no images", "images for some", "all images removed")
+QUICK = ("no images", "images for some")
 """States that are tried with every side in each run; the others with their own verifier only."""
 
 

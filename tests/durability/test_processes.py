@@ -657,6 +657,7 @@ def test_a_writer_waits_for_another(home: Path) -> None:
         assert (result.added_labels, result.revision) == (1, before + 1)
 
 
+@pytest.mark.slow  # by default: test_a_writer_waits_for_another
 def test_a_writer_that_waited_too_long_says_busy(home: Path) -> None:
     """Beyond the busy timeout: one clear error, nothing half-registered, reading goes on, and later
     it works."""

@@ -77,6 +77,7 @@ def fork(home: str) -> None:
 # Tests
 
 
+@pytest.mark.slow  # by default: test_revisions_never_go_back_and_are_seen_whole
 def test_no_bump_of_three_writers_is_lost(url: str, tmp_path: Path) -> None:
     with trustvlm.open(tmp_path / "home", create=True) as service:
         create(service)

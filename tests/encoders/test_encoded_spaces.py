@@ -289,7 +289,7 @@ def test_reduced_precision_stays_close(
     np.testing.assert_allclose(close.nearest_similarity, exact.nearest_similarity, atol=0.02)
 
 
-@pytest.mark.slow  # by default: test_real_photos_end_to_end
+@pytest.mark.slow  # by default: test_images.py::test_real_photos_through_worker_processes
 @pytest.mark.skipif(
     not PHOTOS.is_dir(), reason=f"evaluation photos not found at {PHOTOS} (set TRUSTVLM_EVAL_DATA)"
 )
@@ -310,6 +310,7 @@ def test_real_photos_on_the_command_line(tmp_path: Path, specs: tuple[str, str])
     assert "beach_01.jpg" in trustvlm_("search", "aerial", "--image", photo, "-k", "1")
 
 
+@pytest.mark.slow  # by default: test_images.py::test_real_photos_through_worker_processes
 @pytest.mark.skipif(
     not PHOTOS.is_dir(), reason=f"evaluation photos not found at {PHOTOS} (set TRUSTVLM_EVAL_DATA)"
 )

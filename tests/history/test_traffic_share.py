@@ -14,7 +14,7 @@ from worlds import IMAGE_DIM, TEXT_DIM, World, make_space
 import trustvlm
 from trustvlm import Queries, TrustService
 
-pytestmark = pytest.mark.both_back_ends
+pytestmark = pytest.mark.both_back_ends(slow=True)
 
 NAMES = [f"label {i}" for i in range(8)]
 

@@ -275,6 +275,7 @@ def test_nothing_but_pixels_of_a_polyglot_is_kept(case: str) -> None:
     assert Image.open(io.BytesIO(thumbnail)).format == "JPEG"
 
 
+@pytest.mark.slow  # by default: test_what_is_left_out_of_a_file_costs_nothing
 def test_memory_is_what_was_estimated(tmp_path: Path) -> None:
     """Twelve million pixels in some kilobytes: 8 bytes a pixel and what a process has anyway. At
     the limit: the slow test."""

@@ -18,7 +18,7 @@ import trustvlm
 from trustvlm import Queries
 from trustvlm.demo.specs import classifier_spec, verifier_spec
 
-pytestmark = pytest.mark.both_back_ends
+pytestmark = pytest.mark.both_back_ends(slow=True)
 
 AT = "/v1/spaces/s/observations"
 

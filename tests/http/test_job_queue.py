@@ -77,7 +77,9 @@ def running(ask: Any, job: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(("path", "body"), [
-    ("evaluate", LONG), ("evaluate", LONG | {"draws": 0}), ("calibrate", labelled(30_000)),
+    pytest.param("evaluate", LONG, marks=pytest.mark.slow),
+    pytest.param("evaluate", LONG | {"draws": 0}, marks=pytest.mark.slow),
+    ("calibrate", labelled(30_000)),
 ], ids=["curve", "intervals", "calibrate"])  # fmt: skip
 def test_a_job_stops_soon_after_it_is_cancelled(
     http: Http, path: str, body: dict[str, Any]
@@ -146,6 +148,7 @@ def test_a_job_takes_no_longer_than_it_may(tmp_path: Path) -> None:
         assert "more than 1 s (setting serve_job_s)" in ended["error"]["message"]
 
 
+@pytest.mark.slow  # by default: tests/http/test_http_processes.py
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_service_with_a_running_job_ends_when_asked(tmp_path: Path, workers: int) -> None:
     """Within seconds, with 0; the job, and the one that waits behind it, are interrupted and say

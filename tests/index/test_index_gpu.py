@@ -98,6 +98,7 @@ class TestExactOnStandIn(ExactOnGpu):
     pass
 
 
+@pytest.mark.slow  # by default: TestExactOnStandIn, and the same tests on the processor
 @pytest.mark.usefixtures("gpu")
 class TestTrainedOnStandIn(TrainedOnGpu):
     pass

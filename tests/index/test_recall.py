@@ -176,6 +176,7 @@ def test_every_door_says_what_is_missed(home: Path, tmp_path: Path) -> None:
     assert str(round(recall, 3)) in cli("index", "stats", "s")
 
 
+@pytest.mark.slow  # by default: test_every_door_says_what_is_missed
 def test_a_proof_that_falls_short_is_said(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tuned too boldly, the parameter does not keep its word for other rows, and the command does
     not say that it does."""

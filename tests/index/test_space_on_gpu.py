@@ -108,7 +108,7 @@ def test_search_and_score_are_those_of_brute_force(tmp_path: Path, recipe: str) 
 
 
 @pytest.mark.usefixtures("gpu")
-@pytest.mark.parametrize("device", ["cuda", "cpu"])
+@pytest.mark.parametrize("device", ["cuda", pytest.param("cpu", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("recipe", ["flat", "ivf-sq8", "hnsw"])
 def test_filtered_search_returns_k_where_k_fit(tmp_path: Path, recipe: str, device: str) -> None:
     """Of many that fit by asking the index for more, of few by comparing all of them."""

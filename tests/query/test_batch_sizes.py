@@ -52,7 +52,11 @@ def asked(service: trustvlm.TrustService) -> Queries:
 
 
 @pytest.mark.parametrize(
-    "rule", ["posterior", "image", "ratio", "trustvlm", "trustvlm_star", "knn"]
+    "rule",
+    [
+        *("posterior", "image", "trustvlm", "trustvlm_star"),
+        *(pytest.param(rule, marks=pytest.mark.slow) for rule in ("ratio", "knn")),
+    ],
 )
 def test_verdicts_are_the_same_in_batches_of_any_size(
     service: trustvlm.TrustService, asked: Queries, rule: str
@@ -87,7 +91,9 @@ def test_verdicts_are_the_same_in_batches_of_any_size(
             assert not part.approximate
 
 
-@pytest.mark.parametrize("size", [1, 4, 5, 40])
+@pytest.mark.parametrize(
+    "size", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (4, 5)), 40]
+)
 def test_the_nearest_prototype_is_the_nearest_of_all(
     service: trustvlm.TrustService, asked: Queries, size: int
 ) -> None:

@@ -231,6 +231,7 @@ def test_what_needs_a_statement_is_of_the_state_of_the_call(
     assert (verdicts.label[0], verdicts.revision) == ("label 0100", calls[0])
 
 
+@pytest.mark.slow  # by default: tests/durability/test_processes.py
 def test_threads_that_score_while_others_register(service: TrustService) -> None:
     """Revisions only rise, and what a thread registered its next call gives."""
     failed: list[BaseException] = []

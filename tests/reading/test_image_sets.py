@@ -143,7 +143,10 @@ def expected(service: Any, folder: Path) -> tuple[list[str], int]:
 
 EACH = [
     *(pytest.param("library", kind, marks=[pytest.mark.slow] * (kind in ALIKE)) for kind in KINDS),
-    *(pytest.param("client", kind, marks=[pytest.mark.slow] * (kind in ALIKE)) for kind in REMOTE),
+    *(
+        pytest.param("client", kind, marks=[pytest.mark.slow] * (kind != "folder"))
+        for kind in REMOTE
+    ),
 ]
 
 

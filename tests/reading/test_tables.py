@@ -220,6 +220,7 @@ def test_verdicts_lead_with_the_decision_at_a_width(width: int, details: list[st
     assert max(map(len, (heading, first, *more))) <= width
 
 
+@pytest.mark.slow  # by default: test_a_command_at_a_width
 def test_decisions_are_whole_on_a_real_terminal_without_columns(home: Cli, tmp_path: Path) -> None:
     command = [
         *COMMAND,

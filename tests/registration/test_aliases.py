@@ -12,7 +12,7 @@ from cli_runner import Cli
 
 from trustvlm import LabelInput, Queries
 
-pytestmark = pytest.mark.both_back_ends
+pytestmark = pytest.mark.both_back_ends(slow=True)
 
 TEXT = {
     "sofa": [1.0, 0.0, 0.0, 0.0],

@@ -239,6 +239,7 @@ def test_closing_does_not_lose_a_fit(tmp_path: Path) -> None:
         assert service.score("s", world.queries()).tau_revision == revision
 
 
+@pytest.mark.slow  # by default: test_incremental_equals_fresh
 @pytest.mark.only_sqlite("the catalog is copied with its home")
 def test_new_labels_beyond_the_sample_leave_the_fit_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

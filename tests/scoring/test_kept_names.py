@@ -70,7 +70,10 @@ class Changes:
         self._service.update_label("s", f"label {i}", new_name=f"label {i + 40}")
 
 
-@pytest.mark.parametrize(("most", "seed"), [(4, 1), (10, 2), (1_000, 3)])
+@pytest.mark.parametrize(
+    ("most", "seed"),
+    [(4, 1), *(pytest.param(*one, marks=pytest.mark.slow) for one in ((10, 2), (1_000, 3)))],
+)
 def test_kept_names_are_those_that_are_read_again(tmp_path: Path, most: int, seed: int) -> None:
     world = World([f"label {i}" for i in range(40)], seed)
     with trustvlm.open(tmp_path / "home", create=True) as service:

@@ -48,7 +48,7 @@ def require_held(name: str, images: int, draws: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["10 % wrong, AUROC 0.90", "eight levels"])
-@pytest.mark.parametrize("images", [30, 100])
+@pytest.mark.parametrize("images", [30, pytest.param(100, marks=pytest.mark.slow)])
 def test_intervals_hold_the_truth(name: str, images: int) -> None:
     require_held(name, images, draws=80)
 

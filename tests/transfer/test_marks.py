@@ -13,7 +13,7 @@ from worlds import IMAGE_DIM, TEXT_DIM, World, make_space
 
 import trustvlm
 
-pytestmark = pytest.mark.both_back_ends
+pytestmark = pytest.mark.both_back_ends(slow=True)
 
 
 def marks(home: Path, service: trustvlm.TrustService, space: str) -> set[tuple[str, str]]:

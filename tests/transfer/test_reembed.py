@@ -228,6 +228,7 @@ def test_an_encoder_that_stays_needs_no_originals(
     ]
 
 
+@pytest.mark.slow  # by default: test_from_kept_originals_equal_to_a_fresh_space
 def test_the_way_forward_after_weights_changed_under_their_name(
     tmp_path: Path, images: dict[str, list[Path]]
 ) -> None:
