@@ -12,7 +12,12 @@ from benchmarks.guarantee import allowed, by_ranks, draws, worst_between
 from benchmarks.populations import Population, synthetic
 from trustvlm.errors import InvalidInput
 from trustvlm.selective.calibration import split
-from trustvlm.selective.chosen_threshold import prove_threshold, threshold_range
+from trustvlm.selective.chosen_threshold import (
+    LOWEST,
+    prove_threshold,
+    range_in_words,
+    threshold_range,
+)
 from trustvlm.selective.risk import find_threshold, threshold_grid
 
 RNG = np.random.default_rng(3)
@@ -112,6 +117,18 @@ def broken(people: Population, n: int, repeats: int) -> tuple[float, float, floa
         auto = find_threshold(*tested, threshold_grid(*tuned, len(second))).threshold
         theirs.append(0.0 if auto is None else float((trust >= auto).mean()))
     return bad / repeats, float(np.mean(mine)), float(np.mean(theirs))
+
+
+@given(st.floats(-10, 10), st.integers(0, 18))
+def test_the_range_in_words_can_be_typed(low: float, places: int) -> None:
+    """Both ends are in the range, and differ where it has more than one threshold."""
+    high = low + 10.0**-places
+    word, first, between, last = range_in_words(low, high).split()
+    assert (word, between) == ("from", "to")
+    assert low <= float(first) <= float(last) <= high
+    assert (float(first) == float(last)) == (low == high)
+    assert range_in_words(0.2, 0.9) == "from 0.2 to 0.9"
+    assert range_in_words(LOWEST, 0.9999999) == "up to 0.999999"
 
 
 def test_the_promise_holds_whatever_is_chosen_in_short() -> None:

@@ -18,6 +18,7 @@ case are counted with an exact binomial. The first step that fails ends its sequ
 from __future__ import annotations
 
 from dataclasses import replace
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 
 import numpy as np
 import numpy.typing as npt
@@ -172,8 +173,20 @@ def _seen(threshold: float, m: int, k: int, max_risk: float, sure: float) -> str
 
 
 def range_in_words(low: float, high: float) -> str:
-    """ "from 0.2 to 0.9"; "up to 0.9" where every trust may be accepted."""
-    return f"up to {high:.6g}" if low == LOWEST else f"from {low:.6g} to {high:.6g}"
+    """ "from 0.2 to 0.9"; "up to 0.9" where every trust may be accepted. Both numbers are in the
+    range, and differ where its ends do."""
+    digits = 6
+    while True:
+        first, last = _rounded(low, digits, ROUND_CEILING), _rounded(high, digits, ROUND_FLOOR)
+        if low == LOWEST:
+            return f"up to {last:.{digits}g}"
+        if first < last or low == high == first == last:
+            return f"from {first:.{digits}g} to {last:.{digits}g}"
+        digits += 1
+
+
+def _rounded(number: float, digits: int, rounding: str) -> float:
+    return float(Context(prec=digits, rounding=rounding).create_decimal(repr(float(number))))
 
 
 def _of_each(confidence: float, sequences: int) -> float:

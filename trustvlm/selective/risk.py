@@ -260,7 +260,7 @@ def what_would_do(
     these and ten of the risk of all of them, for the few most trusted of many wrong ones are right
     by luck.
     """
-    fewest = smallest_accepted(max_risk, confidence)
+    fewest = smallest_proof(max_risk, confidence)
     if not len(ranking.trust):
         return None, f"none of {images} images can be accepted at any threshold"
     accepted, errors = ranking.accepted, ranking.errors
@@ -309,7 +309,7 @@ def accepted_that_do(risk: float, max_risk: float, confidence: float) -> float:
     The chance goes up in jags: this is the first count on a geometric ladder (steps of 2 %) that
     reaches it.
     """
-    first = smallest_accepted(max_risk, confidence)
+    first = smallest_proof(max_risk, confidence)
     steps = np.arange(np.log(MOST_IMAGES / first) / np.log(1.02))
     if not len(steps):
         return float(first)
