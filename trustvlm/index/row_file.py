@@ -57,6 +57,8 @@ class RowFile:
 
     def _prove(self, positions: Int64s, rows: Float32s) -> None:
         unchecked = np.flatnonzero(~self._checked[positions])
+        if not len(unchecked):
+            return
         wrong = row_sums(rows[unchecked]) != self._sums[positions[unchecked]]
         if wrong.any():
             row = int(positions[unchecked[wrong.argmax()]])

@@ -197,12 +197,14 @@ class Running:
 
     def __init__(self, native: Library, count: int, k: int, *, sums: bool) -> None:
         _require(k > 0, "k")
-        self._native, self._k, self._with_sums = native, k, sums
+        self._native, self._k = native, k
         self._candidates = np.full((count, 2 * k), -np.inf, np.float32)
         self._positions = np.full((count, 2 * k), -1, np.int64)
         self._counts = np.zeros(count, np.int64)
         self._floors, self._top = (np.full(count, -np.inf, np.float32) for _ in range(2))
         self._sums = np.zeros((count, 3))
+        self._leading = [a.ctypes.data for a in (self._candidates, self._positions, self._counts)]
+        self._relative_to = self._top.ctypes.data, self._sums.ctypes.data if sums else None
 
     def add(self, logits: Float32s, first: int, alive: Bools | None) -> None:
         """Take in the (n, b) logits of the rows `first` …, which are overwritten.
@@ -224,25 +226,14 @@ class Running:
             first,
             None if alive is None else alive.ctypes.data,
             self._k,
-            self._candidates.ctypes.data,
-            self._positions.ctypes.data,
-            self._counts.ctypes.data,
+            *self._leading,
             self._floors.ctypes.data,
-            self._top.ctypes.data,
-            self._sums.ctypes.data if self._with_sums else None,
+            *self._relative_to,
         )
 
     def state(self) -> State:
         """The state after the last row."""
-        self._native.select(
-            len(self._top),
-            self._k,
-            self._candidates.ctypes.data,
-            self._positions.ctypes.data,
-            self._counts.ctypes.data,
-            self._top.ctypes.data,
-            self._sums.ctypes.data if self._with_sums else None,
-        )
+        self._native.select(len(self._top), self._k, *self._leading, *self._relative_to)
         logits, slots = self._candidates[:, : self._k], self._positions[:, : self._k]
         order = np.argsort(-logits, axis=1, kind="stable")
         return State(
