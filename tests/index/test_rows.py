@@ -118,6 +118,19 @@ def test_appending_does_not_copy_what_is_there() -> None:
     assert sys.getrefcount(last) < 10
 
 
+def test_rows_begin_with_a_line_of_the_cache() -> None:
+    table = RowTable(DIM, 5)
+    for ids in ([1, 2], list(range(3, 400))):
+        table.append(ids, rows_of(ids))
+        assert table.view().rows.ctypes.data % 64 == 0
+    table.tombstone([1])
+    table.compact()
+    rows = table.view().rows
+    assert rows.ctypes.data % 64 == 0
+    table.append([1], rows_of([1]))
+    assert table.view().rows.base is rows.base
+
+
 @pytest.mark.parametrize(
     "bad", [[1, 1], [-1, 2], [0.5, 1.5], [[1, 2]], ["a", "b"], [True, False], [1, 2**63]]
 )

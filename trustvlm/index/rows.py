@@ -12,7 +12,9 @@ no cost to the writer but that mask. One writer at a time; any number of threads
 
 from __future__ import annotations
 
+from ctypes import c_char
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -102,6 +104,21 @@ class RowView:
         return self.live
 
 
+_LINE = 64  # bytes of a line of the processor's cache: products with rows across two take longer
+
+
+def _room(n: int, dim: int) -> Float32s:
+    """An (n, dim) array without values, the first row of which begins with a line of the cache.
+
+    It is the `base` of its slices, by which copies on a device are known: NumPy passes over arrays
+    that lie in another array, not over those in an object of ctypes.
+    """
+    memory = np.empty(n * dim * 4 + _LINE, np.uint8)
+    start = -memory.ctypes.data % _LINE
+    room: Any = (c_char * (n * dim * 4)).from_buffer(memory.data, start)
+    return np.ndarray((n, dim), np.float32, buffer=room)
+
+
 class RowTable:
     """Append-only float32 rows under int64 ids.
 
@@ -120,7 +137,7 @@ class RowTable:
         self._table = SlotTable(capacity)
         if base is not None:
             self._table.restore(base.ids, np.ones(len(base.ids), np.bool_))
-        self._rows = np.empty((capacity, dim), np.float32)
+        self._rows = _room(capacity, dim)
         self._publish()
 
     def append(self, ids: npt.ArrayLike, rows: npt.ArrayLike) -> range:
@@ -161,7 +178,7 @@ class RowTable:
         self._table.reserve(n)
         late, used = n - self._first, self._table.n - self._first
         if late > len(self._rows):
-            larger = np.empty((with_spare(late), self.dim), np.float32)
+            larger = _room(with_spare(late), self.dim)
             larger[:used] = self._rows[:used]
             self._rows = larger
             self._publish()
@@ -188,7 +205,7 @@ class RowTable:
         kept = self._table.kept()
         moved = np.full(self._table.n, -1, np.int64)
         moved[kept] = np.arange(len(kept))
-        rows = np.empty((with_spare(len(kept)), self.dim), np.float32)
+        rows = _room(with_spare(len(kept)), self.dim)
         # The mode "raise" would buffer a second copy.
         np.take(self._rows, kept, axis=0, out=rows[: len(kept)], mode="clip")
         self._table.keep(kept)
