@@ -8,6 +8,7 @@ import json
 import re
 import shlex
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from click.testing import CliRunner
 from PIL import Image
 from server_process import ready, server
 
+import trustvlm
 from trustvlm.cli import main
 
 COLOURS = {"red": (200, 40, 40), "green": (40, 200, 40), "blue": (40, 40, 200)}
@@ -333,3 +335,23 @@ def test_no_service_and_no_key_are_said(both: Both) -> None:
     code, _, said = Both(both.folder, "nonsense").run("space", "list", url=True)
     assert code == 2
     assert said.startswith("Error: --url: expected something like 'http://127.0.0.1:8000'")
+
+
+def test_folders_of_the_client_stay_with_it(both: Both, tmp_path: Path) -> None:
+    """A service stores image files by name; the command prints their paths as on the home."""
+    image = picture(tmp_path / "far" / "new.png", (90, 160, 120), 7)
+    said = both.change("score", "i", image, "--review", "--format", "jsonl")
+    assert json.loads(said)["source"] == str(image)
+    both.change("feedback", "i", "--image", picture(image.with_name("b.png"), (40, 40, 200), 8),
+                "--label", "blue")  # fmt: skip
+    code, listed, _ = both.run("review", "list", "i", "--format", "jsonl", url=True)
+    assert (code, [json.loads(line)["source"] for line in listed.splitlines()]) == (0, ["new.png"])
+    with trustvlm.Client(both.address) as client:
+        assert client.score("i", [image], review=True).source.tolist() == [str(image)]
+        stored = [item.source for item in client.review("i").items().items]
+        assert stored == ["new.png"]
+    catalog = both.folder / "home" / "catalog.sqlite3"
+    with contextlib.closing(sqlite3.connect(catalog)) as connection:
+        stored = connection.execute("select source from observations").fetchall()
+        assert ("b.png",) in stored
+        assert not [source for (source,) in stored if "far" in (source or "")]

@@ -6,7 +6,7 @@ import functools
 import getpass
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -101,6 +101,11 @@ class Session:
         if self.url is not None:
             return self._remote(self.url)
         return self._open(create=create)
+
+    def stored_names(self, paths: Sequence[str]) -> list[str]:
+        """What image files are stored by: in a home by path, in a service by name, as folders of
+        this machine are not for others."""
+        return list(paths) if self.url is None else [Path(path).name for path in paths]
 
     def _remote(self, url: str) -> TrustService:
         from trustvlm.cli.remote import Remote

@@ -42,6 +42,11 @@ class File:
     problem: str | None = None
 
 
+def stored_name(source: str) -> str:
+    """The name that a service stores an image file by: without its folder."""
+    return Path(source).name
+
+
 def loaded(images: object, what: str) -> Iterator[File]:
     """Images as files, each read as its turn comes. One that cannot be read is an empty file, which
     the service reports as any other bad one. Raises InvalidInput."""
@@ -55,7 +60,7 @@ def _load(source: Any, place: int) -> File:
         return File(name or f"<bytes {place}>", name, source)
     if isinstance(source, str | Path):
         try:
-            return File(str(source), Path(source).name, _bytes_of(Path(source)))
+            return File(str(source), stored_name(str(source)), _bytes_of(Path(source)))
         except (OSError, ValueError) as error:  # ValueError: a NUL in the path, or one of ours
             why = getattr(error, "strerror", None)
             problem = with_place(source, f"cannot be read: {why}" if why else str(error))

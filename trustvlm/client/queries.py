@@ -22,7 +22,7 @@ from trustvlm.client.codec import (
     reading_fields,
     source_array,
 )
-from trustvlm.client.images import File, loaded
+from trustvlm.client.images import File, loaded, stored_name
 from trustvlm.client.transport import Body, Fields, Wire, json_body, options_query, path_of, read
 from trustvlm.errors import Busy, Conflict, InvalidInput, NotFound, Unavailable
 from trustvlm.reading.claims import claimed_names, source_names
@@ -293,7 +293,10 @@ def score(
     given = embedded_queries(wire, space, queries, on_error)
     arrays, subset = given.arrays, given.beside
     if given.sources is not None:
-        arrays = arrays | {"sources": source_array(given.sources.tolist())}
+        names = given.sources.tolist()
+        if queries.images is not None and queries.sources is None:
+            names = list(map(stored_name, names))
+        arrays = arrays | {"sources": source_array(names)}
     if labels is not None:
         subset = subset | {"labels": name_array(labels)}
     path = path_of("spaces", space, "score")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from trustvlm.client import measure
 from trustvlm.client.codec import npz_body, source_array
 from trustvlm.client.connection import Connected
+from trustvlm.client.images import stored_name
 from trustvlm.client.jobs import Progress, finished
 from trustvlm.client.queries import EmbeddedQueries, embedded_queries
 from trustvlm.client.transport import options_query, path_of, read
@@ -108,7 +109,12 @@ class SupportVerbs(Connected):
         proposals = read(Proposals, result)
         if embedded.sources is None:
             return proposals
-        rows = tuple(replace(one, place=embedded.places[one.place]) for one in proposals.rows)
+        rows = tuple(
+            replace(one, place=embedded.places[one.place], source=embedded.sources[one.place])
+            if sources is None
+            else replace(one, place=embedded.places[one.place])
+            for one in proposals.rows
+        )
         return replace(proposals, rows=rows, notes=embedded.notes, failures=embedded.failures)
 
     def remove_proposed(self, space: str, *, label: str | None = None) -> RemovedProposals:
@@ -199,9 +205,10 @@ def _ids(ids: object) -> list[int]:
 def _names(
     embedded: EmbeddedQueries, sources: Sequence[str | None] | None
 ) -> Sequence[str | None] | None:
-    """The names of the queries that are sent: those that were given, else those of their images."""
+    """The names of the queries that are sent: those that were given, else those of their image
+    files."""
     if sources is None:
-        return None if embedded.sources is None else list(embedded.sources)
+        return None if embedded.sources is None else list(map(stored_name, embedded.sources))
     names = image_names(sources, "sources")
     return names if embedded.sources is None else [names[place] for place in embedded.places]
 

@@ -67,10 +67,12 @@ def feedback(
     check_naming(labelled.naming, labelled.folder)
     with session.writing() as service:
         if image is not None:
+            options["sources"] = session.stored_names([str(image)])
             result = _of_image(service, space, labelled, image, label, options)
         else:
             images = labelled.read(service, space, claimed=claimed)
-            options["sources"] = images.sources
+            named = (list if labelled.vectors else session.stored_names)(images.sources)
+            options["sources"] = named
             result = service.feedback(space, images.queries, images.truth, **options)
     if json_:
         click.echo(as_json(result.to_dict()))
@@ -91,7 +93,7 @@ def _of_image(
     check_names(service, space, [label], labelled.no_label)
     truth = [None if label in labelled.no_label else label]
     queries = Queries(images=[image], **labelled.reading)
-    return service.feedback(space, queries, truth, sources=[str(image)], **options)
+    return service.feedback(space, queries, truth, **options)
 
 
 def _print(result: FeedbackResult, promote: bool, *, claims: bool) -> None:

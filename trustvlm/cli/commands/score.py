@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -232,7 +232,7 @@ def score(
         if vectors is not None:
             batches = _vectors(vectors, beside)
         else:
-            images = _Given(paths, exclude, beside)
+            images = _Given(paths, exclude, beside, session.stored_names)
             batches = _images(service, space, images, reading, options)
         before = waiting_in(service.review(space)) if review else 0
         with closing(batches):  # an error takes the progress bar away before it is reported
@@ -270,7 +270,7 @@ def _write(
     evidence_writer = row_writer(form, EVIDENCE)
     verdict_writer: RowWriter | None = None
     for batch, (sources, queries, bar) in enumerate(batches):
-        verdicts = service.score(space, replace(queries, sources=sources), **options)
+        verdicts = service.score(space, queries, **options)
         if not batch and verdicts.claimed is not None:
             verdict_writer = row_writer(form, CLAIMS)
         rows = [
@@ -320,11 +320,12 @@ def _evidence(rows: Iterable[Row]) -> Iterator[Row]:
 
 @dataclass(frozen=True)
 class _Given:
-    """The images of a call, as they were given."""
+    """The images of a call, as they were given; `stored`: see :meth:`Session.stored_names`."""
 
     paths: tuple[Path, ...]
     exclude: tuple[str, ...]
     beside: Beside
+    stored: Callable[[Sequence[str]], list[str]]
 
     def images(self, finder: ImageFinder) -> tuple[Iterable[Any], int]:
         """The images and their number, 0 where it is not known."""
@@ -342,6 +343,7 @@ def _vectors(path: Path, beside: Beside) -> Batches:
         for sources, queries in query_batches(path, BATCH_ROWS):
             places = range(done, done + len(sources))
             done += len(sources)
+            queries = replace(queries, sources=sources)
             yield sources, beside.added(queries, sources, places), bar
     beside.end(done)
 
@@ -370,6 +372,7 @@ def _images(
             if embedded.sources:
                 places = (start + place for place in embedded.places)
                 queries = given.beside.added(embedded.queries, embedded.sources, places)
+                queries = replace(queries, sources=given.stored(embedded.sources))
                 yield embedded.sources, queries, bar
     if not done:
         raise InvalidInput(f"no images in {', '.join(map(str, given.paths))}")

@@ -294,7 +294,7 @@ def _outputs(path: Path, arrays: dict[str, Array]) -> list[str | None] | None:
 def _sources(path: Path, texts: Array | None, total: int) -> list[str]:
     if texts is not None:
         return _strings(path, "sources", texts)
-    return [f"{path}[{row}]" for row in range(total)]
+    return [f"{path.name}[{row}]" for row in range(total)]
 
 
 def _truth(path: Path, arrays: Mapping[str, Array]) -> list[str | None]:

@@ -72,9 +72,11 @@ def propose(
     with session.writing() if accept or review else session.reading() as service:
         queries, sources = _given(service, space, paths, vectors, exclude, reading)
         options: dict[str, Any] = {"accept": accept, "review": review, "few": few}
-        proposals = service.propose(space, queries, sources=sources, **options)
+        named = sources if vectors is not None else session.stored_names(sources)
+        proposals = service.propose(space, queries, sources=named, **options)
     if proposals.rows or form != "table":
-        row_writer(form, PROPOSALS).write(map(asdict, proposals))
+        rows = (asdict(one) | {"source": sources[one.place]} for one in proposals)
+        row_writer(form, PROPOSALS).write(rows)
     if form == "table":
         _print(space, proposals, accept, review)
 
@@ -86,13 +88,13 @@ def _given(
     vectors: Path | None,
     exclude: tuple[str, ...],
     reading: dict[str, Any],
-) -> tuple[Queries, list[str | None] | None]:
+) -> tuple[Queries, list[str]]:
     service.get_space(space)
     if vectors is not None:
         from trustvlm.cli.reading.arrays import query_batches
 
         names, queries = next(query_batches(vectors, _ALL))
-        return queries, [*names]
+        return queries, names
     with finding(exclude) as finder:
         images = finder.images_of(paths)
     if not images:
