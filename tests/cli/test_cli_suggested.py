@@ -8,13 +8,14 @@ import re
 import shlex
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from cli_runner import commands, save_labels
 from click.testing import CliRunner
 
 from trustvlm.cli import main
-from trustvlm.types.messages.commands import command, suggested, word
+from trustvlm.types.messages.commands import ON_HOME, command, suggested, word
 from trustvlm.types.messages.meant import did_you_mean
 
 SUGGESTED = re.compile(r"'(trustvlm [^']*)'")
@@ -91,6 +92,8 @@ def test_every_command_knows_where_it_may_run() -> None:
     local = {" ".join(path) for path, one in commands() if hasattr(one.callback, "works_on_home")}
     assert {"start", "serve", "purge", "label synonyms", "index rebuild"} <= local
     assert not {"score", "register", "label list"} & local
+    every = {" ".join(path) for path, one in commands() if not isinstance(one, click.Group)}
+    assert set(filter(ON_HOME.match, every)) == local
 
 
 def test_names_are_quoted_for_the_shell_and_for_the_sentence() -> None:

@@ -17,6 +17,7 @@ class Remote(Client):
 
     def __init__(self, url: str) -> None:
         super().__init__(url, timeout=REQUEST_S, retries=RETRIES)
+        self.place = ""  # what prints adds the options as they were typed
 
     def write_report(self, evaluation: Evaluation, path: Path, *, page: str | None = None) -> None:
         """See :meth:`trustvlm.TrustService.write_report`."""

@@ -21,6 +21,7 @@ from trustvlm.types.answers import RemovedSpace, SpaceList
 from trustvlm.types.arrays import names_or_mask, texts
 from trustvlm.types.attributes.filters import Filter, FilterLike, as_filter
 from trustvlm.types.bounds import flags, number, whole
+from trustvlm.types.messages.placed import placed
 from trustvlm.types.options import BackOff
 from trustvlm.types.tables.projection import Projection
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from trustvlm.types.inputs import Images, ImageSource
 
 
+@placed
 class Client(LabelVerbs, MeasuringVerbs, SupportVerbs):
     """A :class:`trustvlm.TrustService` that another machine serves, with equal verbs, arguments,
     answers and errors.

@@ -11,19 +11,24 @@ from typing import Any, Self
 
 import httpx
 
-from trustvlm.client.network import network_of
+from trustvlm.client.network import network_of, public
 from trustvlm.client.transport import RequestSizes, Wire, path_of
 from trustvlm.errors import InvalidInput
 from trustvlm.system.pickling import Unpicklable
 from trustvlm.types.answers import Revision
 from trustvlm.types.bounds import whole
+from trustvlm.types.messages.commands import word
 
 KEY = "TRUSTVLM_KEY"
 """The environment variable that holds the key where none is given."""
 
 
 class Connected(Unpicklable):
-    """A service elsewhere, until :meth:`close`; a context manager."""
+    """A service elsewhere, until :meth:`close`; a context manager.
+
+    Attributes:
+        place: options of the command line that name it, in the commands of messages.
+    """
 
     _instead = (
         "a Client cannot be pickled or copied: pass its url and key, and make a Client "
@@ -87,6 +92,7 @@ class Connected(Unpicklable):
             )
         secret = _key_of_environment() if key is None else _checked_key(key, "key")
         network = network_of(url, verify, proxy, trust_env, transport)
+        self.place = f"--url {word(public(url))}"
         self._wire = Wire(network, secret, float(timeout), retries, sizes or RequestSizes())
 
     def __enter__(self) -> Self:

@@ -251,7 +251,7 @@ class LabelVerbs(Connected):
 
     def verdict_log(self, space: str) -> VerdictLog:
         """The verdict log of a space: what it answered, once the log is switched on."""
-        return RemoteVerdictLog(self._wire, space)
+        return RemoteVerdictLog(self._wire, space, self.place)
 
     def changes(
         self, space: str, since: int = 0, *, limit: int = 1_000, cursor: str | None = None

@@ -207,7 +207,7 @@ class MeasuringVerbs(Connected):
 
     def review(self, space: str) -> ReviewQueue:
         """The review queue of a space: images that wait for a person's answer."""
-        return RemoteReviewQueue(self._wire, space)
+        return RemoteReviewQueue(self._wire, space, self.place)
 
     def monitor(self, space: str, *, alpha: float = 0.05, claims: bool = False) -> MonitorReport:
         """Compare randomly drawn feedback with the promise of the calibration in force; see

@@ -6,6 +6,7 @@ from trustvlm.client.transport import Wire, json_body, path_of, read
 from trustvlm.reading.review.queue import ReviewQueue
 from trustvlm.types.bounds import flags, identifier
 from trustvlm.types.json_form import to_plain
+from trustvlm.types.messages.placed import placed
 from trustvlm.types.review import (
     AddedLogged,
     AddLoggedOptions,
@@ -21,11 +22,12 @@ from trustvlm.types.review import (
 _PAGE = 1_000
 
 
+@placed
 class RemoteReviewQueue(ReviewQueue):
     """Images of a space elsewhere that wait for a person."""
 
-    def __init__(self, wire: Wire, space: str) -> None:
-        self._wire, self.space = wire, space
+    def __init__(self, wire: Wire, space: str, place: str) -> None:
+        self._wire, self.space, self.place = wire, space, place
         self._parts = ("spaces", space, "review")
 
     def status(self) -> ReviewStatus:

@@ -35,6 +35,7 @@ from trustvlm.errors import (
     Unavailable,
 )
 from trustvlm.types.json_form import from_plain
+from trustvlm.types.messages.commands import placed_in
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S, AWAY_PAUSE_S = 0.1, 5.0, 2.0  # away: while a service starts
 RETRIES, CONNECT_S = 10, 10.0
@@ -365,8 +366,7 @@ def _refusal(where: str, response: httpx.Response) -> Exception:
 
 
 def _problem_of(response: httpx.Response) -> tuple[TrustVLMError, str | None]:
-    """(the error, its kind) that an answer tells of; the kind is None where it is not in the
-    service's shape."""
+    """(the error, its kind) that an answer tells of; in another shape the kind is None."""
     try:
         content = response.json()["error"]
         kind, message, request_id = (
@@ -387,7 +387,7 @@ def error_of(kind: str, message: str, status: int = 500) -> TrustVLMError:
     error_class = getattr(errors, kind, None) if kind in errors.__all__ else None
     if not (isinstance(error_class, type) and issubclass(error_class, TrustVLMError)):
         error_class = _OF_STATUS.get(status, TrustVLMError)
-    return error_class(message)
+    return error_class(placed_in(message))
 
 
 def _seconds_of(text: str | None) -> float | None:

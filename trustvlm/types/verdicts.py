@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints, overload
@@ -16,6 +16,7 @@ from trustvlm.errors import InvalidInput
 from trustvlm.types.arrays import Bools, Float64s, Int64s, Objects, row_numbers
 from trustvlm.types.bounds import path_of
 from trustvlm.types.json_form import Answer, to_plain
+from trustvlm.types.messages.commands import PLACE, at
 from trustvlm.types.messages.counts import count
 from trustvlm.types.registration import UnreadImage
 from trustvlm.types.tables.columns import Column
@@ -113,6 +114,7 @@ class Verdicts(Tabular):
         source: name of each image: that of `Queries.sources`, else its path, "<bytes 3>" or
             "<image 3>" by place; None: the queries were embeddings without names. The index of
             :meth:`to_pandas`, the first column of :meth:`to_arrow`.
+        place: options of the command line that name the home or the service, for `repr`.
     """
 
     rule: str
@@ -162,12 +164,13 @@ class Verdicts(Tabular):
     source: Objects | None = None
     read_thumbnail: Callable[[int], bytes | None] | None = None
     failures: tuple[UnreadImage, ...] = ()
+    place: str = field(default_factory=PLACE.get, repr=False)
 
     @classmethod
     def lazily(cls, later: Mapping[str, Callable[[], Any]], **values: Any) -> Verdicts:
         """Verdicts with these fields; those in `later` are made when they are first read."""
         verdicts = object.__new__(cls)
-        verdicts.__dict__.update(values, _later=later)
+        verdicts.__dict__.update({"place": PLACE.get()} | values, _later=later)
         return verdicts
 
     def __getattr__(self, name: str) -> Any:
@@ -346,10 +349,9 @@ class Verdicts(Tabular):
 
     def _shown(self, thumbnails: Sequence[bytes | None] | None) -> Glance:
         calibration = self.calibration_id, self.stale_since
-        remarks = [
-            probability_line(self.probability_source, self.rule, *calibration),
-            f"rule {self.rule} at revision {self.revision} of the space",
-        ]
+        with at(self.place):
+            line = probability_line(self.probability_source, self.rule, *calibration)
+        remarks = [line, f"rule {self.rule} at revision {self.revision} of the space"]
         if (unread := len(self.failures)) > 0:
             remarks.append(f"{unread:,} image{'s' * (unread > 1)} could not be read: see failures")
         counts = Counter(self.decision.tolist())

@@ -9,15 +9,14 @@ from collections.abc import Iterator
 import click
 
 from trustvlm.cli.session import Session, works_on_home
-from trustvlm.types.messages.commands import command, word
+from trustvlm.types.messages.commands import IN_SENTENCE, command, word
 
-_IN_SENTENCE = re.compile(r"(?<=')trustvlm (?=[a-z][^']*')")
 _WORD = re.compile(r"[a-z]+")
 
 
 def placed(message: str) -> str:
     """`message` with --home or --url in each command between apostrophes, where one was typed."""
-    return _IN_SENTENCE.sub(lambda match: f"trustvlm {_place(message[match.end() :])}", message)
+    return IN_SENTENCE.sub(lambda match: f"trustvlm {_place(message[match.end() :])}", message)
 
 
 def here(verb: str, *names: object, files: str = "", options: str = "") -> str:

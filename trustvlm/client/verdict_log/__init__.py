@@ -7,16 +7,18 @@ from typing import Any
 
 from trustvlm.client.transport import Wire
 from trustvlm.reading.verdict_log.files import VerdictLog
+from trustvlm.types.messages.placed import placed
 from trustvlm.types.verdict_log import LogFilter, LoggedPage, LogOptions, VerdictLogStatus, in_utc
 
 __all__ = ["RemoteVerdictLog"]
 
 
+@placed
 class RemoteVerdictLog(VerdictLog):
     """What a space elsewhere answered."""
 
-    def __init__(self, wire: Wire, space: str) -> None:
-        self._wire, self.space = wire, space
+    def __init__(self, wire: Wire, space: str, place: str) -> None:
+        self._wire, self.space, self.place = wire, space, place
 
     def status(self) -> VerdictLogStatus:
         return self._wire.get(VerdictLogStatus, "spaces", self.space, "verdict-log")

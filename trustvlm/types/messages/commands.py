@@ -4,15 +4,25 @@ as a shell needs it.
 A sentence has a command between apostrophes. It names the home where the library was opened on one
 that ``trustvlm`` alone would not take (:func:`at`). The command line adds --home or --url as they
 were typed, where it prints (:mod:`trustvlm.cli.printing.suggested`); the HTTP service names no
-home, since paths of its machine are not for its clients.
+home, since paths of its machine are not for its clients, whose errors name its address
+(:func:`placed_in`).
 """
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+
+IN_SENTENCE = re.compile(r"(?<=')trustvlm (?=[a-z][^']*')")
+"""Where a sentence has a command that names no home and no service."""
+ON_HOME = re.compile(
+    r"(backup|bulk (score|embed)|db|demo|export|import|index (stats|rebuild|tune|suggest)|key"
+    r"|label synonyms|purge|restore|serve|space (repoint|reembed|index-attribute)|start|verify)\b"
+)
+"""Commands that cannot be sent to a service: they run where its home is."""
 
 _LIVE = frozenset('"$`\\!')
 """Characters that mean something to a shell between double quotes, too."""
@@ -59,7 +69,21 @@ def command(verb: str, *names: object, files: str = "", options: str = "") -> st
     given = " ".join(word(str(name)) for name in names)
     dashed = any(str(name).startswith("-") for name in names)
     words = [options, "--", given, files] if dashed else [given, files, options]
-    return " ".join(filter(None, ["trustvlm", PLACE.get(), verb, *words]))
+    return " ".join(filter(None, ["trustvlm", _place_of(verb), verb, *words]))
+
+
+def _place_of(verb: str) -> str:
+    """The options that a command beginning with `verb` has here."""
+    place = PLACE.get()
+    return "--home HOME" if place.startswith("--url ") and ON_HOME.match(verb) else place
+
+
+def placed_in(message: str) -> str:
+    """`message` with the options that commands have here, in those of its commands that have
+    none."""
+    if not PLACE.get():
+        return message
+    return IN_SENTENCE.sub(lambda at: f"trustvlm {_place_of(message[at.end() :])} ", message)
 
 
 def suggested(verb: str, *names: object, files: str = "", options: str = "") -> str:
