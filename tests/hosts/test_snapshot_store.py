@@ -21,6 +21,7 @@ from trustvlm.errors import InvalidInput, Unavailable
 from trustvlm.index.shared import snapshot_store
 from trustvlm.index.shared.snapshot_store import SnapshotStore
 from trustvlm.index.snapshot_header import read_head
+from trustvlm.service.server.server_home import ServerHome
 
 pytestmark = pytest.mark.both_back_ends(slow=True)
 
@@ -235,8 +236,11 @@ def test_what_is_purged_leaves_the_store(first: Machine, store: Path) -> None:
         service.remove_label("space", label(4).name)
         shutil.rmtree(store)
         store.write_text("a file in place of the folder")
-        with pytest.raises(Unavailable, match="may hold what was purged"):
+        with pytest.raises(Unavailable, match="may hold what was purged") as error:
             service.purge(older_than=timedelta(0))
+        over_http = ServerHome(service).without_folders(str(error.value))
+        assert over_http.startswith("snapshot_store SNAPSHOTS may hold")
+        assert str(store) not in over_http
 
 
 @pytest.mark.parametrize("url", ["relative/folder", "nonsense://x", "s3://", "~/x"])

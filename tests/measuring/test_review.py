@@ -158,6 +158,17 @@ def test_answers_store_feedback_and_can_be_taken_back(home: Path) -> None:
         assert review.undo(chosen.id) == chosen
 
 
+def test_no_one_is_asked_what_is_known(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An image of stored feedback waits only where it is drawn at random."""
+    queries = incoming(6)
+    for share, trays in ((0, {"review": 5}), (1, {"review": 5, "sample": 6})):
+        monkeypatch.setenv("TRUSTVLM_REVIEW_SHARE", str(share))
+        with trustvlm.open(home) as service:
+            service.feedback("s", Queries(queries.classifier[:1], queries.verifier[:1]), "forest")
+            service.score("s", queries, rule="msp", review=True)
+            assert {tray: len(waiting(service, tray)) for tray in trays} == trays
+
+
 def test_an_answer_about_an_image_that_was_told_before_is_undone_to_what_was_told(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,6 +66,12 @@ class SnapshotStore:
     def __str__(self) -> str:
         return masked(self._url)
 
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """What messages call it: its URL and, of a folder of this machine, the folder, too."""
+        folder = self._url.removeprefix("file://").rstrip("/")
+        return (str(self), folder) if folder.startswith("/") else (str(self),)
+
     @cached_property
     def _place(self) -> tuple[FileSystem, PurePosixPath]:
         """The file system and the folder; with an object store this asks it."""

@@ -77,6 +77,7 @@ class CacheRegistry:
         self._guard = threading.Lock()
         failures = Failures(log, "writing a snapshot in the background")
         self._writer = OneAtATime(failures, "trustvlm-snapshot")
+        self.store = store
         self._shared = SharedSnapshots(catalog, store)
         self._supports = SupportIndexes(catalog, folder, device, self._shared)
         self._discriminants = Discriminants(catalog, folder, thresholds, self._shared)

@@ -48,14 +48,17 @@ class ServerHome(OwnWork, ApiKeys, Observations):
 
     def without_folders(self, text: str) -> str:
         """`text` for those who do not run the service: HOME stands for the folder of the home and
-        for that of its catalog, ORIGINALS for the setting originals_folder."""
+        for that of its catalog, ORIGINALS for the setting originals_folder, SNAPSHOTS for
+        snapshot_store."""
         home, file = self._home, self._home.catalog.location.file
-        words = {home.folder: "HOME"} | ({} if file is None else {file.parent: "HOME"})
+        words = {str(home.folder): "HOME"} | ({} if file is None else {str(file.parent): "HOME"})
         if home.originals.shared is not None:
-            words[home.originals.shared] = "ORIGINALS"
-        for folder in sorted(words, key=lambda one: len(str(one)), reverse=True):
-            if folder != folder.parent:
-                text = text.replace(str(folder), words[folder])
+            words[str(home.originals.shared)] = "ORIGINALS"
+        if home.caches.store is not None:
+            words |= dict.fromkeys(home.caches.store.addresses, "SNAPSHOTS")
+        for place in sorted(words, key=len, reverse=True):
+            if place.strip("/"):
+                text = text.replace(place, words[place])
         return text
 
     # Spaces, labels and support images

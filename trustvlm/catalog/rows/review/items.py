@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
-from trustvlm.catalog.rows.observations import GivenVerdict, mark_promoted
+from trustvlm.catalog.rows.observations import GivenVerdict, known_hashes, mark_promoted
 from trustvlm.catalog.rows.review import states
 from trustvlm.catalog.store.bulk import rows_among, slices
 from trustvlm.catalog.store.models import Observation
@@ -79,7 +79,8 @@ class Answered(NamedTuple):
 
 
 def add(connection: Connection, space_id: int, items: Sequence[NewItem], limit: int) -> int:
-    """Queue images that their tray never had; how many.
+    """Queue images that their tray never had and, for the tray "review", whose true label nobody
+    said; how many.
 
     At most `limit` wait: for more, the oldest of the tray "review" make room. Where those of the
     tray "sample" alone are as many, further drawn ones are not queued, but counted: what was drawn
@@ -105,13 +106,19 @@ def add(connection: Connection, space_id: int, items: Sequence[NewItem], limit: 
 
 
 def _unknown(connection: Connection, space_id: int, items: Sequence[NewItem]) -> list[NewItem]:
-    """The images that their tray never had, each once."""
+    """The images that their tray never had, each once; of the tray "review" without those of
+    stored feedback, whose true label is known."""
     hashes = [item.content_hash for item in items]
+    answered = known_hashes(connection, space_id, hashes)
     of_space = select(ReviewRow.tray, ReviewRow.content_hash).where(ReviewRow.space_id == space_id)
     rows = rows_among(connection, of_space, ReviewRow.content_hash, hashes)
     stored = {(tray, content) for tray, content in rows}
     fresh = {(item.tray, item.content_hash): item for item in items}
-    return [item for key, item in fresh.items() if key not in stored]
+    return [
+        item
+        for key, item in fresh.items()
+        if key not in stored and (item.tray != "review" or item.content_hash not in answered)
+    ]
 
 
 def _drop_oldest(
