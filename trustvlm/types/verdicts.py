@@ -339,15 +339,12 @@ class Verdicts(Tabular):
         images = zip(self.source.tolist(), names, self.rows(evidence=evidence), strict=True)
         write_fiftyone(path_of("folder", folder), images, {"rule": self.rule, "notes": self.notes})
 
-    def _glance(self) -> Glance:
-        return self._shown(None)
-
     def _repr_html_(self) -> str:
         shown = range(min(PICTURES, len(self)))
         pictures = None if self.read_thumbnail is None else [self.thumbnail(i) for i in shown]
-        return as_html(self._shown(pictures))
+        return as_html(self._glance(pictures))
 
-    def _shown(self, thumbnails: Sequence[bytes | None] | None) -> Glance:
+    def _glance(self, thumbnails: Sequence[bytes | None] | None = None) -> Glance:
         calibration = self.calibration_id, self.stale_since
         with at(self.place):
             line = probability_line(self.probability_source, self.rule, *calibration)
