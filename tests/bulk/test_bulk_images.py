@@ -60,7 +60,14 @@ def paths(pictures: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize(
-    "kind", ["all", "list.txt", "table.csv", "paths.parquet", "bytes.parquet", "shard.tar"]
+    "kind",
+    [
+        *("all", "table.csv", "bytes.parquet"),
+        *(
+            pytest.param(kind, marks=pytest.mark.slow)
+            for kind in ("list.txt", "paths.parquet", "shard.tar")
+        ),
+    ],
 )
 def test_every_kind_of_input_gives_the_verdicts_of_score(
     home: Path, pictures: Path, tmp_path: Path, kind: str

@@ -134,6 +134,7 @@ def test_a_server_that_forgets(
         trustvlm.open(tmp_path, create=True, database_url=url).close()
 
 
+@pytest.mark.slow  # by default: test_two_homes_share_a_catalog
 def test_a_standby_and_its_promotion(tmp_path: Path) -> None:
     """A standby is refused. A promoted one is another history: what was derived before is void,
     for it may go through the same revisions with other rows."""

@@ -128,6 +128,7 @@ def label_and_evidence(number: int) -> tuple[str, Any]:
     return str(client.score("space", one(number)).label[0]), verdicts.evidence(number)
 
 
+@pytest.mark.slow  # by default: test_parent_and_children_get_their_own_answers
 def test_workers_of_multiprocessing_use_the_client_they_inherit(address: str) -> None:
     assert json.loads(run(pool_of_processes, address)[-1]) == [True, True]
 

@@ -290,6 +290,7 @@ def test_killed_at_some_named_steps(
     assert warned == []
 
 
+@pytest.mark.slow  # by default: test_killed_at_some_named_steps
 def test_a_disk_that_is_full_at_a_named_step(template: tuple[Path, State], tmp_path: Path) -> None:
     """The error is one of the tree, and the home is whole."""
     code, told = strike_in_the_tour(template, tmp_path, "register.written", 1, "enospc")
@@ -583,6 +584,7 @@ def require_upgraded(home: Path) -> None:
         service.register("main", [label_input("another", 1000, [1000])])
 
 
+@pytest.mark.slow  # by default: tests/catalog/test_migrations.py
 @pytest.mark.parametrize("kills", [1, pytest.param(8, marks=pytest.mark.slow)])
 def test_killed_while_upgrading(old_catalog: Path, kills: int) -> None:
     """A catalog whose upgrade was killed is at the old schema or at the new one, with all it held,

@@ -149,6 +149,7 @@ def test_the_command_line_restores_to_either(
     assert "zQ7" not in cli("restore", archive, "--to", with_password, code=2)
 
 
+@pytest.mark.slow  # by default: test_from_a_home_to_a_server_and_back
 def test_settings_that_name_a_place_stay_behind(url: str, tmp_path: Path) -> None:
     """A home that is made of a backup of a catalog on a server is not a home on that server; the
     other settings come along, to a home that has none."""

@@ -133,6 +133,7 @@ def test_revisions_never_go_back_and_are_seen_whole(url: str, tmp_path: Path) ->
         }
 
 
+@pytest.mark.slow  # by default: tests/durability/test_processes.py
 def test_a_fork_leaves_connections_to_the_parent(url: str, tmp_path: Path) -> None:
     with trustvlm.open(tmp_path / "home", create=True) as service:
         create(service)

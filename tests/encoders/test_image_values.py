@@ -265,6 +265,7 @@ def accuracy(
     return float((verdicts.label == truth).mean())
 
 
+@pytest.mark.slow  # by default: test_values_of_any_depth_give_the_picture
 @pytest.mark.parametrize("change", [
     lambda grey: (grey * 16).astype(np.uint16),
     lambda grey: (280 + grey / 12).astype(np.float32),

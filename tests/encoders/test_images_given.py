@@ -40,7 +40,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture(scope="module", params=["library", "client"])
+@pytest.fixture(
+    scope="module",
+    params=["library", pytest.param("client", marks=pytest.mark.slow)],  # tests/client has it, too
+)
 def service(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, folder: Path
 ) -> Iterator[Any]:

@@ -141,6 +141,7 @@ def test_jobs_of_a_living_host_are_left_alone(
     looking.close()
 
 
+@pytest.mark.slow  # by default: test_jobs_of_a_living_host_are_left_alone
 def test_a_job_that_another_host_ended_stops(hosts: Hosts) -> None:
     """A host that was cut off from the database is dead to the others: it finds its job ended."""
     a, b = hosts

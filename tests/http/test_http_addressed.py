@@ -412,7 +412,9 @@ def everything(client: Client, space: str, names: list[str]) -> None:
         client.remove_label(space, name, purge=True)
 
 
-@pytest.mark.parametrize(("space", "names"), [("..", NAMES), ("s ? # % ü", SOME[:2])])
+@pytest.mark.parametrize(
+    ("space", "names"), [pytest.param("..", NAMES, marks=pytest.mark.slow), ("s ? # % ü", SOME[:2])]
+)
 def test_names_of_every_kind(address: str, space: str, names: list[str]) -> None:
     with Client(address) as client:
         everything(client, space, names)

@@ -24,6 +24,8 @@ from trustvlm.index.recipe import Recipe, list_recipes, load_recipe
 
 DIM, LISTS, TRAINED = 12, 9, 2_000
 RECIPES = list_recipes()
+ALIKE = ("flat-fp16", "ivf-flat")
+"""Recipes that another one of their kind stands for by default."""
 every_recipe = pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
 
 
@@ -111,7 +113,11 @@ class IndexContract:
     @classmethod
     def pytest_generate_tests(cls, metafunc: pytest.Metafunc) -> None:
         if "recipe" in metafunc.fixturenames:
-            metafunc.parametrize("recipe", cls.recipes, ids=lambda recipe: recipe.name)
+            recipes = [
+                pytest.param(one, marks=[pytest.mark.slow] * (one.name in ALIKE), id=one.name)
+                for one in cls.recipes
+            ]
+            metafunc.parametrize("recipe", recipes)
 
     def index(self, recipe: Recipe, dim: int = DIM) -> LiveIndex:
         return LiveIndex(recipe, dim, device=self.device)

@@ -328,6 +328,7 @@ def test_an_index_that_grows_is_trained_behind_the_queries(
         )
 
 
+@pytest.mark.slow  # by default: test_the_commands, of support images
 @pytest.mark.parametrize("half_from", ["1000", pytest.param("1000000000", marks=pytest.mark.slow)])
 def test_prototypes_are_searched_in_part_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, half_from: str

@@ -102,7 +102,7 @@ def test_dense_and_streamed_verdicts_are_equal(
                 assert_equal(one, other)
 
 
-@pytest.mark.parametrize("labels", [9, 200])
+@pytest.mark.parametrize("labels", [pytest.param(9, marks=pytest.mark.slow), 200])
 def test_verdicts_without_the_compiled_library_are_equal(
     home: Path, monkeypatch: pytest.MonkeyPatch, labels: int
 ) -> None:
@@ -117,7 +117,10 @@ def test_verdicts_without_the_compiled_library_are_equal(
             assert_equal(service.score("s", queries, rule=rule), compiled[rule])
 
 
-@pytest.mark.parametrize("rule", ["msp", "trustvlm", "posterior", "posterior_star"])
+@pytest.mark.parametrize("rule", [
+    pytest.param("msp", marks=pytest.mark.slow), "trustvlm",
+    pytest.param("posterior", marks=pytest.mark.slow), "posterior_star",
+])  # fmt: skip
 def test_a_tie_goes_to_the_smaller_name_in_both(home: Path, rule: str) -> None:
     rng = np.random.default_rng(3)
     text, image = rng.normal(size=TEXT_DIM), rng.normal(size=IMAGE_DIM)

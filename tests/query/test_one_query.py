@@ -110,7 +110,7 @@ def test_a_write_would_show() -> None:
 
 
 @pytest.mark.parametrize("half_from", ["1000000", "4"])
-@pytest.mark.parametrize("recipe", ["flat", "flat-fp16"])
+@pytest.mark.parametrize("recipe", ["flat", pytest.param("flat-fp16", marks=pytest.mark.slow)])
 def test_readers_write_nothing_that_a_view_reaches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, half_from: str, recipe: str
 ) -> None:

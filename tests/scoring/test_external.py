@@ -187,6 +187,7 @@ def test_names_are_labels(service: TrustService) -> None:
         service.search("s", Queries(probabilities=[{"airport": 1.0}]))
 
 
+@pytest.mark.slow  # by default: test_fed_with_our_text_softmax_it_gives_our_verdicts
 def test_everything_downstream(service: TrustService, tmp_path: Path) -> None:
     world = World([f"label {i}" for i in range(6)], 3)
     external_space(service, world)

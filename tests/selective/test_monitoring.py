@@ -75,6 +75,7 @@ def test_looking_after_every_item_raises_no_false_alarm() -> None:
     assert np.mean([run.risk_low > 0.05 for run in runs]) <= 0.1 + 2 * math.sqrt(0.1 * 0.9 / 200)
 
 
+@pytest.mark.slow  # by default: test_looking_after_every_item_raises_no_false_alarm
 def test_errors_that_come_in_clumps_raise_no_false_alarm_either() -> None:
     """The chance of an error follows the last one, but given all before it never exceeds the
     promise."""
@@ -124,6 +125,7 @@ def test_a_broken_promise_is_found_soon(risk: float, items: int) -> None:
     assert np.median(after) <= items
 
 
+@pytest.mark.slow  # by default: test_looking_after_every_item_raises_no_false_alarm
 def test_the_bound_comes_close_to_the_risk_and_rarely_passes_it() -> None:
     bounds = np.array(
         [

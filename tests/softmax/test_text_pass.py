@@ -173,7 +173,7 @@ def test_leaders_of_rounded_queries_are_those_of_exact_ones(
     assert (every.max(axis=1) <= one.logits[:, -1] + one.slack).all()
 
 
-@pytest.mark.parametrize("kind", ["all", "half", "tail"])
+@pytest.mark.parametrize("kind", ["all", pytest.param("half", marks=pytest.mark.slow), "tail"])
 @pytest.mark.parametrize("batch", [1, pytest.param(5, marks=pytest.mark.slow), 64])
 def test_the_dense_engine_finds_the_same(
     rows: np.ndarray, queries: np.ndarray, batch: int, kind: str
@@ -315,6 +315,7 @@ def test_bfloat16_is_what_torch_makes_of_it() -> None:
     assert (to_bfloat16(values) == expected.view(torch.int16).numpy().view(np.uint16)).all()
 
 
+@pytest.mark.slow  # by default: none, as benchmarks alone use them
 def test_the_synthetic_labels_behave_like_those_of_clip() -> None:
     found = quantiles(Labels(8_192), images=300)
     np.testing.assert_allclose(found["text–text cosine: mean, deviation"], [0.65, 0.04], atol=0.006)
