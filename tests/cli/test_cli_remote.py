@@ -24,6 +24,7 @@ from server_process import ready, server
 
 import trustvlm
 from trustvlm.cli import main
+from trustvlm.client import transport
 
 COLOURS = {"red": (200, 40, 40), "green": (40, 200, 40), "blue": (40, 40, 200)}
 SPLIT = {"red": 4, "green": 4, "blue": 4}
@@ -327,7 +328,8 @@ def test_the_command_line_goes_before_the_environment(both: Both) -> None:
     assert said.endswith("leave out --device and --precision.\n")
 
 
-def test_no_service_and_no_key_are_said(both: Both) -> None:
+def test_no_service_and_no_key_are_said(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "FIRST_PAUSE_S", 0.01)
     nobody = Both(both.folder, "http://127.0.0.1:9")
     code, _, said = nobody.run("space", "list", url=True)
     assert code == 5
