@@ -160,7 +160,7 @@ def test_the_field_tells_the_keys_and_the_kinds_of_their_values(
     with trustvlm.open(home) as service:
         service.update_label("vectors", NAMES[2], attributes=odd | {"year": 2021, "since": "2020"})
         service.update_label("vectors", NAMES[3], attributes={"year": "MMXX"})
-    told = {
+    kinds = {
         "odd key": "text, such as",
         "nested.in": "number, such as 1",
         "seen": "true or false, such as true",
@@ -174,7 +174,7 @@ def test_the_field_tells_the_keys_and_the_kinds_of_their_values(
         field = page.get_by_label("Filter", exact=True)
         keys.locator("summary").click()
         expect(keys.locator("li", has_text="year")).to_contain_text("number or text")
-        for key, kind in told.items():
+        for key, kind in kinds.items():
             item = keys.locator("li").filter(has=page.get_by_role("button", name=key, exact=True))
             expect(item).to_contain_text(kind)
             field.fill("")

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from browsing import Browsing, browsing, copied
 from page_homes import DIM, NAMES, copied_text, embedding, give, picture, sideways, vectors
+from playwright.sync_api import expect
 
 import trustvlm
 
@@ -149,7 +150,9 @@ def test_what_cannot_be_compared_is_disabled_with_the_reason(home: Path) -> None
         seen.accessible()
         picture(seen, "search-impossible")
         seen.go("empty", "search")
-        seen.page.locator(".reasons p").nth(2).get_by_text("the space has no labels yet").wait_for()
+        expect(seen.page.locator(".reasons p")).to_have_text(
+            ["Nothing can be searched: the space has no labels yet."]
+        )
         assert seen.page.get_by_label("Or look for a text").is_disabled()
         seen.page.locator(".dropzone input").set_input_files(image_of(home))
         seen.page.get_by_text("Nothing here can be compared with it.").wait_for()

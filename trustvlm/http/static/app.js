@@ -65,7 +65,7 @@ async function show() {
     if (!chosen) put(main, named && spaces.length ? unknown(named) : noSpaces());
     else await open(chosen, view, rest, signal);
   } catch (error) {
-    if (error.name !== "AbortError") put(main, h("h1", {}, spaces.length ? VIEWS[view].title : "trustvlm"), problem(error), error.status === 404 ? gone(named) : again());
+    if (error.name !== "AbortError") put(main, h("h1", {}, spaces.length ? VIEWS[view].title : "trustvlm"), problem(error), error.status === 404 ? waysOn(named) : again());
   }
 }
 
@@ -73,7 +73,7 @@ async function show() {
 const again = () => h("p", {}, h("button", { type: "button", on: { click: show } }, "Try again"));
 
 /** Something that is not there, in a space: where to look. */
-const gone = (space) => h("p", {}, "It may have been removed meanwhile, here or elsewhere. ", h("a", { href: hrefOf(space, "labels") }, "Labels"), " lists what there is, ",
+const waysOn = (space) => h("p", {}, "It may have been removed meanwhile, here or elsewhere. ", h("a", { href: hrefOf(space, "labels") }, "Labels"), " lists what there is, ",
   h("a", { href: hrefOf(space, "labels", "", "trash") }, "Trash"), " what can be restored.");
 
 async function open(row, view, rest, signal) {

@@ -122,7 +122,7 @@ function told(shown, page, wanted) {
   const { q, match, bare, filter } = wanted;
   if (filter) return shown ? `${page.next_cursor !== null ? "The first " : ""}${counted(shown, "label")} with attributes that fit, oldest first.` : "No label fits.";
   const order = orderOf(wanted), [, how] = ORDERS[order], more = page.next_cursor !== null;
-  if (!shown) return order === "name" || order === "images" ? "No label fits." : "";
+  if (!shown) return q || bare ? "No label fits." : "";
   if (order === "errors" || order === "share") {
     return `${more ? "The first " : ""}${counted(shown, "label")} with checked images, ${how}.`;
   }

@@ -40,7 +40,7 @@ export function itemCard(view, act) {
 
   const heading = headline(item);
   const logged = item.logged_id !== null;
-  const asked = h("section", { class: "answers", "aria-label": "Answer" },
+  const answers = h("section", { class: "answers", "aria-label": "Answer" },
     h("div", { class: "row" }, yes, no, none),
     others.length > 1 && [h("h3", {}, "Or one of these", h("span", { class: "by-key" }, " (press its key)")), h("div", { class: "choices" }, others)], choosing,
     item.tray !== "proposal" && !logged && h("p", { class: "support-too" }, support, h("label", { for: support.id }, h("kbd", {}, "s"), " Also add it as a support image of that label")),
@@ -48,7 +48,7 @@ export function itemCard(view, act) {
   const root = h("article", { class: `card review-item ${logged ? "logged" : ""}` },
     !logged && h("div", { class: "image" }, pictureOf(space, item), h("p", { class: "quiet file" }, h("bdi", {}, fileName(item.source) ?? "an embedding"))),
     h("div", { class: "judged" }, heading, logged && elsewhere(item), about(item), !logged && evidence(space, question)),
-    may("write") ? asked : h("p", { class: "quiet" }, "Your key may only read: an answer needs one of scope write."));
+    may("write") ? answers : h("p", { class: "quiet" }, "Your key may only read: an answer needs one of scope write."));
   return { root, pressed, focus: () => heading.focus() };
 }
 

@@ -117,8 +117,15 @@ function allow(view) {
     radio.disabled = reason !== null;
     radio.checked = kind === kept.kind;
   }
-  put(view.reasons, reasons.filter((one) => one.reason).map((one) => h("p", { class: "quiet" }, h("strong", {}, one.name), `: ${one.reason}.`)));
+  put(view.reasons, whySaid(reasons.filter((one) => one.reason)));
   return Boolean(possible);
+}
+
+/** The reasons in words; one that holds of all kinds is said once. */
+function whySaid(reasons) {
+  const [first] = reasons;
+  if (reasons.length === Object.keys(KINDS).length && reasons.every((one) => one.reason === first.reason)) return h("p", { class: "quiet" }, `Nothing can be searched: ${first.reason}.`);
+  return reasons.map((one) => h("p", { class: "quiet" }, h("strong", {}, one.name), `: ${one.reason}.`));
 }
 
 function ask(view, query) {
