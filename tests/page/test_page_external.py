@@ -145,7 +145,7 @@ def test_probabilities_and_embeddings(tmp_path: Path, phone: bool) -> None:
         form.locator(".claim-answer").get_by_text("Fits better").wait_for()
         look(seen, f"external-embeddings-verdict-{'phone' if phone else 'desk'}")
         # Without an embedding: rules that look at the text only.
-        page.locator(".advanced summary").click()
+        page.locator(".advanced > summary").click()
         page.get_by_label("Rule").select_option("msp")
         field.fill('{"probabilities": {"port": 0.8}}')
         page.get_by_role("button", name="Score", exact=True).click()

@@ -87,7 +87,7 @@ def test_a_filter_chooses_the_labels_that_take_part(
         page.locator(".dropzone input").set_input_files(image)
         label = page.locator(".verdict .side.label a")
         expect(label).to_have_text("seven")
-        page.locator(".advanced summary").click()
+        page.locator(".advanced > summary").click()
         field = page.get_by_label("Only labels with", exact=True)
         said = page.locator(".part-field .said")
         keys.to(field)

@@ -183,7 +183,7 @@ def test_the_threshold_by_keyboard_and_by_mouse(
     measure(seen, folder)
     page = seen.page
     rule = evaluation["trustvlm_star"]
-    page.locator(".advanced summary").click()
+    page.locator(".advanced > summary").click()
     assert page.get_by_role("radio", name="trustvlm_star both").is_checked(), (
         "the rule in force is shown first"
     )
