@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cli_runner import Cli
+from sqlalchemy import event
 
 import trustvlm
 from trustvlm import Filter, LabelInput, Queries
@@ -184,6 +185,23 @@ def test_listing_counting_and_removing(service: Any) -> None:
     for wrong in ({}, "region =", {"a": None}):
         with pytest.raises(trustvlm.InvalidInput):
             service.remove_labels("s", filter=wrong)
+
+
+def test_removing_many_labels_asks_the_catalog_once(tmp_path: Path) -> None:
+    with trustvlm.open(tmp_path / "home", create=True) as service:
+        filled(service)
+        names = sorted(row.name for row in service.list_labels("s"))
+        sent: list[str] = []
+
+        def note(_: Any, __: Any, statement: str, *___: Any) -> None:
+            sent.append(statement)
+
+        event.listen(service._home.catalog._backend.engine, "before_cursor_execute", note)
+        assert service.remove_labels("s", names[:-1]).removed == LABELS - 1
+        removals = [one for one in sent if "removed_revision=" in one]
+        transactions = -(-(LABELS - 1) // 200)
+        assert len(removals) == 2 * transactions  # of labels and of support images
+        assert [row.name for row in service.list_labels("s")] == names[-1:]
 
 
 def test_the_command_line(tmp_path: Path) -> None:

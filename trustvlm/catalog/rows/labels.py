@@ -238,10 +238,12 @@ def set_alias(
     _set(connection, label_id, alias_of=canonical_id, revision=revision)
 
 
-def remove(connection: Connection, label_id: int, revision: int) -> None:
-    """Hide a label; its rows stay until a purge."""
+def remove(connection: Connection, ids: Sequence[int], revision: int) -> None:
+    """Hide labels; their rows stay until a purge."""
     time = clock.stamp(connection)
-    _set(connection, label_id, removed_revision=revision, removed_at=time, revision=revision)
+    values = {"removed_revision": revision, "removed_at": time, "revision": revision}
+    for some in slices(ids):
+        connection.execute(update(Label).where(Label.id.in_(some)).values(**values))
 
 
 def restore(connection: Connection, label_id: int, revision: int) -> None:

@@ -236,10 +236,12 @@ def remove(connection: Connection, ids: Sequence[int], revision: int) -> None:
         connection.execute(update(Support).where(Support.id.in_(some)).values(**values))
 
 
-def remove_of_label(connection: Connection, label_id: int, revision: int) -> None:
-    """Hide all support images of a label that is being removed."""
-    of_label = update(Support).where(Support.label_id == label_id, _LIVE)
-    connection.execute(of_label.values(**_removal(connection, revision)))
+def remove_of_labels(connection: Connection, label_ids: Sequence[int], revision: int) -> None:
+    """Hide all support images of labels that are being removed."""
+    values = _removal(connection, revision)
+    for some in slices(label_ids):
+        of_labels = update(Support).where(Support.label_id.in_(some), _LIVE)
+        connection.execute(of_labels.values(**values))
 
 
 def _removal(connection: Connection, revision: int) -> dict[str, Any]:

@@ -199,8 +199,8 @@ def remove_label(home: Home, space_name: str, name: str, *, purge_now: bool) -> 
                 f"({suggested('label list', space_name)} shows them)"
             )
         revision = spaces.advance(connection, space.id, labels=1, supports=label.support_count)
-        supports.remove_of_label(connection, label.id, revision)
-        labels.remove(connection, label.id, revision)
+        supports.remove_of_labels(connection, [label.id], revision)
+        labels.remove(connection, [label.id], revision)
         changed = [] if label.alias_of is None else [label.alias_of]
         follow_supports(home, connection, space, changed, revision)
     if purge_now:

@@ -125,9 +125,8 @@ def remove_labels(home: Home, space_name: str, ids: Sequence[int]) -> RemovedLab
                 continue
             canonical = labels.canonical(connection, some)
             revision = spaces.advance(connection, space.id, labels=len(some))
-            for label_id in some:
-                supports.remove_of_label(connection, label_id, revision)
-                labels.remove(connection, label_id, revision)
+            supports.remove_of_labels(connection, some, revision)
+            labels.remove(connection, some, revision)
             left = sorted(set(canonical.values()) - set(some))
             follow_supports(home, connection, space, left, revision)
         removed += len(some)
