@@ -98,6 +98,23 @@ def test_answering_by_keys(home: Path) -> None:
         picture(seen, "review-sample")
 
 
+def test_an_item_that_is_answered_elsewhere_meanwhile(home: Path) -> None:
+    before = waiting(home)
+    with browsing(home, phone=True) as seen:
+        seen.go("digits", "review")
+        seen.page.locator(".review-item").wait_for()
+        with trustvlm.open(home) as service:
+            first = service.review("digits").items(limit=1).items[0]
+            service.review("digits").answer(first.id, "two")
+        seen.expected.append("409 (Conflict")
+        seen.page.keyboard.press("0")
+        stored(seen, "was answered elsewhere meanwhile: “two”. That answer stays.")
+        assert answers(home) == [("two", first.tray, False)]
+        seen.page.keyboard.press("0")  # about the next one
+        stored(seen, "Stored: none of the labels")
+        assert sum(waiting(home)) == sum(before) - 2
+
+
 @pytest.mark.parametrize(("phone", "dark"), [(False, True), (True, False), (True, True)])
 def test_how_it_looks_elsewhere(home: Path, phone: bool, dark: bool) -> None:
     with browsing(home, phone=phone, dark=dark) as seen:

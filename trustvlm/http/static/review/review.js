@@ -5,7 +5,7 @@ import { commandOf } from "../command.js";
 import { h, put } from "../dom.js";
 import { doing, empty, working } from "../parts.js";
 import { loadRules } from "../rules.js";
-import { count, counted, likely } from "../words.js";
+import { count, counted, fileName, likely } from "../words.js";
 import { listenToKeys, showKeys } from "./keys.js";
 import { filesPanel } from "./files.js";
 import { loggedPanel } from "./logged.js";
@@ -27,6 +27,8 @@ export function navCount(space) {
 }
 
 let shown = null;
+
+const quoted = (truth) => truth === null ? "none of the labels" : ["“", h("bdi", {}, truth), "”"];
 
 function showCount({ trays }) {
   const waiting = trays.reduce((sum, tray) => sum + tray.open, 0);
@@ -117,6 +119,21 @@ export async function show(root, context) {
     view.busy = false;
   }
 
+  /** Do something with the item that is shown; where another person or tab has answered it meanwhile, say so and go on to what waits. */
+  const withItem = (control, work) => once(control, async () => {
+    const { item } = view.question;
+    try {
+      await work(item);
+    } catch (error) {
+      if (error.status !== 409) throw error;
+      const { item: now } = await get(where("items", item.id), { signal });
+      if (now.state !== "answered") throw error;
+      await look();
+      put(said, h("bdi", {}, fileName(item.source) ?? "The image"), " was answered elsewhere meanwhile: ", quoted(now.truth), ". That answer stays.");
+      (view.card ?? { focus: () => {} }).focus();
+    }
+  });
+
   const collect = (collecting, control) => once(control, async () => {
     await post(where(), { json: { collecting }, signal });
     put(said, collecting ? "From now on, new images are saved." : "From now on, no new images are saved. Those that wait stay.");
@@ -124,13 +141,11 @@ export async function show(root, context) {
   });
 
   /** Store the answer about the item that is shown (null: none of the labels), and go on. */
-  const answer = (truth, support, control) => once(control, async () => {
-    const { item } = view.question;
+  const answer = (truth, support, control) => withItem(control, async (item) => {
     const json = { truth, use_as_support: support && truth !== null };
     const { support_id: made, taught } = await post(where("items", item.id, "answer"), { json, signal });
     view.last.push(item.id);
-    const what = truth === null ? ["none of the labels"] : ["“", h("bdi", {}, truth), "”"];
-    await next(item.id, ["Stored: ", what, made === null ? "." : `, and added as support image ${made}. `, taught && changes(taught, truth), made === null && teach(item, truth)]);
+    await next(item.id, ["Stored: ", quoted(truth), made === null ? "." : `, and added as support image ${made}. `, taught && changes(taught, truth), made === null && teach(item, truth)]);
   });
 
   /** After a correction: the button that makes a support image of it, which the space learns most from. */
@@ -150,8 +165,7 @@ export async function show(root, context) {
     return h("span", { class: "taught" }, "This image: “", answer(taught.label_before, taught.probability_before), "” before, now ", taught.probability === null ? ["known as “", h("bdi", {}, truth), "”."] : ["“", answer(taught.label, taught.probability), "”."], others);
   }
 
-  const skip = (control) => once(control, async () => {
-    const { item } = view.question;
+  const skip = (control) => withItem(control, async (item) => {
     await post(where("items", item.id, "skip"), { signal });
     view.last.push(item.id);
     await next(item.id, ["Skipped."]);
