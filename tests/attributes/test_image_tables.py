@@ -72,6 +72,16 @@ def test_they_are_read_as_in_lists_of_labels(
     assert {node.name: node.parent for node in service.taxonomy("s").nodes}["red"] == "warm"
 
 
+def test_decimal_commas_are_numbers_where_commas_separate_no_cells(
+    service: TrustService, pictures: Path
+) -> None:
+    (pictures / "excel.csv").write_text(
+        f"file;label;attr.lux;attr.code\r\n{ROWS[0][0]};red;1.116,5;1,2,3\r\n", "utf-8-sig"
+    )
+    service.register("s", str(pictures / "excel.csv"))
+    assert stored(service) == {"red": [{"lux": 1116.5, "code": "1,2,3"}]}
+
+
 def test_the_command_line_registers_them_and_holds_out(pictures: Path, cli: Cli) -> None:
     models = Path(trustvlm.__file__).parent / "demo" / "models"
     spec = f"open_clip:local-dir:{models / 'classifier'}"

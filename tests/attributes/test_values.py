@@ -95,7 +95,9 @@ def test_registering_again_changes_no_attributes(service: Any) -> None:
     assert of_labels(service)["robin"] == ROBIN
     assert service.list_supports("s", "robin")[-1].attributes == SUMMER
     service.register("s", [LabelInput("robin", attributes=ROBIN)])
-    with pytest.raises(trustvlm.Conflict, match="update_label changes them"):
+    with pytest.raises(
+        trustvlm.Conflict, match="replace=True of register, or update_label, changes them"
+    ):
         service.register("s", [LabelInput("robin", attributes={"region": "EU"})])
     added = {"image_vectors": np.eye(6)[4:], "image_attributes": [{"n": 1}, {"n": 2}]}
     service.add_support("s", "crow", **added)

@@ -109,9 +109,30 @@ def test_csv_there_and_back(cli: Cli, tmp_path: Path) -> None:
     assert [row["truth"] for row in rows(cli, "--tray", "review")][:1] == ["=beach"]
     told = json.loads(cli.run("review", "import", "s", path, "--json", code=4).stdout)
     assert (told["answered"], told["same"]) == (0, 3)
+    kept = cli.run("review", "export", "s", "-o", path, code=4)
+    assert "has 2 answers that the queue does not have; import the file first" in kept.stderr
+    path.unlink()
     cli("review", "export", "s", "-o", path, "--state", "answered")
+    cli("review", "export", "s", "-o", path, "--state", "answered")  # no answer would be lost
     again = [row["truth"] for row in csv.DictReader(io.StringIO(path.read_text()))]
     assert again == answers[:3]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_spreadsheet_of_another_country_saves_the_file(
+    cli: Cli, tmp_path: Path, encoding: str
+) -> None:
+    path, separator = tmp_path / "q.csv", "\t" if encoding == "utf-16" else ";"
+    cli("review", "export", "s", "-o", path)
+    table = list(csv.DictReader(io.StringIO(path.read_text())))
+    table[1]["truth"] = "forest"
+    with path.open("w", newline="", encoding=encoding) as file:
+        writer = csv.DictWriter(file, list(table[0]), delimiter=separator, lineterminator="\r\n")
+        writer.writeheader()
+        writer.writerows({**row, "probability": "0,97"} for row in table)
+    assert cli("review", "import", "s", path) == "1 answer stored, 5 not answered\n"
+    path.write_text("id;truth\n1;b\xe4r\n", encoding="cp1252")
+    assert "iconv -f WINDOWS-1252" in cli.run("review", "import", "s", path, code=2).stderr
 
 
 def test_label_studio_there_and_back(cli: Cli, tmp_path: Path) -> None:
@@ -155,7 +176,7 @@ def test_label_studio_there_and_back(cli: Cli, tmp_path: Path) -> None:
         ("id,truth\nx,beach\n", "line 2: expected the id of a review item, got 'x'"),
         ("[1", "expected JSON"),
         ('[{"image": "a.jpg", "label": "beach"}]', "data.review_id"),
-        ("\x00", "there is no id"),
+        ("\x00", "U+0000"),
     ],
 )
 def test_files_that_are_something_else(cli: Cli, tmp_path: Path, content: str, said: str) -> None:

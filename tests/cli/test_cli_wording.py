@@ -49,7 +49,7 @@ def cli(tmp_path_factory: pytest.TempPathFactory) -> Cli:
         (
             "register s --label cat --prompt x{}",
             4,
-            "has no prompt of its own, not 'x{}'; 'trustvlm label update' changes it",
+            "has no prompt of its own, not 'x{}'; --replace changes it",
         ),
         ("register s --label a\u202eb", 2, "Error: --label: "),
         ("score s FOLDER/set --rule x", 2, "Error: --rule: expected one of msp"),
@@ -99,10 +99,19 @@ def test_errors_name_options(cli: Cli, command: str, code: int, said: str) -> No
     assert not any(word in error for word in words)
 
 
-def test_a_whole_folder_may_change_prompts_only_by_hand(cli: Cli, tmp_path: Path) -> None:
+def test_a_whole_folder_changes_prompts_only_when_told_to(cli: Cli, tmp_path: Path) -> None:
     picture(tmp_path / "cat" / "9.png", 9)
-    said = cli("register", "s", tmp_path, "--prompt", "a photo of a {}, an animal", code=4)
-    assert "'trustvlm label update' changes it" in said
+    words = ("register", "s", tmp_path, "--prompt", "a photo of a {}, an animal")
+    assert "--replace changes it" in cli(*words, code=4)
+    cli(*words, "--replace")
+    assert "a photo of a {}, an animal" in cli("label", "list", "s")
+
+
+def test_a_list_changes_attributes_only_when_told_to(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "names.csv").write_text("name;attr.size\ncat;1,5\n")
+    words = ("register", "s", "--labels", tmp_path / "names.csv")
+    assert 'has no attributes, not {"size":1.5}; --replace changes them' in cli(*words, code=4)
+    assert "changed 1 label" in cli(*words, "--replace")
 
 
 def test_columns_without_their_usual_names_are_advised_in_words_of_the_command_line(

@@ -171,7 +171,7 @@ def test_existing_label_takes_supports_and_refuses_another_text(
         "beach", text_vector=world.text[1] * 3, image_vectors=world.supports(1, 1)
     )  # same direction
     assert service.register("s", [more]).added_supports == 1
-    with pytest.raises(trustvlm.Conflict, match="another text vector; update_label"):
+    with pytest.raises(trustvlm.Conflict, match="another text vector; replace=True of register"):
         service.register(
             "s",
             [

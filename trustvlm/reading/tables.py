@@ -16,7 +16,7 @@ from trustvlm.reading.parquet import read_batches
 from trustvlm.reading.sets.columns import only_column
 from trustvlm.reading.shapes import is_comment
 from trustvlm.reading.text import read_text
-from trustvlm.types.attributes.values import is_column, row_attributes
+from trustvlm.types.attributes.values import is_column, row_attributes, with_decimal_commas
 from trustvlm.types.bounds import path_of
 from trustvlm.types.messages.commands import suggested, word
 
@@ -41,10 +41,11 @@ _PARENT_TABLE = "a table with the columns child and parent"
 @dataclass(frozen=True)
 class Table:
     """The header of a file, and what reads (place in words, cells) of each row below it; the cells
-    of the columns at some places."""
+    of the columns at some places. `delimiter`: what separates the cells of a text."""
 
     header: list[str]
     rows: Callable[[Sequence[int]], Iterator[tuple[str, Sequence[Any]]]]
+    delimiter: str = ","
 
 
 def open_table(path: Path, expected: str) -> Table:
@@ -64,7 +65,7 @@ def open_table(path: Path, expected: str) -> Table:
         for place, cells in table_rows(path, text, number, delimiter, len(header)):
             yield place, [cells[at] for at in places]
 
-    return Table(header, rows)
+    return Table(header, rows, delimiter)
 
 
 def _parquet_table(path: Path) -> Table:
@@ -228,7 +229,9 @@ def _entries(path: Path, text: str, layout: _Layout) -> Iterator[Listed]:
                 f"{path}, {place}: expected {expected}, got an empty cell in {cells!r:.80}"
             )
         prompt = None if layout.prompt is None else cells[layout.prompt] or None
-        described = {name: cells[at] for at, name in layout.attributes}
+        described = with_decimal_commas(
+            {name: cells[at] for at, name in layout.attributes}, layout.delimiter
+        )
         attributes = row_attributes(described, f"{path}, {place}: ") if described else None
         keys = () if key is None else (key,)
         parent = None if layout.parent is None else cells[layout.parent] or None

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.reading.sets.columns import only_column
+from trustvlm.reading.tables import DELIMITERS, cells_of, first_line
+from trustvlm.reading.text import read_text
 from trustvlm.types.attributes.values import once_each
 from trustvlm.types.messages.commands import suggested
 from trustvlm.types.messages.meant import did_you_mean
@@ -22,7 +24,6 @@ NONE_OF_THEM = "(none of the labels)"
 """Stands in files for the answer that no label is right."""
 
 COLUMNS = ("id", "tray", "state", "source", "predicted", "probability", "decision", "truth")
-_MOST_BYTES = 256 * 2**20
 _CONTROL, _IMAGE = "label", "image"
 """The names of the control tag and of the object tag in Label Studio's configuration."""
 _FORMULA = ("=", "+", "-", "@")
@@ -117,16 +118,19 @@ def mismatch(answer: Answer, item: ReviewItem | None) -> str | None:
 
 def read_answers(path: Path) -> str:
     """The text of a file of answers. Raises NotFound, InvalidInput."""
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise InvalidInput(f"{path}: expected at most {_MOST_BYTES >> 20} MB of answers")
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise NotFound(f"no file {path}") from error
-    except OSError as error:
-        raise InvalidInput(f"{path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InvalidInput(f"{path}: expected text in UTF-8") from error
+    if not path.exists():
+        raise NotFound(f"no file {path}")
+    return read_text(path, "answers as CSV or JSON")
+
+
+def unstored(answers: Sequence[Answer], items: Mapping[int, ReviewItem]) -> list[Answer]:
+    """The answers about these items of a queue that the queue does not have."""
+    return [
+        one
+        for one in answers
+        if (item := items.get(one.item)) is not None
+        and (item.state != "answered" or item.truth != one.truth)
+    ]
 
 
 def answers_of(name: str, text: str) -> Iterator[Answer]:
@@ -138,7 +142,9 @@ def answers_of(name: str, text: str) -> Iterator[Answer]:
 
 
 def _of_csv(name: str, text: str) -> Iterator[Answer]:
-    rows = csv.DictReader(io.StringIO(text, newline=""))
+    _, line = first_line(text)
+    separator = max(DELIMITERS, key=lambda one: len(cells_of(line, one)))
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator)
     try:
         header = rows.fieldnames or ()
         missing = {"id", "truth"} - set(header)

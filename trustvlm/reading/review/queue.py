@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
-from trustvlm.errors import ReadOnly, TrustVLMError
+from trustvlm.errors import Conflict, InvalidInput, ReadOnly, TrustVLMError
 from trustvlm.reading.review.files import (
     NONE_OF_THEM,
     answers_of,
@@ -15,8 +15,11 @@ from trustvlm.reading.review.files import (
     mismatch,
     read_answers,
     tasks_text,
+    unstored,
 )
 from trustvlm.types.bounds import choice, flags, identifier, path_of, whole
+from trustvlm.types.messages.commands import suggested, word
+from trustvlm.types.messages.counts import count
 from trustvlm.types.messages.meant import GIVE_NONE
 from trustvlm.types.review import (
     FORMATS,
@@ -167,14 +170,17 @@ class ReviewQueue(ABC):
         """Write items to a file, to answer them elsewhere; how many.
 
         Args:
-            path: the file, which is replaced. format: "csv" (a column `truth` to fill in) or
+            path: the file, which is replaced, unless it is such a file with answers that are not
+                stored. format: "csv" (a column `truth` to fill in) or
                 "label-studio" (tasks with predictions; the picture of each is in it).
 
         Raises:
             InvalidInput: no such format, tray or state. ReadOnly: the file cannot be written.
+            Conflict: it has answers that are not stored.
         """
-        exported = self._exported(choice("format", format, FORMATS), _tray(tray), _state(state))
         file = path_of("path", path)
+        _keep_answers(self, file)
+        exported = self._exported(choice("format", format, FORMATS), _tray(tray), _state(state))
         try:
             file.write_text(
                 exported.content, encoding="utf-8", errors="backslashreplace", newline=""
@@ -232,6 +238,27 @@ def items_text(
     items = list(_all(queue, tray, state))
     text = csv_text(items) if format == "csv" else tasks_text(items, queue.picture)
     return ReviewExport(len(items), text)
+
+
+def _keep_answers(queue: ReviewQueue, path: Path) -> None:
+    """Make sure that a file has no answers of a person that would be lost with it.
+
+    Raises:
+        Conflict: it has some about items of this queue.
+    """
+    if not path.is_file():
+        return
+    try:
+        given = [one for one in answers_of(str(path), read_answers(path)) if one.given]
+    except InvalidInput:  # no file of answers
+        return
+    items = {item.id: item for item in _all(queue, None, None)} if given else {}
+    if left := unstored(given, items):
+        raise Conflict(
+            f"{path} has {count(len(left), 'answer')} that the queue does not have; import the "
+            f"file first ({suggested('review import', files=f'SPACE {word(str(path))}')}), choose "
+            f"another one, or delete it"
+        )
 
 
 def import_text(

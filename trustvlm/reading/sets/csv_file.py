@@ -17,6 +17,7 @@ from trustvlm.reading.sets.rows import (
     require_some,
 )
 from trustvlm.reading.tables import open_table
+from trustvlm.types.attributes.values import with_decimal_commas
 
 
 def csv_images(path: Path, image: str | None, label: str | None, names: Names) -> LabelledImages:
@@ -29,20 +30,24 @@ def csv_images(path: Path, image: str | None, label: str | None, names: Names) -
     columns, places = set_columns(str(path), table.header, image, label), range(len(table.header))
 
     def read() -> Iterator[ImageRow]:
-        rows = (_row(path, place, cells, columns, names) for place, cells in table.rows(places))
+        rows = (
+            _row(path, place, cells, columns, names, table.delimiter)
+            for place, cells in table.rows(places)
+        )
         return require_some(rows, str(path), path.parent)
 
     return LabelledImages(str(path), read, columns.unlabelled)
 
 
 def _row(
-    path: Path, place: str, cells: Sequence[str], columns: SetColumns, names: Names
+    path: Path, place: str, cells: Sequence[str], columns: SetColumns, names: Names, delimiter: str
 ) -> ImageRow:
     where = f"{path}, {place}"
     if not cells[columns.image]:
         raise InvalidInput(f"{where}: expected the path of an image, got an empty cell")
     image = ListedPath.at(str(path.parent / cells[columns.image]), where)
     if columns.described:
-        image.described = Described(where, {name: cells[at] for at, name in columns.described})
+        described = {name: cells[at] for at, name in columns.described}
+        image.described = Described(where, with_decimal_commas(described, delimiter))
     value = None if columns.label is None else cells[columns.label]
     return ImageRow(image, label_name(value, names, where), where)

@@ -15,7 +15,7 @@ from trustvlm.service.home.home import Home
 from trustvlm.types.attributes.values import attributes_text, merged_text
 from trustvlm.types.bounds import flags, identifier
 
-UPDATED = "update_label changes them"
+CHANGES = "replace=True of register, or update_label, changes"
 
 
 class Attributes:
@@ -56,7 +56,7 @@ def check_stored(connection: Connection, given: Sequence[tuple[LabelRecord, str]
     for record, text in given:
         if (now := stored.get(record.id, "{}")) != text:
             has = "no attributes" if now == "{}" else f"the attributes {now:.80}"
-            raise Conflict(f"label {record.name!r} has {has}, not {text:.80}; {UPDATED}")
+            raise Conflict(f"label {record.name!r} has {has}, not {text:.80}; {CHANGES} them")
 
 
 def update_support(

@@ -23,7 +23,7 @@ from trustvlm.service.home.home import Home
 from trustvlm.service.home.limits import at_most
 from trustvlm.service.inputs.outputs import is_external
 from trustvlm.service.inputs.space_encoders import encodes_texts
-from trustvlm.service.registration.attributes import check_stored
+from trustvlm.service.registration.attributes import CHANGES, check_stored
 from trustvlm.service.registration.encode_chunk import EncodedChunk, RegisterOptions, encode_chunk
 from trustvlm.service.registration.external.outputs import new_outputs
 from trustvlm.service.registration.plan import (
@@ -144,13 +144,13 @@ def _check_against(
     if encoded_again(label, existing):
         raise Conflict(
             f"label {label.name!r} has the prompt {existing.prompt!r}, not {label.prompt!r}; "
-            f"update_label changes it"
+            f"{CHANGES} it"
         )
     text = label.text(space)
     if text is not None and not same_direction(
         text, unpack([existing.text_prototype], space.classifier_dim)[0]
     ):
-        raise Conflict(f"label {label.name!r} has another text vector; update_label changes it")
+        raise Conflict(f"label {label.name!r} has another text vector; {CHANGES} it")
 
 
 def _given(

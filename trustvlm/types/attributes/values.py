@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
 from typing import Any
@@ -32,6 +33,7 @@ COLUMN, PREFIX = "attributes", "attr."
 """The column of a table that holds JSON objects, and what columns of single keys begin with."""
 
 _JSON_STARTS = ("-", '"', "[", "{", "t", "f", *"0123456789")
+_DECIMAL_COMMA = re.compile(r"-?(\d+|\d{1,3}(\.\d{3})+),\d+")
 _KINDS = "text, a number, true, false, a list of these, or an object"
 
 
@@ -133,6 +135,17 @@ def parse_value(text: str) -> Any:
         raise
     except (ValueError, RecursionError):
         return text
+
+
+def with_decimal_commas(cells: Mapping[str, str], delimiter: str) -> dict[str, Any]:
+    """Cells by their columns, with numbers in place of 116,5 and 1.116,5 under attr.KEY, which
+    spreadsheets write in many countries; not in a table that commas separate."""
+    return {
+        column: float(cell.replace(".", "").replace(",", "."))
+        if delimiter != "," and column.startswith(PREFIX) and _DECIMAL_COMMA.fullmatch(cell)
+        else cell
+        for column, cell in cells.items()
+    }
 
 
 def row_attributes(cells: Mapping[str, Any], what: str) -> dict[str, Any] | None:
