@@ -48,3 +48,20 @@ def test_numbers_are_short_where_people_read_them() -> None:
     assert repr(Neighbour(1, None, 1.0)) == "Neighbour(id=1, source=None, similarity=1.0)"
     assert near.similarity == np.float64(0.943248240601197)
     assert (count(1, "label"), count(2_000, "entry", "entries")) == ("1 label", "2,000 entries")
+
+
+def test_answers_are_brief_to_look_at_and_can_be_told_apart(tmp_path: Path, world: World) -> None:
+    """A registration of many images, or an audit, does not fill the screen; answers hash."""
+    with trustvlm.open(tmp_path / "home", create=True) as service:
+        make_space(service)
+        made = service.register("s", world.inputs(30))
+        audit, changes = service.audit("s"), service.changes("s")
+        queries = world.queries()
+        truth = np.repeat(world.names, 3).tolist()
+        calibrated = service.calibrate("s", queries, truth)
+        answers = (made, audit, changes, calibrated, service.verify())
+    assert f"… {len(made.ids):,} in all)" in repr(made)
+    assert len(made.ids) > 100
+    assert str(made.ids[-2]) not in repr(made)
+    assert all(len(repr(one)) < 6_000 for one in answers)
+    assert len({hash(one) for one in answers}) == len(answers)

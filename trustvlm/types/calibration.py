@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import numpy as np
@@ -82,7 +82,7 @@ class Calibration(Tabular, Answer):
     created_at: Time
     revision: int
     rule: str
-    params: Mapping[str, float | None]
+    params: Mapping[str, float | None] = field(hash=False)
     threshold: float | None
     max_risk: Number
     confidence: Number
@@ -99,14 +99,14 @@ class Calibration(Tabular, Answer):
     coverage: Number
     risk_bound: Number
     ece: float | None
-    candidates: tuple[Mapping[str, Any], ...]
+    candidates: tuple[Mapping[str, Any], ...] = field(hash=False)
     on_stale: str
     on_unverified: str
     unknown_rate: Number
     knots: tuple[tuple[float, float], ...]
     predicted: tuple[int, ...]
     asked_rule: str | None
-    asked_params: Mapping[str, float | None] | None
+    asked_params: Mapping[str, float | None] | None = field(hash=False)
     left_out: tuple[RuleLeftOut, ...] = ()
     other_encoders: bool = False
     stale: bool = False
@@ -202,7 +202,7 @@ class TaughtImages(Answer):
     changed: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FeedbackResult(Answer):
     """What a feedback call stored.
 

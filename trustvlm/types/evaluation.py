@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from trustvlm.types import Evidence, RuleLeftOut
@@ -108,7 +108,7 @@ class RuleOutcome(Answer):
 
     rule: str
     kind: str
-    params: Mapping[str, float | None]
+    params: Mapping[str, float | None] = field(hash=False)
     accuracy: Estimate
     aurc: Estimate
     versus_msp: Estimate

@@ -140,18 +140,21 @@ class Answer:
         return cast(dict[str, Any], to_plain(self))
 
     def __repr__(self) -> str:
-        """Like that of a dataclass, with six digits of each number; for classes with repr=False."""
+        """Like that of a dataclass, but brief; for classes with repr=False."""
         shown = (one for one in fields(cast(Any, self)) if one.repr)
         values = ", ".join(f"{one.name}={brief_repr(getattr(self, one.name))}" for one in shown)
         return f"{type(self).__qualname__}({values})"
 
 
 def brief_repr(value: object) -> str:
-    """The repr of a value, with six digits of each number."""
+    """The repr of a value: six digits of a number; of more than twenty values of a tuple the first
+    ten, and how many there are."""
     if isinstance(value, float):
         return repr(float(f"{value:.6g}"))
     if isinstance(value, tuple) and not hasattr(value, "_fields"):
-        inside = ", ".join(map(brief_repr, value))
+        inside = ", ".join(map(brief_repr, value if len(value) <= 20 else value[:10]))
+        if len(value) > 20:
+            return f"({inside}, … {len(value):,} in all)"
         return f"({inside},)" if len(value) == 1 else f"({inside})"
     return repr(value)
 

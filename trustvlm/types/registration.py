@@ -64,7 +64,7 @@ class RemovedLabels(Answer):
     revision: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RemovedSupports(Answer):
     """The support images that a call removed, and the space's revision after it."""
 
@@ -72,7 +72,7 @@ class RemovedSupports(Answer):
     ids: tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RegisterResult(Answer):
     """What a register or add_support call changed; with dry_run, what it would change.
 

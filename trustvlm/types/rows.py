@@ -220,7 +220,7 @@ class ChangeRow(Answer):
     action: str | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ChangePage(Answer):
     """Labels and support images that changed since a revision, in the order of their last change.
 

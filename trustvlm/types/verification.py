@@ -78,7 +78,7 @@ class VerifyReport(Answer):
 
     home: str
     spaces: tuple[str, ...]
-    checked: Mapping[str, int] = field(default_factory=dict)
+    checked: Mapping[str, int] = field(default_factory=dict, hash=False)
     damage: tuple[Damage, ...] = ()
     more: int = 0
     repaired: tuple[Damage, ...] = ()

@@ -99,7 +99,7 @@ class Audit(Answer):
         return True
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MovedSupports(Answer):
     """Support images that got another label: the space's revision, and their new ids, in the order
     of the call."""
