@@ -75,6 +75,7 @@ def cli(tmp_path_factory: pytest.TempPathFactory) -> Cli:
         ("evaluate s FOLDER/set --rules x", 2, "Error: --rules: expected one of msp"),
         ("evaluate s FOLDER/set", 2, "Error: expected images that are not support images"),
         ("verify", 2, "Error: Expected SPACE or --all; got neither."),
+        ("--home= space list", 2, "'TRUSTVLM_HOME'): expected a path, got an empty one"),
         ("nope", 2, "Error: No such command 'nope'."),
         ("label update s cat --new-name a\u202eb", 2, "Error: --new-name: "),
         (

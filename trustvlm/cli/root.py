@@ -112,6 +112,16 @@ def _set_up_logging(verbose: int) -> None:
         logger.addHandler(handler)
 
 
+class _Home(click.Path):
+    """A folder; not an empty path, as of a variable that is not set, which would be the current
+    folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("expected a path, got an empty one", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 @click.group(
     cls=Root,
     context_settings={
@@ -122,7 +132,7 @@ def _set_up_logging(verbose: int) -> None:
 )
 @click.option(
     "--home",
-    type=click.Path(path_type=Path),
+    type=_Home(path_type=Path),
     envvar="TRUSTVLM_HOME",
     show_envvar=True,
     help="Home: the directory that holds all data.  [default: ~/.local/share/trustvlm, or "
