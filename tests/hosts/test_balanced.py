@@ -36,7 +36,7 @@ def missing() -> str | None:
 def calls_of_the_page(folder: Path, address: str) -> list[Callable[[], str]]:
     """The calls of curl that docs/hosts.md shows, each as a function that gives its answer."""
     page = (DOCS / "hosts.md").read_text()
-    lines = [line for line in page.splitlines() if line.startswith("curl -H ")]
+    lines = [line for line in page.splitlines() if line.startswith("curl ")]
     key = (folder / "key").read_text().strip()
     commands = [
         line.replace("localhost:8080/trust", address).replace("$KEY", key) for line in lines
