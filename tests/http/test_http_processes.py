@@ -101,7 +101,7 @@ def test_a_server_says_who_may_ask_and_finishes_what_it_accepted(
         assert sent.wait(30)
         process.send_signal(end)
         asking.join(60)
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
         assert answers[0].status_code == 200, answers[0].text
         assert answers[0].json()["added_labels"] == 600
     with trustvlm.open(home) as service:

@@ -87,8 +87,6 @@ def tried(folder: Path, *options: str, seconds: int) -> str:
             "run",
             str(document),
             *("--url", address),
-            "--checks",
-            "all",
             *PATIENT,
         ]
         path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])

@@ -167,7 +167,7 @@ def test_a_service_with_a_running_job_ends_when_asked(tmp_path: Path, workers: i
         begun = [ask("POST", "/v1/spaces/s/evaluate", json=LONG) for _ in range(2)]
         running(ask, begun[0])
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
     with trustvlm.open(home) as service:
         for job in begun:
             record = ServerHome(service).get_job(job["id"])
