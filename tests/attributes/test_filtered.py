@@ -74,6 +74,8 @@ def test_scoring_among_the_labels_of_a_filter(service: Any) -> None:
     require_equal(service, Filter("region not exists"), lambda a: "region" not in a)
     with pytest.raises(trustvlm.InvalidInput, match="no label of space 's' fits"):
         service.score("s", queries(), labels={"region": "nowhere"})
+    with pytest.raises(trustvlm.InvalidInput, match="; did you mean 'region'"):
+        service.score("s", queries(), labels=Filter('regoin = "EU"'))
     with pytest.raises(trustvlm.InvalidInput, match="expected one of eq, in"):
         service.score("s", queries(), labels={"size": {"over": 3}})
 

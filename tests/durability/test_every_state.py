@@ -197,7 +197,7 @@ def test_the_command_line_says_what_was_left_out(cli: Cli, tmp_path: Path) -> No
         verifier=queries.verifier,
         truth=np.array(truth),
     )
-    words = "not compared: image, knn, ratio (compares with support images; no label has any)"
+    words = "not compared: image, knn, ratio (no label has support images to compare with)"
     assert words in cli("evaluate", "s", "--vectors", tmp_path / "q.npz")
     assert words in cli(
         "calibrate",

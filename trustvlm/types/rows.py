@@ -34,8 +34,10 @@ class LabelRow(Answer):
 
     Its support count is that of its prototype, images of its aliases included. An alias has the
     count 0; `alias_of` names the label whose further name it is; `parent` the node of the taxonomy
-    that it stands under. Where vectors are requested, `text_vector` is its text prototype (d_t,)
-    and `prototype` that of its support images (d_v,), both of length 1; None without any."""
+    that it stands under. `revision` is that of its last change that can alter a verdict: of its
+    name, text, alias or support images, not of its attributes or its parent. Where vectors are
+    requested, `text_vector` is its text prototype (d_t,) and `prototype` that of its support images
+    (d_v,), both of length 1; None without any."""
 
     id: int
     name: str

@@ -66,7 +66,11 @@ def label() -> None:
 @FORMAT
 @click.pass_obj
 def list_(session: Session, space: str, where: str | None, vectors: bool, form: str) -> None:
-    """List SPACE's labels with their support counts."""
+    """List SPACE's labels with their support counts.
+
+    The revision is that of the last change that can alter a verdict: of the label's name, text,
+    alias or support images, not of its attributes or its parent.
+    """
     with session.reading() as service:
         rows = service.list_labels(space, filter=where, vectors=vectors)
         row_writer(form, LABELS).write(row_dicts(rows, vectors))

@@ -41,15 +41,15 @@ def comparable(
     reasons = {}
     for name, rule in RULES.items():
         if rule.uses_images and not images:
-            reasons[name] = "needs verifier embeddings; none were given"
+            reasons[name] = "no verifier embeddings were given"
         elif rule.kind == "image" and not prototypes:
-            reasons[name] = "compares with support images; no label has any"
+            reasons[name] = "no label has support images to compare with"
         elif rule.absolute and not logits:
-            reasons[name] = "looks at logits; an external classifier gives probabilities"
+            reasons[name] = "an external classifier gives probabilities, not logits"
         elif claims and not rule.of_label:
             reasons[name] = "the trust is the same for every label and says nothing of a claim"
         elif rule.relabels and not may_correct:
-            reasons[name] = "corrects labels, which this call does not allow"
+            reasons[name] = "this call does not allow corrected labels"
     return [n for n in RULES if n not in reasons], tuple(
         RuleLeftOut(*item) for item in reasons.items()
     )

@@ -11,6 +11,8 @@ import numpy.typing as npt
 from sqlalchemy import Connection
 
 from trustvlm.catalog.rows import labels as label_rows
+from trustvlm.catalog.rows.attributes import rows
+from trustvlm.catalog.rows.attributes.rows import LABELS
 from trustvlm.catalog.rows.likeness import not_found_text, unknown
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.service.memory.attributes.columns import memo_of
@@ -18,7 +20,9 @@ from trustvlm.service.memory.attributes.masks import label_mask
 from trustvlm.service.memory.reading import Reading
 from trustvlm.service.memory.space_cache import SpaceView
 from trustvlm.types.arrays import Bools, Int64s, names_or_mask
-from trustvlm.types.attributes.filters import Filter, as_filter
+from trustvlm.types.attributes.filters import Filter, as_filter, conditions
+from trustvlm.types.attributes.values import attributes_of
+from trustvlm.types.messages.meant import did_you_mean
 
 LabelChoice: TypeAlias = Sequence[str] | npt.NDArray[np.bool_] | Filter | Mapping[str, Any] | None
 """Names, a mask in the order of list_labels, or a filter; None: all labels."""
@@ -74,12 +78,24 @@ def subset_of(reading: Reading, labels: LabelChoice) -> Subset:
     return subset_of_ids(view, view.text.ids[slots])
 
 
+def _meant_key(reading: Reading, chosen: Filter) -> str:
+    """The end of a message on a filter that keeps no label: the key that was probably meant by one
+    that no label has."""
+    described = rows.changed(reading.connection, LABELS, reading.view.space.id, 0)
+    keys = {key for some in described for _, text in some for key in attributes_of(text)}
+    asked = (condition.path[0] for condition in conditions(chosen.root))
+    return next((did_you_mean(key, sorted(keys)) for key in asked if key not in keys), "")
+
+
 def _subset_of_filter(reading: Reading, chosen: Filter, key: str) -> Subset:
     """The labels that a filter keeps. Raises InvalidInput: it keeps none."""
     view, mask = reading.view, label_mask(reading, chosen)
     count = int(np.count_nonzero(mask))
     if not count:
-        raise InvalidInput(f"labels: no label of space {view.space.name!r} fits {chosen.text:.200}")
+        raise InvalidInput(
+            f"labels: no label of space {view.space.name!r} fits {chosen.text:.200}"
+            f"{_meant_key(reading, chosen)}"
+        )
     if view.aliases.groups:
         return replace(subset_of_ids(view, view.text.ids[mask]), key=key)
     if np.array_equal(view.text.ids, view.prototypes.ids):

@@ -26,6 +26,7 @@ from trustvlm.service.memory.support_index import KINDS
 from trustvlm.service.verify.space_facts import SpaceFacts
 from trustvlm.softmax.quantize import to_bfloat16
 from trustvlm.types.arrays import Float32s, Int64s
+from trustvlm.types.messages.commands import suggested
 from trustvlm.types.thresholds import Thresholds
 from trustvlm.types.verification import Damage
 
@@ -140,7 +141,7 @@ def _outdated(space: SpaceRecord, facts: SpaceFacts, epoch: str, key: SnapshotKe
     if key.epoch != epoch:
         return "it belongs to another history of the catalog"
     if facts.purging:
-        return "a purge of its space was interrupted; 'trustvlm purge' completes it"
+        return f"a purge of its space was interrupted; {suggested('purge')} completes it"
     made_with = (space.recipe, space.classifier_identity, space.verifier_identity)
     if (key.recipe, key.classifier, key.verifier) != made_with:
         return "it was made with another recipe or other encoders"
