@@ -105,6 +105,7 @@ def test_table_is_plain_in_a_pipe(space: Cli, queries: Path) -> None:
 
 NO_COLUMNS = (
     "params", "read_evidence", "read_thumbnail", "rival_confidence", "notes", "failures",
+    "place",
     *CLAIM_COLUMNS, *CLAIM_CALL_COLUMNS,
 )  # fmt: skip
 """Those about claims are in the rows of calls with claims only."""
@@ -186,7 +187,7 @@ def test_rules_parameters_and_subsets(space: Cli, queries: Path, tmp_path: Path)
     assert {row["label"] for row in only} == {"beach", "sea [red]"}
     without = save_queries(tmp_path / "text.npz", verifier=None, sources=None)
     found = space.rows("score", "s", "--vectors", without, "--rule", "msp")
-    assert [row["source"] for row in found] == [f"{without}[{i}]" for i in range(3)]
+    assert [row["source"] for row in found] == [f"{Path(without).name}[{i}]" for i in range(3)]
     assert "verifier" in space("score", "s", "--vectors", without, code=2)
     plain = space("score", "s", "--vectors", without, "--rule", "msp")
     assert "disagrees" not in plain

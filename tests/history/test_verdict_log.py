@@ -312,9 +312,7 @@ def test_the_command_line(service: TrustService, tmp_path: Path) -> None:
         "50\n"
     )
     cli("score", "s", "--vectors", str(tmp_path / "q.npz"))
-    assert [row.source for row in logged(service)] == [
-        f"{tmp_path / 'q.npz'}[{place}]" for place in (3, 2, 1, 0)
-    ]
+    assert [row.source for row in logged(service)] == [f"q.npz[{place}]" for place in (3, 2, 1, 0)]
     table = cli("space", "verdicts", "s", "--since", "1h", "--limit", "2")
     assert table.count("q.npz[") == 2
     path = str(tmp_path / "v.parquet")
