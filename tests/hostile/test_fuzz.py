@@ -25,11 +25,15 @@ def check(entrance: str, count: int, first: int = 1) -> None:
     assert report.outcomes["accepted"] < count // 2
 
 
-@pytest.mark.parametrize("entrance", ENTRANCES)
+SLOW = ("npz", "names")
+"""Entrances to a catalog: by default test_hostile_files.py and test_hostile_names.py try them."""
+
+
+@pytest.mark.parametrize(
+    "entrance", [pytest.param(one, marks=[pytest.mark.slow] * (one in SLOW)) for one in ENTRANCES]
+)
 def test_some_hundred(entrance: str) -> None:
-    check(
-        entrance, 15 if entrance in ("npz", "names") else 60, first=20_000
-    )  # those write to a catalog
+    check(entrance, 15 if entrance in SLOW else 60, first=20_000)  # those write to a catalog
 
 
 @pytest.mark.slow
