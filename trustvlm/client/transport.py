@@ -46,10 +46,8 @@ CALL_IDS = ("x-request-id", "x-call-id")
 _LASTING = tuple(kind.__name__ for kind in errors.LASTING)
 _PASSING = (408, 429, 502, 503, 504)
 _BROKEN = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.TimeoutException)
-_OF_STATUS = {status: kind for kind, status in STATUSES.items()} | {
-    502: Unavailable,
-    504: Unavailable,
-}  # as proxies say
+_OTHERS = {431: errors.TooLarge, 502: Unavailable, 504: Unavailable}  # some as proxies say
+_OF_STATUS = {status: kind for kind, status in STATUSES.items()} | _OTHERS
 
 T = TypeVar("T")
 Fields = Sequence[tuple[str, Any]]

@@ -71,7 +71,7 @@ class Connection(HttpToolsProtocol):
         self._headers_timer = _Timer(self._refuse_slow_headers)
         self._answer_timer = _Timer(self._check_reading)
         self._unread_bytes = 0
-        self._in_head = True
+        self._in_head, self._is_too_long = True, False
         self._head_bytes = self._pending_bytes = 0
         """Bytes of the headers under way; bytes received since the parser last called back."""
 
@@ -94,6 +94,7 @@ class Connection(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if self._pending_bytes > MOST_HEAD:
+            self._is_too_long = True
             self.send_400_response("")
         elif not self._answering:
             if not self._headers_timer.running:
@@ -149,6 +150,7 @@ class Connection(HttpToolsProtocol):
     def _count_head(self, size: int) -> None:
         self._head_bytes += size
         if self._head_bytes > MOST_HEAD:
+            self._is_too_long = True
             raise _Malformed
 
     # Answers that are not read
@@ -192,7 +194,7 @@ class Connection(HttpToolsProtocol):
         """Answer what is no HTTP in the one shape of every error."""
         cycle = self.cycle
         if not self._answering:
-            self._refuse_malformed()
+            self._refuse_head()
         elif self._in_head or self.pipeline:
             cycle.keep_alive = False  # a request before it is answered, and nothing else
         else:
@@ -201,9 +203,13 @@ class Connection(HttpToolsProtocol):
             if cycle.response_started:
                 self.transport.close()
             else:
-                self._refuse_malformed()
+                self._refuse_head()
 
-    def _refuse_malformed(self) -> None:
+    def _refuse_head(self) -> None:
+        if self._is_too_long:
+            limit = f"expected at most {MOST_HEAD} bytes of address and headers, got more"
+            self._refuse(431, "TooLarge", f"{limit}; shorten them, such as a filter in the address")
+            return
         expected = (
             "expected a request of HTTP/1.1 with one Host header and at most one length of its "
             "body, got something else"

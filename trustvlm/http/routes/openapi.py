@@ -168,7 +168,7 @@ def _document(app: FastAPI, root_path: str) -> dict[str, Any]:
         schemas[name] = schema
     schemas |= {name: _form(body) for name, body in _FORMS.items()}
     problem = {"description": "see error.kind", "content": {JSON: {"schema": _named("Problem")}}}
-    problems = {str(status): problem for status in sorted({*STATUSES.values(), 500})}
+    problems = {str(status): problem for status in sorted({*STATUSES.values(), 431, 500})}
     for operations in document["paths"].values():
         for operation in operations.values():
             operation["responses"].pop("422", None)
