@@ -219,6 +219,8 @@ def test_the_command_line(tmp_path: Path) -> None:
     listed = cli("label", "list", "s", "--where", where, "--format", "jsonl").splitlines()
     assert [json.loads(line)["name"] for line in listed] == expected
     assert cli("label", "count", "s", "--where", where) == f"{len(expected)}\n"
+    nothing = cli.run("label", "list", "s", "--where", "moon = 1")
+    assert (nothing.stdout, nothing.stderr) == ("", "no label of space 's' fits --where\n")
     rows = cli("score", "s", "--vectors", vectors, "--where", where, "--format", "jsonl")
     assert {json.loads(row)["label"] for row in rows.splitlines()} <= set(expected)
     hits = cli("search", "s", "--vector", one, "-k", 99, "--where", where, "--format", "jsonl")

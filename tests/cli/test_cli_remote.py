@@ -342,8 +342,7 @@ def test_no_service_and_no_key_are_said(both: Both, monkeypatch: pytest.MonkeyPa
 def test_folders_of_the_client_stay_with_it(both: Both, tmp_path: Path) -> None:
     """A service stores image files by name; the command prints their paths as on the home."""
     image = picture(tmp_path / "far" / "new.png", (90, 160, 120), 7)
-    said = both.change("score", "i", image, "--review", "--format", "jsonl")
-    assert json.loads(said)["source"] == str(image)
+    assert str(image) in both.change("score", "i", image, "--review")
     both.change("feedback", "i", "--image", picture(image.with_name("b.png"), (40, 40, 200), 8),
                 "--label", "blue")  # fmt: skip
     code, listed, _ = both.run("review", "list", "i", "--format", "jsonl", url=True)

@@ -4,6 +4,7 @@ line; kept in the history."""
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,13 @@ def test_proved_refused_and_in_the_history(home: Path, world: World) -> None:
         assert refused.failed
         assert (refused.threshold, refused.asked_threshold) == (None, low / 2)
         assert refused.accepted > mine.accepted
-        assert f"Proved are the thresholds from {low:.6g} to {high:.6g}" in refused.reason
+        said = re.search(
+            r"Proved are the thresholds from (\S+) to (\S+?)\.?(?: |$)", refused.reason
+        )
+        assert said is not None, refused.reason
+        typed = (float(said[1]), float(said[2]))
+        assert low <= typed[0] <= typed[1] <= high
+        assert typed == pytest.approx((low, high), rel=1e-5)
         assert service.score("s", queries).calibration_id == mine.id
         # It is requested again until a rule is named, and survives the space's changes.
         service.register("s", [trustvlm.LabelInput("new", text_vector=-world.text[0])])

@@ -215,7 +215,8 @@ def test_a_stale_calibration_promises_nothing(service: trustvlm.TrustService, wo
     stale = service.score("s", queries)
     assert stale.probability_source is None
     assert repr(stale).split("\n")[1] == (
-        "no probability: calibration 1 is stale since revision 2; run 'trustvlm recalibrate SPACE'"
+        "no probability: calibration 1 is stale since revision 2; run "
+        f"'trustvlm {service.place} recalibrate SPACE'"
     )
     known, unseen = service.score("s", queries).rows()
     assert (known["label"], known["decision"], known["probability"]) == ("airport", "accept", None)

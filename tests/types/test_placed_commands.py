@@ -139,6 +139,30 @@ def test_a_catalog_elsewhere_is_named(service: trustvlm.TrustService, tmp_path: 
         assert elsewhere.count_labels("my pets") == 4
 
 
+def test_an_open_home_and_a_client_say_where_they_are(tmp_path: Path) -> None:
+    home = tmp_path / "a home"
+    with trustvlm.open(home, create=True) as service:
+        assert repr(service) == f"<TrustService of {home}>"
+    assert repr(service) == f"<TrustService of {home} (closed)>"
+    client = trustvlm.Client("http://user:secret@127.0.0.1:1")
+    assert repr(client).startswith("<Client of http://")
+    assert "secret" not in repr(client)
+
+
+def test_the_data_of_a_notebook_is_refused_with_what_to_write(
+    service: trustvlm.TrustService,
+) -> None:
+    queries, truth = pets(6, 1)
+    numbers = [int(name[-1]) for name in truth]
+    assert "[names[i] for i in numbers]" in refused(
+        lambda: service.evaluate("my pets", queries, numbers)
+    )
+    assert "Queries(**arrays)" in refused(lambda: service.score("my pets", vars(queries)))
+    assert "use it as it is" in refused(
+        lambda: service.create_space("my pets", classifier="precomputed:4")
+    )
+
+
 def test_clients_of_a_service_read_no_path(service: trustvlm.TrustService, tmp_path: Path) -> None:
     with application(tmp_path / "a home") as app:
         client = client_of(app)

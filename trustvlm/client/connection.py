@@ -92,8 +92,12 @@ class Connected(Unpicklable):
             )
         secret = _key_of_environment() if key is None else _checked_key(key, "key")
         network = network_of(url, verify, proxy, trust_env, transport)
-        self.place = f"--url {word(public(url))}"
+        self._address = public(url)
+        self.place = f"--url {word(self._address)}"
         self._wire = Wire(network, secret, float(timeout), retries, sizes or RequestSizes())
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._address}>"
 
     def __enter__(self) -> Self:
         return self

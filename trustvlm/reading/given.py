@@ -199,7 +199,9 @@ def _images(values: Any, what: str, most: int | None) -> list[Any]:
     if isinstance(values, Mapping | Set) or not iterates(values):
         kind = type(values).__name__
         expected = f"trustvlm.Queries(…), {_EXPECTED}" if what == "queries" else _EXPECTED
-        raise InvalidInput(f"{what}: expected {expected}, got {kind}")
+        arrays = isinstance(values, Mapping) and what == "queries"
+        remedy = "; trustvlm.Queries(**arrays) takes arrays by name" if arrays else ""
+        raise InvalidInput(f"{what}: expected {expected}, got {kind}{remedy}")
     is_arrow = hasattr(values, "to_pylist")
     items = values.to_pylist() if is_arrow else _taken(values, most)
     if _are_vectors(items):

@@ -316,7 +316,8 @@ def _texts_or_none(items: list[Any], what: str, expected: str) -> list[str | Non
 
 def _check_text(value: Any, row: int, what: str, expected: str) -> None:
     if not isinstance(value, str):
-        raise InvalidInput(f"{what}: expected {expected}, got {_kind(value)} in row {row}")
+        hint = "; of class numbers: [names[i] for i in numbers]" if isinstance(value, int) else ""
+        raise InvalidInput(f"{what}: expected {expected}, got {_kind(value)} in row {row}{hint}")
 
 
 def _are_strings(items: list[Any]) -> bool:

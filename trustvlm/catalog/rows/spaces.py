@@ -203,7 +203,7 @@ def create(connection: Connection, values: dict[str, Any]) -> int:
     name = values["name"]
     if is_taken(connection, name):
         raise Conflict(
-            f"space {name!r} exists already; choose another name or run "
+            f"space {name!r} exists already; use it as it is, choose another name, or run "
             f"{suggested('space remove', name)}"
         )
     fixed = {

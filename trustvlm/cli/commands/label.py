@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,10 @@ def list_(session: Session, space: str, where: str | None, vectors: bool, form: 
     """
     with session.reading() as service:
         rows = service.list_labels(space, filter=where, vectors=vectors)
-        row_writer(form, LABELS).write(row_dicts(rows, vectors))
+        first = list(islice(rows, 1))
+        row_writer(form, LABELS).write(row_dicts(chain(first, rows), vectors))
+        if not first and where is not None:
+            note(f"no label of space {space!r} fits --where")
 
 
 @label.command()

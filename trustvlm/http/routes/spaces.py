@@ -52,7 +52,9 @@ def check_encoders(body: SpaceBody, options: ServeOptions) -> None:
     """Let clients name no file of the server, and load no encoder but those of the operator. Raises
     Forbidden: another encoder. InvalidInput: no encoder is given."""
     if body.classifier is None and body.preset is None:
-        raise InvalidInput("classifier: expected an encoder such as 'precomputed:512', or a preset")
+        raise InvalidInput(
+            "classifier: expected an encoder such as 'precomputed:512', or a preset, got neither"
+        )
     chosen = None if body.preset is None else preset_named(body.preset)
     given = {
         "classifier": body.classifier or (chosen.classifier if chosen else None),

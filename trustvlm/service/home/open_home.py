@@ -44,6 +44,10 @@ class OpenHome(Unpicklable):
         self._next_expiry = 0.0
         self._failures = Failures(log, "purging what has left its undo window")
 
+    def __repr__(self) -> str:
+        state = " (closed)" if self._home.closed.is_set() else ""
+        return f"<{type(self).__name__} of {self._home.folder}{state}>"
+
     def __enter__(self) -> Self:
         return self
 

@@ -51,7 +51,7 @@ def create_space(
     if classifier is None:
         raise InvalidInput(
             "classifier: expected an encoder such as 'open_clip:ViT-B-16/openai' or "
-            "'precomputed:512', or a preset"
+            "'precomputed:512', or a preset, got neither"
         )
     verifier = "same" if verifier is None else verifier
     name = check_space_name(name, "space")
