@@ -13,6 +13,7 @@ import httpx
 import pytest
 from http_service import served
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from waiting import until
 from worlds import World, make_space
 
 import trustvlm
@@ -41,6 +42,7 @@ def traced(tmp_path: Path) -> Iterator[tuple[httpx.Client, Any]]:
     make_space(service)
     service.register("s", World(NAMES).inputs(2))
     app = create_app(service, ServeOptions(), Spans(provider))
+    until(lambda: app.state.serving.loaded)
     with httpx.Client(transport=AsgiTransport(app), base_url="http://127.0.0.1") as client:
         yield client, exporter
     app.state.serving.close()

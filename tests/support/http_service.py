@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from waiting import until
 
 import trustvlm
 from trustvlm.http.app import ROUTERS, create_app
@@ -26,6 +27,7 @@ class Http:
     def __init__(self, home: Path, options: ServeOptions) -> None:
         self.app = create_app(trustvlm.open(home, create=True, workers=0), options)
         self.serving = self.app.state.serving
+        until(lambda: self.serving.loaded, pause=0.001)
         self.service: trustvlm.TrustService = self.serving.service
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)

@@ -8,12 +8,12 @@ from collections.abc import Callable
 import pytest
 
 
-def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
+def until(condition: Callable[[], object], seconds: float = 60.0, pause: float = 0.01) -> None:
     """Wait until a condition is true. Raises AssertionError: it does not come about in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it does not come about"
-        time.sleep(0.01)
+        time.sleep(pause)
 
 
 def own_messages(caplog: pytest.LogCaptureFixture) -> list[str]:

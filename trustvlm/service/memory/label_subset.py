@@ -80,9 +80,9 @@ def subset_of(reading: Reading, labels: LabelChoice) -> Subset:
 
 def _meant_key(reading: Reading, chosen: Filter) -> str:
     """The end of a message on a filter that keeps no label: the key that was probably meant by one
-    that no label has."""
-    described = rows.changed(reading.connection, LABELS, reading.view.space.id, 0)
-    keys = {key for some in described for _, text in some for key in attributes_of(text)}
+    that none of the first few thousand labels with attributes has."""
+    described = next(rows.changed(reading.connection, LABELS, reading.view.space.id, 0), [])
+    keys = {key for _, text in described for key in attributes_of(text)}
     asked = (condition.path[0] for condition in conditions(chosen.root))
     return next((did_you_mean(key, sorted(keys)) for key in asked if key not in keys), "")
 
