@@ -134,7 +134,7 @@ class StaysHere(Unavailable, TypeError):
 
 
 LASTING: tuple[type[Unavailable], ...] = (ReadOnly, SchemaMismatch, WeightsMissing, Damaged)
-"""Kinds of Unavailable that last until somebody mends something: a second try does not help."""
+"""Kinds of Unavailable that last until a user mends the cause: a second try does not help."""
 
 EXIT_CODES: dict[type[TrustVLMError], int] = {
     InvalidInput: 2,

@@ -82,17 +82,21 @@ def streamed_rows(
     if sums:
         return with_moments(slots, leading, rows, slack, _rest(state, leading, rows, slack))
     none = np.zeros(len(slots))
-    found = LeadingRows(slots, leading, slots.shape[1] >= rows, slack, None, none, none)
-    unsure = np.flatnonzero(~found.surely_nearest())
+    leaders = LeadingRows(slots, leading, slots.shape[1] >= rows, slack, None, none, none)
+    unsure = np.flatnonzero(~leaders.surely_nearest())
     if not may_round or not len(unsure):
-        return found
-    again = streamed_rows(
+        return leaders
+    unrounded = streamed_rows(
         segments, take, queries[unsure], scale, k, keep=keep, block_rows=block_rows, sums=False,
         may_round=False,
     )  # fmt: skip
     slacks = np.full(len(slots), slack)
-    slots[unsure], leading[unsure], slacks[unsure] = again.slots, again.logits, again.slack
-    return replace(found, slack=slacks)
+    slots[unsure], leading[unsure], slacks[unsure] = (
+        unrounded.slots,
+        unrounded.logits,
+        unrounded.slack,
+    )
+    return replace(leaders, slack=slacks)
 
 
 def _rest(state: State, leading: Float64s, rows: int, slack: float) -> RestSums:

@@ -222,10 +222,10 @@ def create(session: Session) -> None:
     """
     from trustvlm.catalog import Catalog
 
-    stood = session.has_catalog() and Catalog.schema_of(session.location, read_only=False)
+    existed = session.has_catalog() and Catalog.schema_of(session.location, read_only=False)
     with session.writing(create=True):
-        said = "the catalog was there, and is current" if stood else "made an empty catalog"
-        click.echo(f"{shown(session.location)}: {said}")
+        result = "the catalog was there, and is current" if existed else "made an empty catalog"
+        click.echo(f"{shown(session.location)}: {result}")
 
 
 @db.command()

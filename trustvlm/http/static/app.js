@@ -39,7 +39,7 @@ function current() {
   return { space, view: view in VIEWS ? view : "try", rest };
 }
 
-/** A part of the address; as it stands where somebody has cut it off in the middle of a character. */
+/** A part of the address, decoded; unchanged where it ends in the middle of a character. */
 function decoded(part) {
   try {
     return decodeURIComponent(part);

@@ -253,9 +253,9 @@ def _keep_answers(queue: ReviewQueue, path: Path) -> None:
     except InvalidInput:  # no file of answers
         return
     items = {item.id: item for item in _all(queue, None, None)} if given else {}
-    if left := unstored(given, items):
+    if answers := unstored(given, items):
         raise Conflict(
-            f"{path} has {count(len(left), 'answer')} that the queue does not have; import the "
+            f"{path} has {count(len(answers), 'answer')} that the queue does not have; import the "
             f"file first ({suggested('review import', files=f'SPACE {word(str(path))}')}), choose "
             f"another one, or delete it"
         )

@@ -83,8 +83,8 @@ def _meant_key(reading: Reading, chosen: Filter) -> str:
     that none of the first few thousand labels with attributes has."""
     described = next(rows.changed(reading.connection, LABELS, reading.view.space.id, 0), [])
     keys = {key for _, text in described for key in attributes_of(text)}
-    asked = (condition.path[0] for condition in conditions(chosen.root))
-    return next((did_you_mean(key, sorted(keys)) for key in asked if key not in keys), "")
+    filter_keys = (condition.path[0] for condition in conditions(chosen.root))
+    return next((did_you_mean(key, sorted(keys)) for key in filter_keys if key not in keys), "")
 
 
 def _subset_of_filter(reading: Reading, chosen: Filter, key: str) -> Subset:
