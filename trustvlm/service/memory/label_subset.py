@@ -27,6 +27,9 @@ from trustvlm.types.messages.meant import did_you_mean
 LabelChoice: TypeAlias = Sequence[str] | npt.NDArray[np.bool_] | Filter | Mapping[str, Any] | None
 """Names, a mask in the order of list_labels, or a filter; None: all labels."""
 
+_LOOKED_AT = 1_000
+"""Labels whose attributes are read to name the key that a filter probably meant."""
+
 
 @dataclass(frozen=True, eq=False)
 class Subset:
@@ -80,9 +83,9 @@ def subset_of(reading: Reading, labels: LabelChoice) -> Subset:
 
 def _meant_key(reading: Reading, chosen: Filter) -> str:
     """The end of a message on a filter that keeps no label: the key that was probably meant by one
-    that none of the first few thousand labels with attributes has."""
-    described = next(rows.changed(reading.connection, LABELS, reading.view.space.id, 0), [])
-    keys = {key for _, text in described for key in attributes_of(text)}
+    that none of the first labels with attributes has."""
+    texts = rows.first_of(reading.connection, LABELS, reading.view.space.id, _LOOKED_AT)
+    keys = {key for text in texts for key in attributes_of(text)}
     filter_keys = (condition.path[0] for condition in conditions(chosen.root))
     return next((did_you_mean(key, sorted(keys)) for key in filter_keys if key not in keys), "")
 

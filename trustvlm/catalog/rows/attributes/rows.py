@@ -103,6 +103,12 @@ _SINCE: dict[Kind, Select[Any]] = {
 }
 
 
+def first_of(connection: Connection, kind: Kind, space_id: int, limit: int) -> list[str]:
+    """Attributes as JSON of the first labels or support images of the space that have any."""
+    query = _OF_SPACE[kind].limit(limit)
+    return [row[1] for row in connection.execute(query, {"space": space_id})]
+
+
 def any_in(connection: Connection, kind: Kind, space_id: int) -> bool:
     """Whether a label or support image of the space has, or had, attributes."""
     query = select(literal(1)).where(_TABLES[kind].space_id == space_id).limit(1)
