@@ -45,9 +45,9 @@ def test_notices_are_few_and_leave_every_control_free(
         page, notices = seen.page, seen.page.locator("#notices .notice")
         assert page.locator("#notices").get_attribute("aria-live") == "polite"
         for number in range(6):
-            tell(seen, f"told {number} " + NAMES[0], action=number == 0)
+            tell(seen, f"notice {number} " + NAMES[0], action=number == 0)
         expect(notices).to_have_count(4)
-        expect(notices.first).to_contain_text("told 0")  # one with a way back stays longest
+        expect(notices.first).to_contain_text("notice 0")  # one with a way back stays longest
         tell(seen, "it failed", kind="bad")
         tell(seen, "it failed", kind="bad")
         expect(page.get_by_role("alert")).to_have_text(["it failed (2 times)×"])

@@ -632,7 +632,7 @@ def test_embeddings_are_pasted_where_images_cannot_be_encoded(tmp_path: Path) ->
         assert "plain" in answer(seen)
         page.locator(".side .none", has_text="no picture").nth(1).wait_for()
         seen.expected += ["404 (Not Found"]  # thumbnails of what came as embeddings
-        # What is said while the image is scored again is told by the panel that comes then.
+        # The panel of the new verdict shows the messages that came while the image was scored again.
         again: list[Any] = []
         answers: list[Any] = []
         page.route("**/calibrations", lambda route: again.append(route))
