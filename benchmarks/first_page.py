@@ -36,7 +36,7 @@ from benchmarks.pipeline import checkpoint
 from benchmarks.report import arguments, header, store
 from trustvlm.demo.data import write_images
 from trustvlm.demo.specs import classifier_spec, verifier_spec
-from trustvlm.encoders import PRESETS
+from trustvlm.encoders.specs.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).parent / "results" / "first_page.json"

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from trustvlm.catalog import Catalog
 from trustvlm.catalog.store.location import FileLocation, Location, parse
-from trustvlm.encoders import ImageLimits
+from trustvlm.encoders.images.reading import ImageLimits
 from trustvlm.errors import InvalidInput, NotFound, ReadOnly
 from trustvlm.index.shared.snapshot_store import SnapshotStore
 from trustvlm.service import TrustService

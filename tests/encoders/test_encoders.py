@@ -23,19 +23,11 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from safetensors.torch import load_file, save_file
 from timm.data import create_transform, resolve_model_data_config
 
-from trustvlm.encoders import (
-    PAPER,
-    PRESETS,
-    compare_golden,
-    golden_embedding,
-    golden_image,
-    golden_verdict,
-    open_encoder,
-    parse_spec,
-    preset,
-    spec_dim,
-)
+from trustvlm.encoders.golden import compare_golden, golden_embedding, golden_image, golden_verdict
 from trustvlm.encoders.images.preprocess import CLIP_MEAN, CLIP_STD, Preprocess
+from trustvlm.encoders.open import open_encoder
+from trustvlm.encoders.specs.parse import parse_spec
+from trustvlm.encoders.specs.presets import PAPER, PRESETS, preset
 from trustvlm.errors import Damaged, InvalidInput, NotFound, Unavailable
 
 PROMPTS = [
@@ -88,7 +80,7 @@ def test_specs_become_canonical(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         parsed.text == f"timm:test_vit@{tmp_path}/w.pth?pooling=class-token&size=96&preprocess=clip"
     )
     assert dict(parsed.options) == {"pooling": "class-token", "size": "96", "preprocess": "clip"}
-    assert (spec_dim("precomputed:512:a"), spec_dim("same")) == (512, None)
+    assert (parse_spec("precomputed:512:a").dim, parse_spec("same").dim) == (512, None)
 
 
 @pytest.mark.parametrize("spec", [
@@ -554,7 +546,10 @@ import open_clip, timm, torch
 from pathlib import Path
 from safetensors.torch import save_file
 from huggingface_hub import constants
-from trustvlm.encoders import PAPER, encode_images, golden_image, open_encoder
+from trustvlm.encoders.encode_images import encode_images
+from trustvlm.encoders.golden import golden_image
+from trustvlm.encoders.open import open_encoder
+from trustvlm.encoders.specs.presets import PAPER
 
 def cached(repo, file, model):
     folder = Path(constants.HF_HUB_CACHE) / ("models--" + repo.replace("/", "--"))
@@ -627,7 +622,8 @@ def test_gpu_gives_the_same_embeddings(clip: Any, tmp_path: Path) -> None:
 
 OFFLINE = """
 import time
-from trustvlm.encoders import PAPER, open_encoder
+from trustvlm.encoders.open import open_encoder
+from trustvlm.encoders.specs.presets import PAPER
 from trustvlm.errors import WeightsMissing
 import open_clip, timm
 for spec in (PAPER.classifier, PAPER.verifier, "open_clip:hf-hub:org/name"):

@@ -18,14 +18,9 @@ import trustvlm
 from trustvlm.demo.data import LABELS, digits_split, draw, write_images
 from trustvlm.demo.measure import prepare_space, register_labels
 from trustvlm.demo.specs import SPACE
-from trustvlm.encoders import (
-    ImageLimits,
-    decode_image,
-    golden_image,
-    hash_image,
-    is_original,
-    original_of,
-)
+from trustvlm.encoders.golden import golden_image
+from trustvlm.encoders.images.decode import decode_image, hash_image, is_original, original_of
+from trustvlm.encoders.images.reading import ImageLimits
 from trustvlm.service import TrustService
 from trustvlm.types import Queries
 
@@ -167,7 +162,7 @@ def test_a_part_of_the_range_keeps_its_contrast(case: str) -> None:
 
 
 def notes(decoded: Any) -> tuple[str, ...]:
-    from trustvlm.encoders import notes_of
+    from trustvlm.types.messages.remarks import notes_of
 
     return notes_of([("a", decoded.remarks)])
 

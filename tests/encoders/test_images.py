@@ -23,17 +23,11 @@ from checkpoints import make_clip, make_timm
 from PIL import Image
 from waiting import until
 
-from trustvlm.encoders import (
-    EncodedImage,
-    FailedImage,
-    ImageLimits,
-    decode_image,
-    encode_images,
-    golden_image,
-    hash_image,
-    open_encoder,
-    source_name,
-)
+from trustvlm.encoders.encode_images import EncodedImage, FailedImage, encode_images
+from trustvlm.encoders.golden import golden_image
+from trustvlm.encoders.images.decode import decode_image, hash_image
+from trustvlm.encoders.images.reading import ImageLimits, source_name
+from trustvlm.encoders.open import open_encoder
 from trustvlm.errors import InvalidInput
 
 DATA = Path(os.environ.get("TRUSTVLM_EVAL_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -463,7 +457,7 @@ def test_a_script_without_a_main_guard(tmp_path: Path) -> None:
     paths = [str(save(tmp_path / f"{i}.png", picture(40 + i, 50))) for i in range(4)]
     script = tmp_path / "script.py"
     script.write_text(
-        "from trustvlm.encoders import encode_images\n"
+        "from trustvlm.encoders.encode_images import encode_images\n"
         "from trustvlm.encoders.images.preprocess import Preprocess\n"
         "class Mean:\n"
         "    spec, dim, identity, logit_scale = 'mean', 3, 'mean', None\n"

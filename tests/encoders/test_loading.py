@@ -14,8 +14,10 @@ import pytest
 import torch
 from checkpoints import make_clip, make_timm
 
-from trustvlm.encoders import golden_embedding, open_encoder, remembered
+from trustvlm.encoders import remembered
+from trustvlm.encoders.golden import golden_embedding
 from trustvlm.encoders.libraries import Unfilled
+from trustvlm.encoders.open import open_encoder
 
 
 def test_no_random_numbers_are_drawn_and_the_rest_is_computed() -> None:
@@ -63,7 +65,7 @@ def test_torchs_compiler_is_loaded_when_it_is_used(tmp_path: Path) -> None:
     specs = make_clip(tmp_path / "clip"), make_timm(tmp_path / "vit.safetensors")
     code = f"""
 import sys
-from trustvlm.encoders import open_encoder
+from trustvlm.encoders.open import open_encoder
 for spec in {specs!r}:
     open_encoder(spec)
 print([name for name in sys.modules if name.startswith(("torch._dynamo", "torch._inductor"))])

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from trustvlm.encoders import PRESETS, open_encoder, parse_spec
+from trustvlm.encoders.open import open_encoder
 from trustvlm.encoders.specs.names import NAMES, TWINS, suggestions, understood
+from trustvlm.encoders.specs.parse import parse_spec
+from trustvlm.encoders.specs.presets import PRESETS
 from trustvlm.errors import InvalidInput
 
 KINDS = {"open_clip", "timm", "transformers", "precomputed", "external", "same"}
@@ -155,7 +157,7 @@ def test_the_page_names_specs_that_are_read_as_it_says() -> None:
 
 def test_reading_a_spec_loads_nothing_heavy() -> None:
     code = (
-        "import sys; from trustvlm.encoders import parse_spec; parse_spec('ViT-B/32')\n"
+        "import sys; from trustvlm.encoders.specs.parse import parse_spec; parse_spec('ViT-B/32')\n"
         "try: parse_spec('clip')\n"
         "except Exception as e: print(type(e).__name__)\n"
         "print([m for m in ('torch', 'open_clip', 'timm', 'transformers') if m in sys.modules])"

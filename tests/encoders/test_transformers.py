@@ -21,7 +21,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
 import trustvlm
-from trustvlm.encoders import golden_image, open_encoder, remembered
+from trustvlm.encoders import remembered
+from trustvlm.encoders.golden import golden_image
+from trustvlm.encoders.open import open_encoder
 from trustvlm.errors import Conflict, Damaged, InvalidInput, NotFound, Unavailable
 
 PROMPTS = [
@@ -338,7 +340,7 @@ def hang_up():
 
 threading.Thread(target=hang_up, daemon=True).start()
 os.environ["HF_ENDPOINT"] = f"http://127.0.0.1:{hub.getsockname()[1]}"
-from trustvlm.encoders import open_encoder
+from trustvlm.encoders.open import open_encoder
 from trustvlm.errors import WeightsMissing
 for download in (True, False):
     begun = time.perf_counter()
@@ -404,7 +406,7 @@ def test_open_clip_is_loaded_without_transformers_until_a_model_needs_it(tmp_pat
     path.write_text(json.dumps(config))
     code = f"""
 import sys
-from trustvlm.encoders import open_encoder
+from trustvlm.encoders.open import open_encoder
 open_encoder({plain!r})
 print("transformers" in sys.modules)
 from trustvlm.errors import InvalidInput

@@ -65,7 +65,7 @@ class Images(Entrance):
         return mutated(self.seeds, rng)
 
     def take(self, data: bytes, rng: random.Random) -> None:
-        from trustvlm.encoders import decode_image
+        from trustvlm.encoders.images.decode import decode_image
 
         decoded = decode_image(data)
         assert decoded.image.mode == "RGB"

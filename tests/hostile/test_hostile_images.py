@@ -24,9 +24,10 @@ import pytest
 from fuzz.seeds import PHOTOS, chunk, images, picture, png_with, saved
 from PIL import Image
 
-from trustvlm.encoders import ImageLimits, decode_image
+from trustvlm.encoders.images.decode import decode_image
 from trustvlm.encoders.images.decode_file import FORMATS
 from trustvlm.encoders.images.pixels import read_rgb
+from trustvlm.encoders.images.reading import ImageLimits
 from trustvlm.errors import InvalidInput
 
 JPEG = saved(picture(), "JPEG")
@@ -34,7 +35,8 @@ WEBP = saved(picture(), "WEBP", lossless=True)
 TURNED = b"Exif\0\0MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0"  # a quarter to the right
 MEASURE = """
 import json, os, sys
-from trustvlm.encoders import decode_image, golden_image
+from trustvlm.encoders.golden import golden_image
+from trustvlm.encoders.images.decode import decode_image
 from trustvlm.errors import InvalidInput
 import io
 started = io.BytesIO()

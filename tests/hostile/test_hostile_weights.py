@@ -20,7 +20,7 @@ from cli_runner import Cli
 from numbered import create, label, queries, require_equal
 
 import trustvlm
-from trustvlm.encoders import open_encoder
+from trustvlm.encoders.open import open_encoder
 from trustvlm.errors import Damaged, TrustVLMError
 from trustvlm.index.live import LiveIndex
 from trustvlm.index.recipe import list_recipes

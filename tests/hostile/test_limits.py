@@ -16,6 +16,7 @@ from worlds import IMAGE_DIM, TEXT_DIM, World, make_space
 
 import trustvlm
 from trustvlm import LabelInput, Queries
+from trustvlm.encoders.images.reading import ImageLimits
 from trustvlm.errors import InvalidInput
 from trustvlm.service.home.limits import CallLimits
 from trustvlm.service.home.names import MAX_NAME, MAX_PROMPT
@@ -281,7 +282,7 @@ def test_the_defaults_are_those_of_the_library() -> None:
     fields, limits = Settings.model_fields, CallLimits()
     for kind in ("labels", "supports", "images", "queries"):
         assert fields[f"max_{kind}"].default == getattr(limits, kind)
-    images = trustvlm.encoders.ImageLimits()  # type: ignore[attr-defined]
+    images = ImageLimits()
     assert (fields["max_image_bytes"].default, fields["max_image_pixels"].default) == (
         images.max_bytes,
         images.max_pixels,

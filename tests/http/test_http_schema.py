@@ -27,7 +27,7 @@ from server_process import ready, server
 from test_hostile_names import UNSEEN as CASES
 
 import trustvlm
-from trustvlm.encoders import parse_spec
+from trustvlm.encoders.specs.parse import parse_spec
 from trustvlm.errors import InvalidInput
 from trustvlm.http.wire.bodies import schema_of
 from trustvlm.http.wire.files.label_bodies import LabelBody

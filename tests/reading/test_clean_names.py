@@ -322,7 +322,7 @@ def test_a_client_is_given_the_labels_whose_prompts_are_cut(cli: Cli, tmp_path: 
 
 @pytest.mark.parametrize(("style", "context"), [("clip", 77), ("siglip", 24), ("embed-cls", 20)])
 def test_where_the_context_ends(tmp_path: Path, style: str, context: int) -> None:
-    from trustvlm.encoders import open_encoder
+    from trustvlm.encoders.open import open_encoder
 
     encoder = open_encoder(make_clip(tmp_path / style, style=style))
     room = context - 2  # start and end

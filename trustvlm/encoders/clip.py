@@ -27,6 +27,10 @@ _WEIGHTS = (
     "open_clip_pytorch_model.safetensors",
     "open_clip_pytorch_model.bin",
 )
+_REMEDY = (
+    f"or put {_CONFIG} and {_WEIGHTS[0]} of that repository into a folder and use "
+    f"open_clip:local-dir:/path/to/folder"
+)
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,7 @@ class OpenClipEncoder(TextModel):
 def open_clip_encoder(
     spec: EncoderSpec, device: str, precision: str, allow_download: bool, identities: Path | None
 ) -> OpenClipEncoder:
-    """See :func:`trustvlm.encoders.open_encoder`."""
+    """See :func:`trustvlm.encoders.open.open_encoder`."""
     load_library("open_clip")
     if spec.model == "local-dir":
         source = _from_folder(Path(spec.weights or ""))
@@ -142,7 +146,7 @@ def _from_folder(folder: Path) -> _Source:
 
 
 def _from_hub(repo: str, allow_download: bool) -> _Source:
-    spec, remedy = f"open_clip:hf-hub:{repo}", _remedy()
+    spec, remedy = f"open_clip:hf-hub:{repo}", _REMEDY
     config = hub_file(repo, (_CONFIG,), spec=spec, allow_download=allow_download, remedy=remedy)
     weights = hub_file(repo, _WEIGHTS, spec=spec, allow_download=allow_download, remedy=remedy)
     return _from_config(config, weights, None)
@@ -181,28 +185,17 @@ def _from_tag(name: str, tag: str, allow_download: bool) -> _Source:
     if not repo:
         raise Unavailable(
             f"open_clip:{name}/{tag} is not on the Hugging Face hub but at "
-            f"{pretrained.get('url')}; {_remedy()}"
+            f"{pretrained.get('url')}; {_REMEDY}"
         )
     names = (Path(file).with_suffix(".safetensors").name, file) if file else _WEIGHTS
     spec = f"open_clip:{name}/{tag}"
     weights = hub_file(
-        repo,
-        tuple(dict.fromkeys(names)),
-        spec=spec,
-        allow_download=allow_download,
-        remedy=_remedy(),
+        repo, tuple(dict.fromkeys(names)), spec=spec, allow_download=allow_download, remedy=_REMEDY
     )
     # Weights trained with QuickGELU come under names whose config has GELU (ViT-B-16/openai);
     # open_clip only warns.
     config["quick_gelu"] = bool(config.get("quick_gelu") or pretrained.get("quick_gelu"))
     return _Source(config, pretrained, weights)
-
-
-def _remedy() -> str:
-    return (
-        f"or put {_CONFIG} and {_WEIGHTS[0]} of that repository into a folder and use "
-        f"open_clip:local-dir:/path/to/folder"
-    )
 
 
 def _load(source: _Source, spec: str) -> Any:

@@ -1,15 +1,22 @@
-"""open_encoder: from a spec to a loaded encoder on a device."""
+"""open_encoder: from a spec to a loaded encoder on a device; and the encoder of label spaces whose
+embeddings are computed elsewhere."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from trustvlm.encoders.base import Encoder
+from trustvlm.encoders.identity import EncoderParts
 from trustvlm.encoders.images.sandboxes import warm
-from trustvlm.encoders.precomputed import PrecomputedEncoder
-from trustvlm.encoders.specs.parse import parse_spec
+from trustvlm.encoders.specs.parse import EncoderSpec, parse_spec
 from trustvlm.errors import InvalidInput, Unavailable
+from trustvlm.types.arrays import Float32s
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 _PRECISIONS = ("fp32", "bf16", "fp16")
 
@@ -80,4 +87,42 @@ def _check_compute(device: str, precision: str) -> None:
     if int(match[1] or 0) >= count:
         raise Unavailable(
             f"device {device!r}: this machine has {count} usable CUDA devices; use device='cpu'"
+        )
+
+
+class PrecomputedEncoder:
+    """An :class:`~trustvlm.encoders.base.Encoder` that can encode nothing; its identity is its
+    spec."""
+
+    logit_scale: float | None = None
+    parts: EncoderParts | None = None
+    golden: Float32s | None = None
+    device = precision = ""
+
+    def __init__(self, spec: EncoderSpec) -> None:
+        if spec.dim is None:
+            raise InvalidInput(f"encoder spec {spec.text!r} has no dimension")
+        self.spec = self.identity = spec.text
+        self.dim = spec.dim
+
+    def encode_images(self, pixels: Any) -> Float32s:
+        """Raises InvalidInput always."""
+        self._refuse("images", "image_vectors")
+
+    def encode_texts(self, prompts: Sequence[str]) -> Float32s:
+        """Raises InvalidInput always."""
+        self._refuse("texts", "text_vector")
+
+    def cut(self, prompts: Sequence[str]) -> list[bool]:
+        """Raises InvalidInput always."""
+        self._refuse("texts", "text_vector")
+
+    def preprocess(self, image: Image) -> Any:
+        """Raises InvalidInput always."""
+        self._refuse("images", "image_vectors")
+
+    def _refuse(self, what: str, argument: str) -> NoReturn:
+        raise InvalidInput(
+            f"{self.spec} cannot encode {what}: pass their {self.dim}-d embeddings ({argument}) "
+            f"instead"
         )

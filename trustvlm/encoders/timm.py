@@ -65,7 +65,7 @@ class TimmEncoder(TorchModel):
 def open_timm_encoder(
     spec: EncoderSpec, device: str, precision: str, allow_download: bool, identities: Path | None
 ) -> TimmEncoder:
-    """See :func:`trustvlm.encoders.open_encoder`."""
+    """See :func:`trustvlm.encoders.open.open_encoder`."""
     timm = load_library("timm")
     from timm.models import get_pretrained_cfg
 

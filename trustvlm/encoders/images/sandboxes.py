@@ -117,6 +117,31 @@ def read_file(
     )
 
 
+@dataclass(frozen=True)
+class Pictures:
+    """Reads the thumbnail of an image that was scored, by its place; made when it is shown first.
+
+    Attributes:
+        pictures: the path or the thumbnail of each image; None: neither is at hand.
+        limits: what an image may be at most.
+    """
+
+    pictures: Sequence[str | bytes | None]
+    limits: ImageLimits
+
+    def __call__(self, i: int) -> bytes | None:
+        """A JPEG of at most 128 pixels a side; None where there is none, or the file cannot be read
+        any more."""
+        picture = self.pictures[i]
+        if not isinstance(picture, str):
+            return picture
+        try:
+            with sandbox() as child:
+                return read_file(child, picture, self.limits).thumbnail
+        except UnreadableImage:
+            return None
+
+
 def answer(head: dict[str, Any], parts: list[bytearray]) -> Iterator[Message]:
     """Answer a request of :func:`read_file` in the child: one file, or why it cannot be used."""
     from PIL import Image as pil

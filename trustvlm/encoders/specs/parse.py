@@ -99,15 +99,6 @@ def parse_spec(spec: str) -> EncoderSpec:
     raise _unclear(spec, text, "unknown form")
 
 
-def spec_dim(spec: str) -> int | None:
-    """The embedding dimension that the spec alone tells (precomputed, external), else None.
-
-    Raises:
-        InvalidInput: see :func:`parse_spec`.
-    """
-    return parse_spec(spec).dim
-
-
 def _malformed(spec: str, why: str) -> InvalidInput:
     return InvalidInput(f"encoder spec {spec!r:.500}: {why:.500}; accepted: {_ACCEPTED}")
 

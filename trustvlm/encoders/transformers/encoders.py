@@ -183,7 +183,7 @@ def _pooled(answer: Any, spec: str) -> torch.Tensor:
 def open_transformers_encoder(
     spec: EncoderSpec, device: str, precision: str, allow_download: bool, identities: Path | None
 ) -> TransformersEncoder | TransformersImageEncoder:
-    """See :func:`trustvlm.encoders.open_encoder`."""
+    """See :func:`trustvlm.encoders.open.open_encoder`."""
     load_transformers(spec)
     checkpoint = find_checkpoint(spec, allow_download)
     options = dict(spec.options)

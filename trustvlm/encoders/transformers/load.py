@@ -51,19 +51,14 @@ def load_model(checkpoint: Checkpoint, spec: str) -> Any:
             weights do not fit it.
     """
     config, kind = _kind(checkpoint, spec)
-    try:
-        with _quiet():
-            model, report = kind.from_pretrained(
-                checkpoint.folder, config=config, local_files_only=True, weights_only=True,
-                use_safetensors=".safetensors" in checkpoint.weights[0].suffixes,
-                dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True,
-                # Named, because a config may name code of others here.
-                attn_implementation="sdpa" if kind._supports_sdpa else "eager",
-            )  # fmt: skip
-    except _MISFITS as error:
-        raise InvalidInput(
-            f"{spec}: the model in {checkpoint.folder} cannot be loaded: {shortened(error)}"
-        ) from error
+    with _reading(f"{spec}: the model in {checkpoint.folder} cannot be loaded"):
+        model, report = kind.from_pretrained(
+            checkpoint.folder, config=config, local_files_only=True, weights_only=True,
+            use_safetensors=".safetensors" in checkpoint.weights[0].suffixes,
+            dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True,
+            # Named, because a config may name code of others here.
+            attn_implementation="sdpa" if kind._supports_sdpa else "eager",
+        )  # fmt: skip
     lacking = [*sorted(report["missing_keys"]), *map(str, report["mismatched_keys"])]
     if lacking:
         raise InvalidInput(
@@ -77,15 +72,10 @@ def _kind(checkpoint: Checkpoint, spec: str) -> tuple[Any, Any]:
     """The config of a checkpoint and the class of its model."""
     from transformers import MODEL_MAPPING, AutoConfig
 
-    try:
-        with _quiet():
-            config = AutoConfig.from_pretrained(checkpoint.folder, **_HERE)
-            kind: Any = MODEL_MAPPING[type(config)]
-    except _MISFITS as error:
-        raise InvalidInput(
-            f"{spec}: config.json in {checkpoint.folder} is of no model that transformers has, and "
-            f"code of a checkpoint is never run: {shortened(error)}"
-        ) from error
+    no_model = f"config.json in {checkpoint.folder} is of no model that transformers has"
+    with _reading(f"{spec}: {no_model}, and code of a checkpoint is never run"):
+        config = AutoConfig.from_pretrained(checkpoint.folder, **_HERE)
+        kind: Any = MODEL_MAPPING[type(config)]
     kind = kind[0] if isinstance(kind, (tuple, list)) else kind
     images_only = kind.main_input_name == "pixel_values" and not hasattr(kind, "get_text_features")
     if not checkpoint.has_texts and not images_only:
@@ -104,9 +94,8 @@ def load_preprocess(checkpoint: Checkpoint) -> Preprocess:
     """
     from transformers import AutoImageProcessor
 
-    try:
-        with _quiet():
-            made = AutoImageProcessor.from_pretrained(checkpoint.folder, backend="pil", **_HERE)
+    with _reading(f"the image processor in {checkpoint.folder} cannot be used"):
+        made = AutoImageProcessor.from_pretrained(checkpoint.folder, backend="pil", **_HERE)
         size: Any = made.size
         crop: Any = getattr(made, "crop_size", None)
         resize = size.shortest_edge or size.height, size.shortest_edge or size.width
@@ -130,10 +119,6 @@ def load_preprocess(checkpoint: Checkpoint) -> Preprocess:
             std=tuple(made.image_std) if made.do_normalize else (1.0, 1.0, 1.0),
             corner="down",
         )
-    except _MISFITS as error:
-        raise InvalidInput(
-            f"the image processor in {checkpoint.folder} cannot be used: {shortened(error)}"
-        ) from error
 
 
 def load_tokenizer(checkpoint: Checkpoint, spec: str) -> Any:
@@ -145,22 +130,19 @@ def load_tokenizer(checkpoint: Checkpoint, spec: str) -> Any:
     """
     from transformers import AutoTokenizer
 
-    try:
-        with _quiet():
+    with _reading(f"the tokenizer in {checkpoint.folder} cannot be used"):
+        try:
             return AutoTokenizer.from_pretrained(checkpoint.folder, **_HERE)
-    except ImportError as error:
-        raise Unavailable(
-            f"{spec}: its tokenizer needs a package that is not installed: {_INSTALL}"
-        ) from error
-    except (*MISFITS, OSError) as error:
-        raise InvalidInput(
-            f"the tokenizer in {checkpoint.folder} cannot be used: {shortened(error)}"
-        ) from error
+        except ImportError as error:
+            raise Unavailable(
+                f"{spec}: its tokenizer needs a package that is not installed: {_INSTALL}"
+            ) from error
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the library's reports and progress bars."""
+def _reading(problem: str) -> Iterator[None]:
+    """Without the library's reports and progress bars. Raises InvalidInput, which begins with
+    `problem`: what is read does not fit."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -168,6 +150,8 @@ def _quiet() -> Iterator[None]:
     logging.disable_progress_bar()
     try:
         yield
+    except _MISFITS as error:
+        raise InvalidInput(f"{problem}: {shortened(error)}") from error
     finally:
         logging.set_verbosity(level)
         if bars:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fastapi import Depends, Request, Response
 
-from trustvlm.encoders import parse_spec
-from trustvlm.encoders import preset as preset_named
+from trustvlm.encoders.specs.parse import parse_spec
 from trustvlm.encoders.specs.presets import PRESETS
+from trustvlm.encoders.specs.presets import preset as preset_named
 from trustvlm.errors import Forbidden, InvalidInput
 from trustvlm.http.guard.keyring import Scope
 from trustvlm.http.options import ServeOptions

@@ -18,7 +18,10 @@ from trustvlm.catalog.catalog import Catalog, Changed
 from trustvlm.catalog.rows import spaces
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.store.location import ServerLocation
-from trustvlm.encoders import Encoder, ImageLimits, open_encoder, parse_spec
+from trustvlm.encoders.base import Encoder
+from trustvlm.encoders.images.reading import ImageLimits
+from trustvlm.encoders.open import open_encoder
+from trustvlm.encoders.specs.parse import parse_spec
 from trustvlm.errors import Unavailable
 from trustvlm.selective.vector_drift import Baseline
 from trustvlm.service.home.counts import CountMemo

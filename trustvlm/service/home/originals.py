@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection
 
 from trustvlm.catalog.rows import originals
-from trustvlm.encoders import ImageLimits, UnreadableImage, is_original, original_of
+from trustvlm.encoders.images.decode import is_original, original_of
+from trustvlm.encoders.images.reading import ImageLimits, UnreadableImage
 from trustvlm.errors import Unavailable
 from trustvlm.service.home.home import Home
 from trustvlm.system.files.durable import sync

@@ -13,14 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from trustvlm.catalog.rows.spaces import SpaceRecord
-from trustvlm.encoders import (
-    EncodedImage,
-    FailedImage,
-    ImageLimits,
-    Remark,
-    encode_images,
-    notes_of,
-)
+from trustvlm.encoders.encode_images import EncodedImage, FailedImage, encode_images
+from trustvlm.encoders.images.reading import ImageLimits
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.given import ImageStream
 from trustvlm.reading.outputs.probabilities import beside_images
@@ -42,6 +36,7 @@ from trustvlm.types.arrays import Float32s, Float64s
 from trustvlm.types.arrays import sources as image_list
 from trustvlm.types.arrays import texts as text_list
 from trustvlm.types.bounds import value_range
+from trustvlm.types.messages.remarks import Remark, notes_of
 from trustvlm.types.messages.shapes import unequal
 from trustvlm.types.registration import UnreadImage, unreadable
 

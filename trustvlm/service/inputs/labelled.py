@@ -15,7 +15,8 @@ from trustvlm.catalog.rows.likeness import not_found_text, unknown
 from trustvlm.catalog.rows.observations import NewObservation
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.store.vectors import hash_of
-from trustvlm.encoders import UnreadableImage, decode_image
+from trustvlm.encoders.images.decode import decode_image
+from trustvlm.encoders.images.reading import UnreadableImage
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.reading.claims import claimed_names
 from trustvlm.scoring.vectors import SAME_IMAGE, unit_rows

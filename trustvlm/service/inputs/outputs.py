@@ -9,7 +9,7 @@ from trustvlm.catalog.rows.likeness import not_found_text, unknown
 from trustvlm.catalog.rows.outputs import rows as output_rows
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.store.names import normal
-from trustvlm.encoders import parse_spec
+from trustvlm.encoders.specs.parse import parse_spec
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.reading.outputs.probabilities import Outputs, outputs_of
 from trustvlm.scoring.external import probability_vectors

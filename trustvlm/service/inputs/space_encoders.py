@@ -10,17 +10,16 @@ import numpy as np
 
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.store.names import brief
-from trustvlm.encoders import (
+from trustvlm.encoders.base import Encoder
+from trustvlm.encoders.golden import (
     GOLDEN_CLOSE,
     GOLDEN_SAME,
-    Encoder,
     compare_golden,
     golden_embedding,
     golden_verdict,
-    identity_difference,
-    libraries,
-    parse_spec,
 )
+from trustvlm.encoders.identity import identity_difference, libraries
+from trustvlm.encoders.specs.parse import parse_spec
 from trustvlm.errors import Conflict, NotFound, WeightsMissing
 from trustvlm.scoring.prototypes import text_prototype
 from trustvlm.service.home.home import Home

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from trustvlm.catalog.rows.spaces import SpaceRecord
-from trustvlm.encoders.images.pictures import Pictures
+from trustvlm.encoders.images.sandboxes import Pictures
 from trustvlm.reading.claims import claimed_names, source_names
 from trustvlm.scoring.rules import Rule, require_images, resolve_parameters
 from trustvlm.service.home.calibrations import in_force

@@ -20,7 +20,7 @@ from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.rows.taxonomy import edges
 from trustvlm.catalog.upkeep import reembed_rows, reembed_runs
 from trustvlm.catalog.upkeep.reembed_runs import ReembedRecord
-from trustvlm.encoders import parse_spec
+from trustvlm.encoders.specs.parse import parse_spec
 from trustvlm.errors import Busy, Conflict, InvalidInput, NotFound
 from trustvlm.service.home.home import Home, only_one
 from trustvlm.service.inputs.space_encoders import encodes_texts

@@ -15,7 +15,10 @@ from trustvlm.catalog.rows.export import StoredLabel, StoredSupport
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.rows.supports import NewSupport
 from trustvlm.catalog.store.vectors import hash_of, unpack, vector
-from trustvlm.encoders import GOLDEN_SAME, EncodedImage, UnreadableImage, compare_golden, hash_image
+from trustvlm.encoders.encode_images import EncodedImage
+from trustvlm.encoders.golden import GOLDEN_SAME, compare_golden
+from trustvlm.encoders.images.decode import hash_image
+from trustvlm.encoders.images.reading import UnreadableImage
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.reading.images import every_file
 from trustvlm.scoring.prototypes import text_prototype

@@ -12,15 +12,9 @@ from trustvlm.catalog.rows import contents, labels, supports
 from trustvlm.catalog.rows.labels import LabelRecord
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.rows.supports import NewSupport
-from trustvlm.encoders import (
-    EncodedImage,
-    FailedImage,
-    ImageLimits,
-    Remark,
-    UnreadableImage,
-    hash_image,
-    source_name,
-)
+from trustvlm.encoders.encode_images import EncodedImage, FailedImage
+from trustvlm.encoders.images.decode import hash_image
+from trustvlm.encoders.images.reading import ImageLimits, UnreadableImage, source_name
 from trustvlm.reading.sets.rows import with_place
 from trustvlm.service.home import originals
 from trustvlm.service.home.home import Home
@@ -30,6 +24,7 @@ from trustvlm.service.inputs.space_encoders import encode_prompts, encoder_of, p
 from trustvlm.service.registration.plan import PlannedLabel, text_prototypes
 from trustvlm.service.registration.upsert.replaced import encoded_again
 from trustvlm.types.arrays import Float32s
+from trustvlm.types.messages.remarks import Remark
 from trustvlm.types.messages.stored_text import stored_text
 from trustvlm.types.registration import KnownImage, UnreadImage
 

@@ -16,7 +16,6 @@ from trustvlm.catalog.rows.supports import NewSupport
 from trustvlm.catalog.rows.taxonomy import edges
 from trustvlm.catalog.store.names import normal
 from trustvlm.catalog.store.vectors import unpack
-from trustvlm.encoders import Remark, notes_of
 from trustvlm.errors import Conflict, InvalidInput, NotFound
 from trustvlm.service.home import originals
 from trustvlm.service.home.home import Home
@@ -41,6 +40,7 @@ from trustvlm.system.fault_points import reached
 from trustvlm.system.signals import unbroken
 from trustvlm.types import LabelInput, RegisterResult
 from trustvlm.types.arrays import iterates
+from trustvlm.types.messages.remarks import Remark, notes_of
 from trustvlm.types.registration import KnownImage, UnreadImage
 
 

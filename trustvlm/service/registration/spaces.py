@@ -13,8 +13,10 @@ from trustvlm.catalog.rows.counts import Counts
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.store.vectors import pack
 from trustvlm.catalog.upkeep import reembed_runs
-from trustvlm.encoders import Encoder, golden_embedding, parse_spec, spec_dim
-from trustvlm.encoders import preset as preset_named
+from trustvlm.encoders.base import Encoder
+from trustvlm.encoders.golden import golden_embedding
+from trustvlm.encoders.specs.parse import parse_spec
+from trustvlm.encoders.specs.presets import preset as preset_named
 from trustvlm.errors import Conflict, InvalidInput
 from trustvlm.index.recipe import load_recipe
 from trustvlm.scoring.external import external_scale
@@ -123,7 +125,7 @@ def _pinned(home: Home, spec: str, side: str) -> dict[str, Any]:
     )
     return {
         side: encoder.spec,
-        f"{side}_dim": spec_dim(spec) or encoder.dim,
+        f"{side}_dim": parse_spec(spec).dim or encoder.dim,
         f"{side}_identity": encoder.identity,
         f"{side}_parts": recorded,
         f"{side}_golden": None if golden is None else pack(golden),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import ConfigDict, Field, PlainSerializer, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from trustvlm.encoders import parse_spec
+from trustvlm.encoders.specs.parse import parse_spec
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.index.recipe import load_recipe
 from trustvlm.service.home.names import check_space_name

@@ -15,7 +15,7 @@ import numpy as np
 
 from trustvlm.catalog.rows.labels import NewLabel
 from trustvlm.catalog.rows.supports import NewSupport
-from trustvlm.encoders import parse_spec
+from trustvlm.encoders.specs.parse import parse_spec
 from trustvlm.errors import InvalidInput, NotFound, Unavailable
 from trustvlm.reading.parquet import ParquetFacts, read_batches
 from trustvlm.scoring.external import output_of

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from trustvlm.catalog.store.models import PURGING
 from trustvlm.catalog.upkeep import stored_rows
-from trustvlm.encoders import spec_dim
+from trustvlm.encoders.specs.parse import parse_spec
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.index.recipe import load_recipe
 from trustvlm.types.verification import Damage
@@ -99,7 +99,7 @@ def _content_problems(row: dict[str, Any]) -> Iterator[str]:
     for side in ("classifier", "verifier"):
         spec, dim, golden = row[side], row[f"{side}_dim"], row[f"{side}_golden"]
         try:
-            expected = spec_dim(spec or "")
+            expected = parse_spec(spec or "").dim
             if dim < 1 or expected not in (None, dim):
                 yield f"{side} {spec!r}: expected {expected or 'some'} dimensions, got {dim}"
         except InvalidInput as error:

@@ -225,7 +225,7 @@ def _print(
 
 def _without_text(classifier: str) -> str:
     """Why the classifier took no part, and what makes it do so."""
-    from trustvlm.encoders import parse_spec
+    from trustvlm.encoders.specs.parse import parse_spec
 
     spec = parse_spec(classifier)
     if spec.is_external:

@@ -109,7 +109,8 @@ def require_same_source(service: TrustService, space: SpaceRow, material: Materi
 
 def _require_same(row: SpaceRow, typed: Mapping[str, str]) -> None:
     """Raises Conflict for a space with other encoders than those on the command line."""
-    from trustvlm.encoders import parse_spec, preset
+    from trustvlm.encoders.specs.parse import parse_spec
+    from trustvlm.encoders.specs.presets import preset
 
     wanted = {side: typed[side] for side in ("classifier", "verifier") if side in typed}
     if "preset" in typed:

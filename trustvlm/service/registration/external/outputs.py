@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from trustvlm.catalog.rows.outputs import rows as outputs
 from trustvlm.catalog.rows.spaces import SpaceRecord
-from trustvlm.encoders import MAX_OUTPUTS, parse_spec
+from trustvlm.encoders.specs.parse import MAX_OUTPUTS, parse_spec
 from trustvlm.errors import Conflict, InvalidInput
 from trustvlm.scoring.external import output_vectors
 from trustvlm.service.inputs.outputs import is_external
