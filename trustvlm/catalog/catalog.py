@@ -18,7 +18,7 @@ from trustvlm.catalog.store.backends.database import AUTHOR, CHANGE, HISTORY
 from trustvlm.catalog.store.location import FileLocation, Location, location_of
 from trustvlm.catalog.store.models import CatalogState
 from trustvlm.catalog.upkeep.copy_catalog import facts_of, renew_epoch
-from trustvlm.errors import Busy, Damaged, Unavailable
+from trustvlm.errors import Busy, Damaged
 from trustvlm.system.author import current_author
 from trustvlm.system.fault_points import reached
 from trustvlm.system.files.durable import make_folder
@@ -122,19 +122,6 @@ class Catalog:
                 return schema.current(connection)
         finally:
             backend.engine.dispose()
-
-    @property
-    def path(self) -> Path:
-        """The catalog's SQLite file.
-
-        Raises:
-            Unavailable: it is on a server.
-        """
-        if isinstance(self.location, FileLocation):
-            return self.location.path
-        raise Unavailable(
-            f"this works on a catalog in an SQLite file only, so far; this one is {self.location}"
-        )
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

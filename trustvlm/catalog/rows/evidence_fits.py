@@ -3,19 +3,16 @@ computable again; and the texts that it is computed from."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
-from trustvlm.catalog.store.bulk import rows_among
+from trustvlm.catalog.rows.labels import VECTORS
 from trustvlm.catalog.store.models import PROTOTYPED, UNVERIFIED, Fit, Label
 from trustvlm.catalog.store.vectors import unpack, verified
 from trustvlm.types.arrays import Float32s, Int64s
-
-_TEXTS = select(Label.id, Label.checksum, Label.text_prototype, Label.prototype)
 
 # Made once: see trustvlm.catalog.rows.labels.
 _OF_SPACE = select(Fit.revision, Fit.content).where(Fit.space_id == bindparam("space"))
@@ -54,17 +51,6 @@ def group_sizes(connection: Connection, space_id: int) -> tuple[int, int]:
     return with_images, without
 
 
-def texts(connection: Connection, ids: Sequence[int], dim: int) -> Float32s:
-    """(n, dim) text prototypes of labels, in the order of `ids`.
-
-    Raises:
-        Damaged: a vector does not match its checksum.
-    """
-    rows = verified("label", list(rows_among(connection, _TEXTS, Label.id, ids)))
-    stored = {row.id: row.text_prototype for row in rows}
-    return unpack([stored[label_id] for label_id in ids], dim)
-
-
 def bare_texts(
     connection: Connection, space_id: int, limit: int, dim: int
 ) -> tuple[Int64s, Float32s]:
@@ -74,7 +60,7 @@ def bare_texts(
     Raises:
         Damaged: a vector does not match its checksum.
     """
-    query = _TEXTS.where(Label.space_id == space_id, UNVERIFIED).order_by(Label.name).limit(limit)
+    query = VECTORS.where(Label.space_id == space_id, UNVERIFIED).order_by(Label.name).limit(limit)
     rows = verified("label", connection.execute(query).all())
     ids = np.array([row.id for row in rows], dtype=np.int64)
     return ids, unpack([row.text_prototype for row in rows], dim)

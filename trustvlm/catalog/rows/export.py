@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, insert, select
 
 from trustvlm.catalog.rows import spaces
 from trustvlm.catalog.rows.attributes.rows import of_label, of_support
@@ -142,7 +142,7 @@ def reveal(connection: Connection, space_id: int, name: str) -> None:
         Conflict: the name was taken meanwhile.
     """
     _require_free(connection, name)
-    connection.execute(update(Space).where(Space.id == space_id).values(name=name, removed_at=None))
+    spaces.set_columns(connection, space_id, name=name, removed_at=None)
 
 
 def _require_free(connection: Connection, name: str) -> None:

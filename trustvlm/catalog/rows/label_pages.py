@@ -12,10 +12,10 @@ from sqlalchemy.orm import aliased
 
 from trustvlm.catalog.rows import labels
 from trustvlm.catalog.rows.attributes.rows import of_label
-from trustvlm.catalog.store.attributes import LabelAttributes
 from trustvlm.catalog.store.bulk import rows_among
 from trustvlm.catalog.store.models import UNVERIFIED, Label, Space, Support, Thumbnail, TreeEdge
 from trustvlm.catalog.store.names import normal
+from trustvlm.catalog.store.side_models import LabelAttributes
 from trustvlm.catalog.store.vectors import unpack, vector, verified
 from trustvlm.types import LabelRow
 from trustvlm.types.arrays import Float32s
@@ -149,8 +149,7 @@ def vectors(
     Raises:
         Damaged: a vector does not match its checksum.
     """
-    columns = (Label.id, Label.checksum, Label.text_prototype, Label.prototype)
-    rows = list(rows_among(connection, select(*columns), Label.id, ids))
+    rows = list(rows_among(connection, labels.VECTORS, Label.id, ids))
     return {
         row.id: (unpack([row.text_prototype], dims[0])[0], vector(row.prototype, dims[1]))
         for row in verified("label", rows)
@@ -174,13 +173,8 @@ def support_space(connection: Connection, support_id: int) -> str | None:
     """The name of the live space that a live support image belongs to; None: there is no such
     image."""
     query = select(Space.name).join(Support, Support.space_id == Space.id)
-    alive = (
-        Support.id == support_id,
-        Support.removed_revision.is_(None),
-        Space.removed_at.is_(None),
-    )
-    name: str | None = connection.scalar(query.where(*alive))
-    return name
+    alive = (Support.removed_revision.is_(None), Space.removed_at.is_(None))
+    return connection.scalar(query.where(Support.id == support_id, *alive))
 
 
 def first_supports(
@@ -188,6 +182,8 @@ def first_supports(
 ) -> dict[int, list[int]]:
     """label id → ids of its first live support images, at most `most`: a few rows of an index for
     each label."""
+    if not most:
+        return {}
     query = select(Support.id).where(
         Support.label_id == bindparam("label"), Support.removed_revision.is_(None)
     )
@@ -195,12 +191,12 @@ def first_supports(
     return {label: list(connection.scalars(query, {"label": label})) for label in label_ids}
 
 
-def find_row(connection: Connection, space_id: int, name: str) -> LabelRow | None:
-    """The live label `name` as it is listed."""
-    label = labels.find_many(connection, space_id, [name]).get(name)
-    if label is None:
-        return None
-    return rows_of(connection, [label.id])[0]
+def with_images(
+    connection: Connection, rows: Sequence[LabelRow], most: int
+) -> list[tuple[LabelRow, list[int]]]:
+    """Listed labels, each with the ids of its first support images, see :func:`first_supports`."""
+    first = first_supports(connection, [row.id for row in rows], most)
+    return [(row, first.get(row.id, [])) for row in rows]
 
 
 def aliases_of(connection: Connection, label_id: int) -> list[str]:
@@ -231,16 +227,3 @@ def has_classifier_supports(connection: Connection, space_id: int, most: int = 1
     )
     some = oldest.order_by(Support.revision).limit(most).subquery()
     return connection.scalar(select(some.c.has).where(some.c.has).limit(1)) is not None
-
-
-def support_label(connection: Connection, space_id: int, support_id: int) -> str | None:
-    """The name of the label that a live support image of this space belongs to; None: there is no
-    such image."""
-    query = select(Label.name).join(Support, Support.label_id == Label.id)
-    alive = (
-        Support.id == support_id,
-        Support.space_id == space_id,
-        Support.removed_revision.is_(None),
-    )
-    name: str | None = connection.scalar(query.where(*alive))
-    return name

@@ -14,9 +14,9 @@ from sqlalchemy import Connection, Row, bindparam, select, update
 from trustvlm.catalog.rows.attributes import rows as attributes
 from trustvlm.catalog.rows.likeness import unknown
 from trustvlm.catalog.store import clock
-from trustvlm.catalog.store.bulk import inserted_ids, rows_among, slices
+from trustvlm.catalog.store.bulk import inserted_ids, rows_among, slices, update_among
 from trustvlm.catalog.store.models import PROTOTYPED, Label, Space
-from trustvlm.catalog.store.names import brief, forms, normal
+from trustvlm.catalog.store.names import brief, forms, meant, normal
 from trustvlm.catalog.store.vectors import checksum, pack, unpack, verified
 from trustvlm.errors import NotFound
 from trustvlm.scoring.external import output_of
@@ -55,7 +55,7 @@ class NewLabel:
 _RECORD = [getattr(Label, name) for name in LabelRecord.__dataclass_fields__]
 _OF_SPACE = Label.space_id == bindparam("space")
 _LIVE = Label.removed_revision.is_(None)
-_VECTORS = select(Label.id, Label.checksum, Label.text_prototype, Label.prototype)
+VECTORS = select(Label.id, Label.checksum, Label.text_prototype, Label.prototype)
 _SINCE = Label.revision > bindparam("since")
 
 # Made once: in the calls that a registration and a query consist of, putting a statement together
@@ -108,12 +108,8 @@ def find(connection: Connection, space_id: int, name: str) -> LabelRecord:
             f"{problem}: it is removed; {undo} brings it back, {purge} deletes it for good"
         )
     guess = unknown(connection, space_id, [name])[name]
-    hint = (
-        f"did you mean {brief(guess)}?"
-        if guess is not None
-        else f"{suggested('label list', space)} lists its labels"
-    )
-    raise NotFound(f"{problem}; {hint}")
+    listed = f"{suggested('label list', space)} lists its labels"
+    raise NotFound(f"{problem}; {meant(guess, listed)}")
 
 
 def find_many(
@@ -219,7 +215,7 @@ def _vectors(connection: Connection, label_id: int) -> Row[*tuple[Any, ...]]:
     Raises:
         Damaged: they do not match their checksum.
     """
-    return verified("label", connection.execute(_VECTORS.where(Label.id == label_id)).all())[0]
+    return verified("label", connection.execute(VECTORS.where(Label.id == label_id)).all())[0]
 
 
 def _set(connection: Connection, label_id: int, **values: Any) -> None:
@@ -242,8 +238,7 @@ def remove(connection: Connection, ids: Sequence[int], revision: int) -> None:
     """Hide labels; their rows stay until a purge."""
     time = clock.stamp(connection)
     values = {"removed_revision": revision, "removed_at": time, "revision": revision}
-    for some in slices(ids):
-        connection.execute(update(Label).where(Label.id.in_(some)).values(**values))
+    update_among(connection, Label.id, ids, values)
 
 
 def restore(connection: Connection, label_id: int, revision: int) -> None:
@@ -251,11 +246,23 @@ def restore(connection: Connection, label_id: int, revision: int) -> None:
     _set(connection, label_id, removed_revision=None, removed_at=None, revision=revision)
 
 
-def prototypes(connection: Connection, ids: Sequence[int], dim: int) -> Float32s:
-    """(n, dim) prototypes of labels that have one, in the order of `ids`."""
-    rows = verified("label", list(rows_among(connection, _VECTORS, Label.id, ids)))
-    stored: dict[int, bytes] = {row.id: row.prototype for row in rows}
+def prototypes(
+    connection: Connection, ids: Sequence[int], dim: int, column: str = "prototype"
+) -> Float32s:
+    """(n, dim) prototypes of labels that have one, in the order of `ids`; of the `column`
+    "text_prototype", their text prototypes.
+
+    Raises:
+        Damaged: a vector does not match its checksum.
+    """
+    rows = verified("label", list(rows_among(connection, VECTORS, Label.id, ids)))
+    stored: dict[int, bytes] = {row.id: getattr(row, column) for row in rows}
     return unpack([stored[label_id] for label_id in ids], dim)
+
+
+def text_prototypes(connection: Connection, ids: Sequence[int], dim: int) -> Float32s:
+    """(n, dim) text prototypes of labels, as :func:`prototypes` gives the others."""
+    return prototypes(connection, ids, dim, "text_prototype")
 
 
 def canonical(connection: Connection, ids: Sequence[int]) -> dict[int, int]:
@@ -270,7 +277,7 @@ def sample_texts(connection: Connection, space_id: int, limit: int, dim: int) ->
     Raises:
         Damaged: a vector does not match its checksum.
     """
-    query = _VECTORS.where(Label.space_id == space_id, _LIVE).order_by(Label.revision)
+    query = VECTORS.where(Label.space_id == space_id, _LIVE).order_by(Label.revision)
     rows = verified("label", connection.execute(query.limit(limit)).all())
     return unpack([row.text_prototype for row in rows], dim)
 

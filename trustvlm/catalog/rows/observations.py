@@ -234,10 +234,10 @@ def forget_calibration(connection: Connection, space_id: int, *, claims: bool = 
 
 
 def forget_images(
-    connection: Connection, support_ids: Sequence[int], contents: Sequence[tuple[int, bytes]]
+    connection: Connection, support_ids: Sequence[int], contents: Mapping[int, Sequence[bytes]]
 ) -> None:
     """Delete the embeddings and thumbnails of images that are being purged as support images, given
-    by id and by (space id, content hash).
+    by id and by content hash, space by space.
 
     Their labels and verdicts stay as evidence about the promise of a calibration. Images that are
     still, or again, support images stay too.
@@ -251,9 +251,9 @@ def forget_images(
         made = Observation.support_id.in_(some)
         _forget(connection, and_(made, ~live.exists()))
         connection.execute(update(Observation).where(made).values(support_id=None))
-    for space_id in {space_id for space_id, _ in contents}:
-        for hashes in slices([content for other, content in contents if other == space_id]):
-            same = Observation.content_hash.in_(hashes)
+    for space_id, hashes in contents.items():
+        for part in slices(hashes):
+            same = Observation.content_hash.in_(part)
             _forget(connection, and_(Observation.space_id == space_id, same, ~live.exists()))
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from trustvlm.catalog.store.bulk import rows_among
 from trustvlm.catalog.store.models import CatalogState, Support
-from trustvlm.catalog.store.upkeep_models import Original
+from trustvlm.catalog.store.side_models import Original
 
 
 def folder_id(connection: Connection) -> str | None:

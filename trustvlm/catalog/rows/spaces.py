@@ -14,8 +14,8 @@ from trustvlm.catalog.rows.history import revisions as history
 from trustvlm.catalog.rows.likeness import SCANNED
 from trustvlm.catalog.store import clock
 from trustvlm.catalog.store.models import PURGING, Change, Space
-from trustvlm.catalog.store.names import brief, forms
-from trustvlm.catalog.store.upkeep_models import Reembed
+from trustvlm.catalog.store.names import brief, forms, meant
+from trustvlm.catalog.store.side_models import Reembed
 from trustvlm.errors import Conflict, NotFound
 from trustvlm.types import SpaceRow
 from trustvlm.types.messages.commands import suggested
@@ -250,6 +250,11 @@ def advance_to(
     history.record(connection, space_id, revision, labels, supports, effect)
 
 
+def set_columns(connection: Connection, space_id: int, **values: Any) -> None:
+    """Set columns of the space's row; the revision stays."""
+    connection.execute(update(Space).where(Space.id == space_id).values(**values))
+
+
 def set_recipe(connection: Connection, space_id: int, recipe: str) -> None:
     """Set the index recipe that the space's caches are built with; the search parameters of another
     recipe are dropped."""
@@ -257,32 +262,15 @@ def set_recipe(connection: Connection, space_id: int, recipe: str) -> None:
     connection.execute(changed.values(recipe=recipe, search=None))
 
 
-def set_verdict_log(
-    connection: Connection, space_id: int, verdict_log: Mapping[str, Any] | None
-) -> None:
-    """Set whether the space logs its answers, and how many it keeps; the revision stays."""
-    changed = update(Space).where(Space.id == space_id)
-    connection.execute(changed.values(verdict_log=verdict_log))
-
-
 def verdict_log(connection: Connection, space_id: int) -> Mapping[str, Any] | None:
     """What the log of a space keeps; None: it never had one, or the space is gone."""
-    value: Mapping[str, Any] | None = connection.scalar(
-        select(Space.verdict_log).where(Space.id == space_id)
-    )
-    return value
+    return connection.scalar(select(Space.verdict_log).where(Space.id == space_id))
 
 
 def verdict_logs(connection: Connection) -> dict[int, Mapping[str, Any]]:
     """What the log of each space keeps, by id, of the spaces that have one; removed ones too."""
     query = select(Space.id, Space.verdict_log).where(Space.verdict_log.is_not(None))
     return {row[0]: row[1] for row in connection.execute(query)}
-
-
-def set_encoders(connection: Connection, space_id: int, specs: Mapping[str, str]) -> None:
-    """Set where the space's encoders are now, by side. They compute what they did: the revision
-    stays."""
-    connection.execute(update(Space).where(Space.id == space_id).values(**specs))
 
 
 def set_search(
@@ -334,11 +322,7 @@ def restore(connection: Connection, name: str) -> None:
     if space_id is None:
         removed = select(Space.name).where(Space.removed_at > PURGING, _CALLED)
         guess = likest(name, connection.scalars(removed.order_by(Space.name).limit(SCANNED)))
-        hint = (
-            "it never existed, or it has been purged"
-            if guess is None
-            else f"did you mean {brief(guess)}?"
-        )
+        hint = meant(guess, "it never existed, or it has been purged")
         raise NotFound(f"no removed space {brief(name)} to restore: {hint}")
     connection.execute(update(Space).where(_with_beside(space_id)).values(removed_at=None))
 

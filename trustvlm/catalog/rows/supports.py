@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Row, bindparam, func, or_, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, func, or_, select, update
 from sqlalchemy.orm import aliased
 
 from trustvlm.catalog.rows.attributes import rows as attributes
 from trustvlm.catalog.rows.labels import groups
 from trustvlm.catalog.store import clock
-from trustvlm.catalog.store.bulk import insert_rows, inserted_ids, rows_among, slices
+from trustvlm.catalog.store.bulk import insert_rows, inserted_ids, rows_among, slices, update_among
 from trustvlm.catalog.store.models import Label, Support, Thumbnail
 from trustvlm.catalog.store.vectors import checksum, pack, unpack, verified
 from trustvlm.types.arrays import Float32s, Int64s
@@ -22,14 +22,9 @@ _LIVE = Support.removed_revision.is_(None)
 _REMOVED = Support.removed_revision.is_not(None)
 _OWNERS = select(Support.id, Support.label_id)
 _VECTORS = select(
-    Support.id,
-    Support.label_id,
-    Support.content_hash,
-    Support.source,
-    Support.checksum,
-    Support.embedding,
-    Support.classifier_embedding,
-)
+    Support.id, Support.label_id, Support.content_hash, Support.source, Support.checksum,
+    Support.embedding, Support.classifier_embedding,
+)  # fmt: skip
 
 # Made once: see trustvlm.catalog.rows.labels.
 _OF_SPACE = Support.space_id == bindparam("space")
@@ -178,9 +173,7 @@ def sample_vectors(
     query = _VECTORS.where(Support.space_id == space_id, _LIVE)
     if classifier:
         query = query.where(Support.classifier_embedding.is_not(None))
-    rows = verified(
-        "support image", connection.execute(query.order_by(Support.content_hash).limit(limit)).all()
-    )
+    rows = _verified(connection, query.order_by(Support.content_hash).limit(limit))
     blobs = [row.classifier_embedding if classifier else row.embedding for row in rows]
     return _label_ids(rows), unpack(blobs, dim)
 
@@ -191,8 +184,15 @@ def vectors(
     """(label ids, raw embeddings (n, dim)) of those of a few `ids` that are live support images of
     this space."""
     query = _VECTORS.where(Support.id.in_(ids), Support.space_id == space_id, _LIVE)
-    rows = verified("support image", connection.execute(query.order_by(Support.id)).all())
+    rows = _verified(connection, query.order_by(Support.id))
     return _label_ids(rows), unpack([row.embedding for row in rows], dim)
+
+
+def _verified(
+    connection: Connection, query: Select[*tuple[Any, ...]]
+) -> Sequence[Row[*tuple[Any, ...]]]:
+    """The support images of a query. Raises Damaged: an embedding does not match its checksum."""
+    return verified("support image", connection.execute(query).all())
 
 
 def _label_ids(rows: Sequence[Row[*tuple[Any, ...]]]) -> Int64s:
@@ -231,17 +231,12 @@ def find_removed(
 
 def remove(connection: Connection, ids: Sequence[int], revision: int) -> None:
     """Hide support images; their rows stay until a purge."""
-    values = _removal(connection, revision)
-    for some in slices(ids):
-        connection.execute(update(Support).where(Support.id.in_(some)).values(**values))
+    update_among(connection, Support.id, ids, _removal(connection, revision))
 
 
 def remove_of_labels(connection: Connection, label_ids: Sequence[int], revision: int) -> None:
     """Hide all support images of labels that are being removed."""
-    values = _removal(connection, revision)
-    for some in slices(label_ids):
-        of_labels = update(Support).where(Support.label_id.in_(some), _LIVE)
-        connection.execute(of_labels.values(**values))
+    update_among(connection, Support.label_id, label_ids, _removal(connection, revision), _LIVE)
 
 
 def _removal(connection: Connection, revision: int) -> dict[str, Any]:
@@ -251,9 +246,7 @@ def _removal(connection: Connection, revision: int) -> dict[str, Any]:
 
 def restore(connection: Connection, ids: Sequence[int], revision: int) -> None:
     """Show hidden support images again."""
-    values = _restoration(revision)
-    for some in slices(ids):
-        connection.execute(update(Support).where(Support.id.in_(some)).values(**values))
+    update_among(connection, Support.id, ids, _restoration(revision))
 
 
 def restore_of_label(
@@ -276,10 +269,8 @@ def hidden_with_label(
 ) -> Float32s:
     """(n, dim) raw embeddings, in content-hash order, of the support images that were removed
     together with their label."""
-    query = _VECTORS.where(
-        Support.label_id == label_id, Support.removed_revision == removed_revision
-    )
-    rows = verified("support image", connection.execute(query.order_by(Support.content_hash)).all())
+    together = (Support.label_id == label_id, Support.removed_revision == removed_revision)
+    rows = _verified(connection, _VECTORS.where(*together).order_by(Support.content_hash))
     return unpack([row.embedding for row in rows], dim)
 
 
@@ -305,7 +296,7 @@ def as_of(
     )
     if space_id is not None:
         query = query.where(Support.space_id == space_id)
-    rows = verified("support image", connection.execute(query.order_by(Support.id)).all())
+    rows = _verified(connection, query.order_by(Support.id))
     matrix = unpack([row.embedding for row in rows], dim)
     return [row.id for row in rows], [row.source for row in rows], matrix
 

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from trustvlm.catalog.store.server_models import IdempotentCall
+from trustvlm.catalog.store.side_models import IdempotentCall
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from trustvlm.catalog.store.server_models import JobRow
+from trustvlm.catalog.store.side_models import JobRow
 
 ENDED = ("done", "failed", "cancelled")
 

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, insert, or_, select, update
 
-from trustvlm.catalog.store.server_models import ApiKey
+from trustvlm.catalog.store.side_models import ApiKey
 from trustvlm.types import KeyRow
 
 

@@ -7,12 +7,23 @@ plain tuples.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Row, Select, SQLColumnExpression, Table, insert
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    SQLColumnExpression,
+    Table,
+    delete,
+    insert,
+    update,
+)
 from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import InstrumentedAttribute
 
 from trustvlm.catalog.store.backends.database import database_of
 from trustvlm.catalog.store.models import Base
@@ -39,6 +50,30 @@ def rows_among(
     among = database_of(connection).among
     for some in slices(values):
         yield from connection.execute(query.where(among(column, some)))
+
+
+def delete_among(
+    connection: Connection,
+    column: InstrumentedAttribute[Any],
+    values: Sequence[Any],
+    *more: ColumnElement[bool],
+) -> None:
+    """Delete the rows that have one of `values` in `column`, and fulfil `more`."""
+    for some in slices(values):
+        connection.execute(delete(column.class_).where(column.in_(some), *more))
+
+
+def update_among(
+    connection: Connection,
+    column: InstrumentedAttribute[Any],
+    values: Sequence[Any],
+    changes: Mapping[str, Any],
+    *more: ColumnElement[bool],
+) -> None:
+    """Change the rows that have one of `values` in `column`, and fulfil `more`."""
+    for some in slices(values):
+        among = update(column.class_).where(column.in_(some), *more)
+        connection.execute(among.values(**changes))
 
 
 def insert_rows(connection: Connection, model: type[Base], rows: Sequence[dict[str, Any]]) -> None:

@@ -9,7 +9,7 @@ earlier revision can be read back until a purge.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from sqlalchemy import (
     JSON,
@@ -42,6 +42,12 @@ PROTOTYPED = text("support_count > 0 AND removed_revision IS NULL")
 ALIASES = text("alias_of IS NOT NULL")
 OUTPUTS = text("output IS NOT NULL")
 UNVERIFIED = text("support_count = 0 AND removed_revision IS NULL AND alias_of IS NULL")
+
+
+SpaceKey = Annotated[
+    int, mapped_column(ForeignKey("spaces.id"), primary_key=True, autoincrement=False)
+]
+"""The space of a row, as its key or the first part of it."""
 
 
 def partial_index(
@@ -200,9 +206,7 @@ class TreeEdge(Base):
         partial_index("ix_tree_edges_space_id_revision", "space_id", "revision"),
     )
 
-    space_id: Mapped[int] = mapped_column(
-        ForeignKey("spaces.id"), primary_key=True, autoincrement=False
-    )
+    space_id: Mapped[SpaceKey]
     child: Mapped[str] = mapped_column(primary_key=True)
     parent: Mapped[str | None]
     """NULL: it stood under a node before `revision`, and does no more."""
@@ -293,9 +297,7 @@ class Fit(Base):
 
     __tablename__ = "fits"
 
-    space_id: Mapped[int] = mapped_column(
-        ForeignKey("spaces.id"), primary_key=True, autoincrement=False
-    )
+    space_id: Mapped[SpaceKey]
     revision: Mapped[int] = mapped_column(BigInteger)
     """The space's revision that it belongs to."""
     content: Mapped[dict[str, Any]] = mapped_column(JSON)

@@ -24,6 +24,12 @@ def brief(name: object) -> str:
     return text if len(text) <= _BRIEF + 2 else text[:_BRIEF] + "…"
 
 
+def meant(guess: str | None, otherwise: str) -> str:
+    """The end of a message on an unknown name: which one was probably meant or, where none is like
+    it, `otherwise`."""
+    return otherwise if guess is None else f"did you mean {brief(guess)}?"
+
+
 def forms(names: Iterable[str]) -> set[str]:
     """The names as they are and in normal form: homes made before names were normalised hold the
     former.

@@ -13,8 +13,7 @@ import threading
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import IntegrityError
 
-from trustvlm.catalog.store import review_models, server_models, upkeep_models  # noqa: F401
-from trustvlm.catalog.store.attributes import IndexedKey  # noqa: F401
+from trustvlm.catalog.store import side_models  # noqa: F401
 from trustvlm.catalog.store.backends.database import database_of
 from trustvlm.catalog.store.models import Base
 from trustvlm.errors import Damaged, SchemaMismatch

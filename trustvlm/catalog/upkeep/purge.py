@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -24,7 +25,6 @@ from trustvlm.catalog.rows import observations, originals
 from trustvlm.catalog.rows.review import items
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.rows.verdict_log import rows as verdict_log
-from trustvlm.catalog.store.attributes import IndexedKey, LabelAttributes, SupportAttributes
 from trustvlm.catalog.store.models import (
     PURGING,
     CalibrationRow,
@@ -37,8 +37,15 @@ from trustvlm.catalog.store.models import (
     Thumbnail,
     TreeEdge,
 )
-from trustvlm.catalog.store.review_models import ReviewRow, ReviewState
-from trustvlm.catalog.store.upkeep_models import Quarantine, RevisionRow
+from trustvlm.catalog.store.side_models import (
+    IndexedKey,
+    LabelAttributes,
+    Quarantine,
+    ReviewRow,
+    ReviewState,
+    RevisionRow,
+    SupportAttributes,
+)
 from trustvlm.catalog.upkeep import quarantine, reembed_runs
 
 CHUNK_ROWS = 500
@@ -80,14 +87,15 @@ def purge_supports(
     if space_id is not None:
         query = query.where(Support.space_id == space_id)
     rows = connection.execute(query.limit(CHUNK_ROWS)).all()
-    ids, contents = [row.id for row in rows], [(row.space_id, row.content_hash) for row in rows]
+    ids, contents = [row.id for row in rows], defaultdict[int, list[bytes]](list)
+    for row in rows:
+        contents[row.space_id].append(row.content_hash)
     _log(connection, "support", rows)
     _delete_supports(connection, ids)
     observations.forget_images(connection, ids, contents)
     items.forget_images(connection, ids, contents)
-    for space_id in {space_id for space_id, _ in contents}:
-        hashes = [content for of, content in contents if of == space_id]
-        copies = and_(Quarantine.space_id == space_id, Quarantine.content_hash.in_(hashes))
+    for number, hashes in contents.items():
+        copies = and_(Quarantine.space_id == number, Quarantine.content_hash.in_(hashes))
         quarantine.discard(connection, copies)
     return [row.space_id for row in rows]
 

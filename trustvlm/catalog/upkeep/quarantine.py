@@ -8,13 +8,13 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Select, func, insert, select, update
 
 from trustvlm.catalog.rows import originals
 from trustvlm.catalog.store import clock
-from trustvlm.catalog.store.bulk import slices
+from trustvlm.catalog.store.bulk import delete_among
 from trustvlm.catalog.store.models import PURGING, Change, Label, Observation
-from trustvlm.catalog.store.upkeep_models import Quarantine
+from trustvlm.catalog.store.side_models import Quarantine
 from trustvlm.catalog.upkeep import stored_rows
 from trustvlm.catalog.upkeep.stored_rows import StoredRow, Unreadable
 from trustvlm.types.verification import QuarantinedRow
@@ -140,8 +140,7 @@ def discard(
         select(Quarantine.id, Quarantine.kind, Quarantine.row_id).where(condition).limit(limit)
     ).all()
     originals.release(connection, [row.row_id for row in rows if row.kind == "support"])
-    for part in slices([row.id for row in rows]):
-        connection.execute(delete(Quarantine).where(Quarantine.id.in_(part)))
+    delete_among(connection, Quarantine.id, [row.id for row in rows])
     return len(rows)
 
 

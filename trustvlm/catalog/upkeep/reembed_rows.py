@@ -22,9 +22,9 @@ from sqlalchemy.orm import aliased
 from trustvlm.catalog.rows import originals
 from trustvlm.catalog.rows.calibrations import OBSERVED
 from trustvlm.catalog.rows.observations import newest_id
-from trustvlm.catalog.store.bulk import rows_among, slices
+from trustvlm.catalog.store.bulk import delete_among, rows_among, slices, update_among
 from trustvlm.catalog.store.models import CalibrationRow, Label, Observation, Support, Thumbnail
-from trustvlm.catalog.store.upkeep_models import ReembedRow
+from trustvlm.catalog.store.side_models import ReembedRow
 from trustvlm.catalog.store.vectors import checksum, verified
 from trustvlm.catalog.upkeep.reembed_runs import ReembedRecord
 
@@ -101,22 +101,18 @@ def record(
 
 def drop(connection: Connection, job: ReembedRecord, label_ids: Sequence[int]) -> None:
     """Delete the counterparts of labels, with their support images."""
-    for ids in slices(label_ids):
-        texts = (*_of(job, "text"), ReembedRow.source_id.in_(ids))
-        connection.execute(delete(ReembedRow).where(*texts))
+    delete_among(connection, ReembedRow.source_id, label_ids, *_of(job, "text"))
     staged = list(counterparts(connection, job, "label", label_ids).values())
     for ids in slices(staged):
         owned = connection.scalars(select(Support.id).where(Support.label_id.in_(ids))).all()
         for some in slices(owned):
-            connection.execute(delete(Thumbnail).where(Thumbnail.support_id.in_(some)))
+            delete_among(connection, Thumbnail.support_id, some)
             originals.release(connection, some)
-            connection.execute(delete(Support).where(Support.id.in_(some)))
-            of_support = (*_of(job, "support"), ReembedRow.staged_id.in_(some))
-            connection.execute(delete(ReembedRow).where(*of_support))
-        connection.execute(update(Label).where(Label.alias_of.in_(ids)).values(alias_of=None))
-        connection.execute(delete(Label).where(Label.id.in_(ids)))
-        of_label = (*_of(job, "label"), ReembedRow.staged_id.in_(ids))
-        connection.execute(delete(ReembedRow).where(*of_label))
+            delete_among(connection, Support.id, some)
+            delete_among(connection, ReembedRow.staged_id, some, *_of(job, "support"))
+        update_among(connection, Label.alias_of, ids, {"alias_of": None})
+        delete_among(connection, Label.id, ids)
+        delete_among(connection, ReembedRow.staged_id, ids, *_of(job, "label"))
 
 
 def observations_left(

@@ -19,8 +19,7 @@ from trustvlm.catalog.rows.history import revisions as history
 from trustvlm.catalog.rows.spaces import BEFORE, STAGED, SpaceRecord
 from trustvlm.catalog.rows.verdict_log import rows as verdict_log
 from trustvlm.catalog.store import clock
-from trustvlm.catalog.store.models import Space
-from trustvlm.catalog.store.upkeep_models import Reembed, ReembedRow
+from trustvlm.catalog.store.side_models import Reembed, ReembedRow
 
 _LONG_AGO = timedelta(days=36_500)
 
@@ -73,8 +72,8 @@ def swap(connection: Connection, job: ReembedRecord, name: str, revision: int) -
     """Give the new space the name, at a revision above the old one's, and the history; keep the old
     one beside it."""
     _follow(connection, job.space_id, job.other_id, revision)
-    _set_space(connection, job.space_id, name=name + BEFORE)
-    _set_space(connection, job.other_id, name=name)
+    spaces.set_columns(connection, job.space_id, name=name + BEFORE)
+    spaces.set_columns(connection, job.other_id, name=name)
     values = {"space_id": job.other_id, "other_id": job.space_id, "state": "kept"}
     connection.execute(update(Reembed).where(Reembed.id == job.id).values(**values))
 
@@ -83,10 +82,10 @@ def put_back(connection: Connection, job: ReembedRecord, name: str, revision: in
     """Undo :func:`swap`: give the old space the name, at a revision above the new one's, and remove
     the new one."""
     _follow(connection, job.space_id, job.other_id, revision)
-    _set_space(connection, job.space_id, name=name + STAGED)
-    _set_space(connection, job.other_id, name=name)
+    spaces.set_columns(connection, job.space_id, name=name + STAGED)
+    spaces.set_columns(connection, job.other_id, name=name)
     forget(connection, job, clock.stamp(connection), job.space_id)
-    _set_space(connection, job.space_id, name=name)
+    spaces.set_columns(connection, job.space_id, name=name)
 
 
 def forget(
@@ -103,7 +102,7 @@ def forget(
     removed_id = job.other_id if removed_id is None else removed_id
     if removed_at is None:
         removed_at = clock.now(connection) - _LONG_AGO
-    _set_space(connection, removed_id, removed_at=removed_at)
+    spaces.set_columns(connection, removed_id, removed_at=removed_at)
     # No space has a negative id.
     values = {"space_id": -job.id, "other_id": removed_id, "state": "gone"}
     connection.execute(update(Reembed).where(Reembed.id == job.id).values(**values))
@@ -135,10 +134,6 @@ def _follow(connection: Connection, old_id: int, new_id: int, revision: int) -> 
     """Hand the history of a space to the one that replaces it at `revision`, in place of that of
     its staging, and the verdict log, whose rows go on naming the labels of their time."""
     history.move(connection, old_id, new_id)
-    spaces.set_verdict_log(connection, new_id, spaces.verdict_log(connection, old_id))
+    spaces.set_columns(connection, new_id, verdict_log=spaces.verdict_log(connection, old_id))
     verdict_log.move(connection, old_id, new_id)
     spaces.advance_to(connection, new_id, revision)
-
-
-def _set_space(connection: Connection, space_id: int, **values: Any) -> None:
-    connection.execute(update(Space).where(Space.id == space_id).values(**values))

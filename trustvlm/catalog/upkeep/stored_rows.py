@@ -32,7 +32,6 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.types import NullType, TypeDecorator
 
-from trustvlm.catalog.store.attributes import LabelAttributes, SupportAttributes
 from trustvlm.catalog.store.bulk import slices
 from trustvlm.catalog.store.columns import as_bytes
 from trustvlm.catalog.store.models import (
@@ -46,10 +45,14 @@ from trustvlm.catalog.store.models import (
     Support,
     Thumbnail,
 )
-from trustvlm.catalog.store.review_models import ReviewRow
-from trustvlm.catalog.store.upkeep_models import Quarantine
+from trustvlm.catalog.store.side_models import (
+    LabelAttributes,
+    Quarantine,
+    ReviewRow,
+    SupportAttributes,
+    VerdictRow,
+)
 from trustvlm.catalog.store.vectors import checksum
-from trustvlm.catalog.store.verdict_log import VerdictRow
 
 StoredRow = Mapping[str, Any]
 

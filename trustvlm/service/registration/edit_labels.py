@@ -15,7 +15,7 @@ from trustvlm.catalog.rows.labels import LabelRecord
 from trustvlm.catalog.rows.likeness import likest_removed
 from trustvlm.catalog.rows.spaces import Effect, SpaceRecord
 from trustvlm.catalog.rows.taxonomy import edges
-from trustvlm.catalog.store.names import brief
+from trustvlm.catalog.store.names import brief, meant
 from trustvlm.catalog.store.vectors import pack, unpack
 from trustvlm.catalog.upkeep import purge
 from trustvlm.errors import Conflict, InvalidInput, NotFound
@@ -221,11 +221,7 @@ def restore_label(home: Home, space_name: str, name: str) -> int:
             raise Conflict(f"label {name!r} exists in space {space_name!r}; {older}")
         if label is None:
             guess = likest_removed(connection, space.id, name)
-            hint = (
-                "it never existed, or it has been purged"
-                if guess is None
-                else f"did you mean {brief(guess)}?"
-            )
+            hint = meant(guess, "it never existed, or it has been purged")
             raise NotFound(f"no removed label {brief(name)} to restore: {hint}")
         assert label.removed_revision is not None
         lost = label.alias_of is not None and purge.supports_lost(

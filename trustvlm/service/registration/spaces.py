@@ -207,5 +207,5 @@ def repoint(home: Home, space_name: str, classifier: str | None, verifier: str |
                 f"({suggested('space reembed', space_name, options='--finish')}) or abort it "
                 f"('--abort') first"
             )
-        spaces.set_encoders(connection, space.id, specs)
+        spaces.set_columns(connection, space.id, **specs)
     return space_row(home, space_name)

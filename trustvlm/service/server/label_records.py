@@ -37,9 +37,7 @@ class LabelRecords:
             ranked = sorted(counts, key=lambda label: (*_rank(counts[label], order), label))
             ids = ranked[start : start + limit]
             rows = label_pages.rows_of(reading.connection, ids)
-            pictured = ids if thumbnails else []
-            first = label_pages.first_supports(reading.connection, pictured, thumbnails)
-        return [(row, first.get(row.id, [])) for row in rows]
+            return label_pages.with_images(reading.connection, rows, thumbnails)
 
     def filtered(
         self, space: str, chosen: Filter, *, after: int, limit: int, vectors: bool = False

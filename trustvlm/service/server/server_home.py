@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
-from trustvlm.catalog.rows import label_pages, spaces, supports
-from trustvlm.catalog.rows.likeness import not_found_text, unknown
+from trustvlm.catalog.rows import label_pages, labels, spaces, supports
 from trustvlm.catalog.rows.review import states
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.upkeep.trash import removed_rows
@@ -101,9 +100,8 @@ class ServerHome(OwnWork, ApiKeys, Observations):
     def get_label(self, space: str, label: str, *, vectors: bool = False) -> LabelDetails:
         """One label, with its further names; with `vectors`, its prototypes. Raises NotFound."""
         with self._ready().read(space) as (connection, record):
-            row = label_pages.find_row(connection, record.id, label)
-            if row is None:
-                raise NotFound(not_found_text(unknown(connection, record.id, [label]), record.name))
+            row_id = labels.find(connection, record.id, label).id
+            row = label_pages.rows_of(connection, [row_id])[0]
             aliases = label_pages.aliases_of(connection, row.id)
             if vectors:
                 row = label_pages.with_vectors(connection, [row], record.dims)[0]
@@ -137,9 +135,7 @@ class ServerHome(OwnWork, ApiKeys, Observations):
                 contains=contains,
                 unverified=unverified,
             )
-            ids = [row.id for row in rows] if thumbnails else []
-            first = label_pages.first_supports(connection, ids, thumbnails)
-        return [(row, first.get(row.id, [])) for row in rows]
+            return label_pages.with_images(connection, rows, thumbnails)
 
     def label_page_by_images(
         self, space: str, *, after: tuple[int, int] | None, limit: int, thumbnails: int = 0
@@ -148,9 +144,7 @@ class ServerHome(OwnWork, ApiKeys, Observations):
         support images first; as :meth:`label_page` gives them. Raises NotFound."""
         with self._ready().read(space) as (connection, record):
             rows = label_pages.label_page_by_images(connection, record.id, after, limit)
-            ids = [row.id for row in rows] if thumbnails else []
-            first = label_pages.first_supports(connection, ids, thumbnails)
-        return [(row, first.get(row.id, [])) for row in rows]
+            return label_pages.with_images(connection, rows, thumbnails)
 
     def removed_rows(self, space: str, *, limit: int = 1_000) -> RemovedList:
         """The newest removed labels and support images of a space that can be restored. Raises
@@ -200,10 +194,10 @@ class ServerHome(OwnWork, ApiKeys, Observations):
         """The JPEG thumbnail of a support image of this space. Raises NotFound: there is none, or
         it came as a vector."""
         with self._ready().read(space) as (connection, record):
-            label = label_pages.support_label(connection, record.id, support_id)
-            picture = None if label is None else supports.thumbnail(connection, support_id)
+            owners = supports.find_alive(connection, record.id, [support_id])
+            picture = supports.thumbnail(connection, support_id) if owners else None
         if picture is None:
-            why = "no such support image" if label is None else "it was registered as a vector"
+            why = "it was registered as a vector" if owners else "no such support image"
             raise NotFound(f"no thumbnail of support image {support_id} in space {space!r}: {why}")
         return picture
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from trustvlm.catalog.rows import evidence_fits, labels
+from trustvlm.catalog.rows import labels
 from trustvlm.catalog.rows.support import images as support_images
 from trustvlm.catalog.rows.support.images import Shown
 from trustvlm.errors import InvalidInput
@@ -111,7 +111,7 @@ def _judged(home: Home, reading: Reading, given: Block | None) -> Judged:
     space, prototypes = view.space, view.prototypes
     rows = np.flatnonzero(prototypes.alive)
     pool = Pool(connection, space, prototypes.ids[rows], given)
-    texts = evidence_fits.texts(connection, pool.labels.tolist(), space.classifier_dim)
+    texts = labels.text_prototypes(connection, pool.labels.tolist(), space.classifier_dim)
     two = (
         space.verifier != "same"
         and len(pool.labels) <= home.thresholds.fit_in_call_labels

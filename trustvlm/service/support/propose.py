@@ -9,7 +9,7 @@ from typing import cast
 
 import numpy as np
 
-from trustvlm.catalog.rows import evidence_fits, labels, observations, spaces, supports
+from trustvlm.catalog.rows import labels, observations, spaces, supports
 from trustvlm.catalog.rows.review import items
 from trustvlm.catalog.rows.review.items import NewItem
 from trustvlm.catalog.rows.spaces import SpaceRecord
@@ -231,7 +231,7 @@ def _text_likeness(context: Context, classifier: Float64s, label_ids: Int64s) ->
     if not len(label_ids):
         return np.empty(0)
     some, of = np.unique(label_ids, return_inverse=True)
-    texts = evidence_fits.texts(context.connection, some.tolist(), classifier.shape[1])
+    texts = labels.text_prototypes(context.connection, some.tolist(), classifier.shape[1])
     likeness: Float64s = np.einsum("nd,nd->n", classifier, texts[of].astype(np.float64))
     return likeness
 

@@ -9,10 +9,14 @@ import numpy as np
 from sqlalchemy import Connection, Select, bindparam, delete, func, insert, literal, select
 from sqlalchemy.orm import InstrumentedAttribute
 
-from trustvlm.catalog.store.attributes import IndexedKey, LabelAttributes, SupportAttributes
-from trustvlm.catalog.store.bulk import insert_rows, rows_among, slices
+from trustvlm.catalog.store.bulk import delete_among, insert_rows, rows_among
 from trustvlm.catalog.store.models import Label, Support
-from trustvlm.catalog.store.upkeep_models import ReembedRow
+from trustvlm.catalog.store.side_models import (
+    IndexedKey,
+    LabelAttributes,
+    ReembedRow,
+    SupportAttributes,
+)
 from trustvlm.types.arrays import Int64s
 
 Kind = Literal["label", "support"]
@@ -62,10 +66,9 @@ def put(
     contents: Mapping[int, str | None],
 ) -> None:
     """Store these attributes in place of those that there are; None or {} takes them away."""
-    table, owner = _TABLES[kind], _owner(kind)
+    owner = _owner(kind)
     stored = {row[0] for row in rows_among(connection, select(owner), owner, list(contents))}
-    for some in slices(sorted(stored)):
-        connection.execute(delete(table).where(owner.in_(some)))
+    delete_among(connection, owner, sorted(stored))
     full = {key: content or _EMPTY for key, content in contents.items()}
     kept = {key: text for key, text in full.items() if text != _EMPTY or key in stored}
     add(connection, kind, space_id, revision, kept)

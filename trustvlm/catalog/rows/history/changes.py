@@ -3,14 +3,13 @@ where only its attributes or its parent changed later."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, case, literal, null, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 
-from trustvlm.catalog.store.attributes import LabelAttributes, SupportAttributes
 from trustvlm.catalog.store.models import Change, Label, Support, TreeEdge
-from trustvlm.catalog.store.upkeep_models import RevisionRow
+from trustvlm.catalog.store.side_models import LabelAttributes, RevisionRow, SupportAttributes
 from trustvlm.types.rows import ChangeRow
 
 Place = tuple[int, str, int]
@@ -26,30 +25,24 @@ def page(
 
     What was purged is listed without a name.
     """
+    kinds = ("label", "support")
+    sources = (_labels(since), _supports(since), *map(_described, kinds), _placed())
     rows = list[Any]()
-    described = map(_described, ("label", "support"))
-    for query in (_labels(since), _supports(since), *described, _placed()):
-        rows += _after(connection, query, space_id, after, limit)
-    for kind in ("label", "support"):
-        rows += _after(connection, _purged(kind), space_id, after, limit)
+    for source in (*sources, *map(_purged, kinds)):
+        rows += _after(connection, source, space_id, after, limit)
     # Attributes and parent of a label can have changed at one revision.
     places = {(row.revision, row.kind, row.id): row for row in rows}
     return [ChangeRow(**places[place]._mapping) for place in sorted(places)[:limit]]
 
 
-class _Source:
+class _Source(NamedTuple):
     """A table that changes are read from: its columns, and the kind of its rows."""
 
-    def __init__(
-        self,
-        kind: str,
-        query: Select[*tuple[Any, ...]],
-        space_id: InstrumentedAttribute[int],
-        revision: InstrumentedAttribute[int],
-        row_id: InstrumentedAttribute[int],
-    ) -> None:
-        self.kind, self.query = kind, query
-        self.space_id, self.revision, self.row_id = space_id, revision, row_id
+    kind: str
+    query: Select[*tuple[Any, ...]]
+    space_id: Any
+    revision: Any
+    row_id: Any
 
 
 def _labels(since: int) -> _Source:

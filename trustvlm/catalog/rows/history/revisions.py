@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, bindparam, delete, func, insert, or_, select, update
 
 from trustvlm.catalog.store.backends.database import AUTHOR, CHANGE
-from trustvlm.catalog.store.upkeep_models import RevisionRow
+from trustvlm.catalog.store.side_models import RevisionRow
 from trustvlm.types.rows import HistoryRow
 
 KEPT = 100_000

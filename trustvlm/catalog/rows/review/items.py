@@ -11,9 +11,9 @@ from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, 
 
 from trustvlm.catalog.rows.observations import GivenVerdict, known_hashes, mark_promoted
 from trustvlm.catalog.rows.review import states
-from trustvlm.catalog.store.bulk import rows_among, slices
+from trustvlm.catalog.store.bulk import delete_among, rows_among
 from trustvlm.catalog.store.models import Observation
-from trustvlm.catalog.store.review_models import ReviewRow
+from trustvlm.catalog.store.side_models import ReviewRow
 from trustvlm.catalog.store.vectors import checksum, pack, unpack, vector, verified
 from trustvlm.types.arrays import Float32s
 from trustvlm.types.review import ReviewItem
@@ -128,8 +128,7 @@ def _drop_oldest(
         return
     oldest = select(ReviewRow.id).where(ReviewRow.space_id == space_id, *which)
     ids = list(connection.scalars(oldest.order_by(ReviewRow.id).limit(number)))
-    for some in slices(ids):
-        connection.execute(delete(ReviewRow).where(ReviewRow.id.in_(some)))
+    delete_among(connection, ReviewRow.id, ids)
 
 
 def _row(space_id: int, item: NewItem) -> dict[str, Any]:
@@ -268,22 +267,18 @@ def delete_some(connection: Connection, space_id: int, limit: int, *, answered: 
     if not answered:
         some = some.where(ReviewRow.state != "answered")
     ids = list(connection.scalars(some.limit(limit)))
-    for part in slices(ids):
-        connection.execute(delete(ReviewRow).where(ReviewRow.id.in_(part)))
+    delete_among(connection, ReviewRow.id, ids)
     return len(ids)
 
 
 def forget_images(
-    connection: Connection, support_ids: Sequence[int], contents: Sequence[tuple[int, bytes]]
+    connection: Connection, support_ids: Sequence[int], contents: Mapping[int, Sequence[bytes]]
 ) -> None:
     """Delete the items of images that are being purged as support images, given by id and by
-    (space id, content hash)."""
-    for some in slices(support_ids):
-        connection.execute(delete(ReviewRow).where(ReviewRow.support_id.in_(some)))
-    for space_id in {space_id for space_id, _ in contents}:
-        for hashes in slices([content for other, content in contents if other == space_id]):
-            same = (ReviewRow.space_id == space_id, ReviewRow.content_hash.in_(hashes))
-            connection.execute(delete(ReviewRow).where(*same))
+    content hash, space by space."""
+    delete_among(connection, ReviewRow.support_id, support_ids)
+    for space_id, hashes in contents.items():
+        delete_among(connection, ReviewRow.content_hash, hashes, ReviewRow.space_id == space_id)
 
 
 def mark_promoted_as(connection: Connection, observation_id: int, support_id: int) -> None:

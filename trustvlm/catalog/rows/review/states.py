@@ -6,7 +6,7 @@ import os
 
 from sqlalchemy import ColumnElement, Connection, insert, select, update
 
-from trustvlm.catalog.store.review_models import ReviewState
+from trustvlm.catalog.store.side_models import ReviewState
 
 _SEED_BYTES = 16
 

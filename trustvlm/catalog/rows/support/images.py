@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, select
 
 from trustvlm.catalog.rows.attributes.rows import of_support
 from trustvlm.catalog.rows.labels import groups
 from trustvlm.catalog.rows.supports import NewSupport
-from trustvlm.catalog.store.bulk import rows_among, slices
+from trustvlm.catalog.store.bulk import rows_among, update_among
 from trustvlm.catalog.store.models import Label, Support, Thumbnail
 from trustvlm.catalog.store.vectors import unpack, vector, verified
 from trustvlm.types.arrays import Float64s, Int64s
@@ -121,9 +121,7 @@ def kept(connection: Connection, space_id: int) -> set[int]:
 
 def mark_kept(connection: Connection, ids: Iterable[int], value: bool) -> None:
     """Store that a person said that these support images are right, or take that back."""
-    for some in slices(list(ids)):
-        changed = update(Support).where(Support.id.in_(some))
-        connection.execute(changed.values(kept=True if value else None))
+    update_among(connection, Support.id, list(ids), {"kept": True if value else None})
 
 
 def proposed(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 
-from sqlalchemy import ColumnElement, Connection, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, func, or_, select, update
 
-from trustvlm.catalog.store.bulk import insert_rows, rows_among, slices
+from trustvlm.catalog.store.bulk import delete_among, insert_rows, rows_among
 from trustvlm.catalog.store.models import TreeEdge
 
 Edge = tuple[str, str | None]
@@ -68,9 +68,7 @@ def store(
     connection: Connection, space_id: int, revision: int, parents: Mapping[str, str | None]
 ) -> None:
     """Put each child under its parent, or (None) under nothing."""
-    for names in slices(list(parents)):
-        old = (TreeEdge.space_id == space_id, TreeEdge.child.in_(names))
-        connection.execute(delete(TreeEdge).where(*old))
+    delete_among(connection, TreeEdge.child, list(parents), TreeEdge.space_id == space_id)
     rows = [
         {"space_id": space_id, "child": child, "parent": parent, "revision": revision}
         for child, parent in parents.items()

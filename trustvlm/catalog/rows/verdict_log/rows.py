@@ -22,9 +22,9 @@ from sqlalchemy import (
     update,
 )
 
-from trustvlm.catalog.store.bulk import slices
+from trustvlm.catalog.store.bulk import delete_among, rows_among, slices
 from trustvlm.catalog.store.names import forms
-from trustvlm.catalog.store.verdict_log import VerdictLogState, VerdictRow
+from trustvlm.catalog.store.side_models import VerdictLogState, VerdictRow
 from trustvlm.errors import InvalidInput
 from trustvlm.types.arrays import Float64s, Int64s
 from trustvlm.types.verdict_log import LogFilter, LoggedVerdict
@@ -104,10 +104,8 @@ def ids(connection: Connection, space_id: int, which: LogFilter) -> list[int]:
 
 def by_ids(connection: Connection, some_ids: Sequence[int]) -> list[LoggedVerdict]:
     """The rows of these ids, newest first."""
-    rows = list[LoggedVerdict]()
-    for some in slices(some_ids):
-        query = select(*_COLUMNS).where(VerdictRow.id.in_(some))
-        rows += [LoggedVerdict(*row) for row in connection.execute(query)]
+    stored = rows_among(connection, select(*_COLUMNS), VerdictRow.id, some_ids)
+    rows = [LoggedVerdict(*row) for row in stored]
     return sorted(rows, key=lambda row: (row.at, row.id), reverse=True)
 
 
@@ -216,9 +214,9 @@ def forget_labels(connection: Connection, label_ids: Sequence[int], limit: int) 
     for column in (VerdictRow.label_id, VerdictRow.claimed_id):
         for some in slices(label_ids):
             which = select(VerdictRow.id).where(column.in_(some)).limit(limit)
-            if found := list(connection.scalars(which)):
-                _delete(connection, found)
-                return len(found)
+            if row_ids := list(connection.scalars(which)):
+                delete_among(connection, VerdictRow.id, row_ids)
+                return len(row_ids)
     return 0
 
 
@@ -234,13 +232,8 @@ def move(connection: Connection, old_id: int, new_id: int) -> None:
 def _delete_oldest(connection: Connection, *which: ColumnElement[bool]) -> int:
     oldest = select(VerdictRow.id).where(*which).order_by(VerdictRow.at, VerdictRow.id)
     oldest_ids = list(connection.scalars(oldest.limit(CHUNK_ROWS)))
-    _delete(connection, oldest_ids)
+    delete_among(connection, VerdictRow.id, oldest_ids)
     return len(oldest_ids)
-
-
-def _delete(connection: Connection, some_ids: Sequence[int]) -> None:
-    for some in slices(some_ids):
-        connection.execute(delete(VerdictRow).where(VerdictRow.id.in_(some)))
 
 
 def _kept(query: Select[Any], space_id: int, which: LogFilter) -> Select[Any]:

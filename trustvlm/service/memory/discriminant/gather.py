@@ -131,7 +131,7 @@ def text_of(connection: Connection, space: SpaceRecord, sample: DiscriminantSamp
     support, scale = sample.support, space.logit_scale
     seen = seen_images(connection, space, support.images)
     places, vectors = seen.sampled()
-    read = evidence_fits.texts(connection, support.labels.tolist(), space.classifier_dim)
+    read = labels.text_prototypes(connection, support.labels.tolist(), space.classifier_dim)
     texts = scale * read.astype(np.float64)
     owners = np.array([label_id for label_id, _ in support.images], dtype=np.int64)
     log_bare = None

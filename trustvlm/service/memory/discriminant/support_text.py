@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from sqlalchemy import Connection
 
-from trustvlm.catalog.rows import evidence_fits, supports
+from trustvlm.catalog.rows import labels, supports
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.scoring.vectors import unit_rows
 from trustvlm.types.arrays import Float64s, Int64s
@@ -109,5 +109,5 @@ def support_logits(
     """(t,) places of the images whose classifier embedding is stored, and (t, k) text logits of the
     labels `ids`."""
     places, vectors = seen_images(connection, space, images).sampled()
-    texts = evidence_fits.texts(connection, ids.tolist(), space.classifier_dim)
+    texts = labels.text_prototypes(connection, ids.tolist(), space.classifier_dim)
     return places, space.logit_scale * vectors @ texts.astype(np.float64).T

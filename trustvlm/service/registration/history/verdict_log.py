@@ -42,7 +42,7 @@ class HomeVerdictLog(VerdictLog):
         with home.catalog.write("verdict_log") as connection:
             space_id = spaces.find_id(connection, self.space)
             kept = _kept(options, spaces.verdict_log(connection, space_id))
-            spaces.set_verdict_log(connection, space_id, kept)
+            spaces.set_columns(connection, space_id, verdict_log=kept)
         deleted = log_rows.CHUNK_ROWS if options.discard else 0
         while deleted:
             with home.catalog.write("verdict_log") as connection:
