@@ -30,9 +30,9 @@ statuses.
 from __future__ import annotations
 
 __all__ = [
-    "EXIT_CODES", "FOUND_DAMAGE", "LASTING", "STATUSES", "Busy", "Conflict", "Damaged", "Forbidden",
-    "InvalidInput", "NotFound", "Overloaded", "ReadOnly", "Refused", "SchemaMismatch", "StaysHere",
-    "TooLarge", "TooMany", "TooSlow", "TrustVLMError", "Unauthorized", "Unavailable",
+    "EXIT_CODES", "FOUND_DAMAGE", "LASTING", "LEFT_OUT", "STATUSES", "Busy", "Conflict", "Damaged",
+    "Forbidden", "InvalidInput", "NotFound", "Overloaded", "ReadOnly", "Refused", "SchemaMismatch",
+    "StaysHere", "TooLarge", "TooMany", "TooSlow", "TrustVLMError", "Unauthorized", "Unavailable",
     "UnsupportedType", "WeightsMissing",
 ]  # fmt: skip
 
@@ -160,3 +160,7 @@ STATUSES: dict[type[TrustVLMError], int] = {
 
 FOUND_DAMAGE = 6
 """Exit code of 'trustvlm verify' for a damaged home: no error, since the verification succeeded."""
+
+LEFT_OUT = 7
+"""Exit code of 'trustvlm --strict' where images, rows or folders could not be read: no error, since
+the rest is done."""

@@ -68,9 +68,78 @@ def test_every_verb_sees_the_same_images(cli: Cli, tmp_path: Path) -> None:
 def test_patterns_that_say_nothing(cli: Cli, tmp_path: Path) -> None:
     picture(tmp_path / "set" / "cat" / "1.png")
     registered = cli.run("register", "s", tmp_path / "set", "--exclude", "*.jpg")
-    assert "--exclude '*.jpg' matches no file and no folder" in registered.stderr
+    assert '--exclude "*.jpg" matches no file and no folder\n' in registered.stderr
+    dry = cli.run("register", "s", tmp_path / "set", "--exclude", "*.gif,x", "--dry-run")
+    assert dry.stderr == (
+        '--exclude "*.gif,x" matches no file and no folder; a pattern each: --exclude "*.gif" '
+        "--exclude x\n"
+    )
     assert "there is none" in cli("register", "s", "--label", "x", "--exclude", "y", code=2)
     assert "got an empty one" in cli("score", "s", tmp_path / "set", "--exclude", "", code=2)
+
+
+# What could not be read
+
+
+@pytest.fixture
+def damaged(cli: Cli, tmp_path: Path) -> Path:
+    """A folder with three images, of which two are empty, a text, and a link that leads nowhere;
+    its first image is a support image."""
+    folder = tmp_path / "damaged"
+    picture(folder / "cat" / "1.png")
+    cli("register", "s", folder)
+    (folder / "cat" / "2.png").touch()
+    (folder / "cat" / "3.png").touch()
+    (folder / "cat" / "notes.txt").touch()
+    (folder / "cat" / "gone").symlink_to(tmp_path / "nowhere")
+    return folder
+
+
+def work(verb: str, folder: Path) -> list[object]:
+    """The command `verb` on a folder of images."""
+    out = [folder.parent / "out"] if verb.startswith("bulk") else []
+    return [*verb.split(), "s", folder, *out]
+
+
+@pytest.mark.parametrize(
+    ("verb", "done"),
+    [
+        ("score", "damaged/cat/1.png"),
+        ("register", "nothing new"),
+        ("feedback", "0 images stored"),
+        ("bulk score", "2 without an answer"),
+        ("bulk embed", "2 without an answer"),
+    ],
+)
+def test_strict_ends_with_another_code_after_the_rest_is_done(
+    cli: Cli, damaged: Path, verb: str, done: str
+) -> None:
+    command = work(verb, damaged)
+    usual = cli.run(*command)
+    assert done in usual.stdout
+    strict = cli.run("--strict", *command, code=7)
+    assert done in strict.stdout
+    error = "Error: --strict: 3 inputs could not be read; the rest is done\n"
+    assert strict.stderr == usual.stderr + error
+    for name in ("2.png", "3.png"):
+        (damaged / "cat" / name).unlink()
+    (damaged / "cat" / "gone").unlink()
+    redo = ["--redo"] if verb.startswith("bulk") else []
+    cli.run("--strict", *command, *redo)
+
+
+@pytest.mark.parametrize("verb", ["score", "register", "bulk score"])
+def test_quiet_says_only_what_could_not_be_read(cli: Cli, damaged: Path, verb: str) -> None:
+    command = work(verb, damaged)
+    assert "left out: 1 file that is not an image" in cli.run(*command).stderr
+    said = cli.run("--quiet", *command).stderr.splitlines()
+    assert f"could not be read: {damaged}/cat/gone: the link leads nowhere" in said
+    assert all("could not be read" in line for line in said)
+    for name in ("2.png", "3.png", "gone"):
+        (damaged / "cat" / name).unlink()
+    redo = ["--redo"] if verb.startswith("bulk") else []
+    assert cli.run("-q", *command, *redo).stderr == ""
+    assert "--quiet or --verbose" in cli("--quiet", "-v", *command, code=2)
 
 
 def test_parts_are_refused_by_every_verb(cli: Cli, tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from checkpoints import make_clip
-from cli_runner import Cli, save_labels, save_queries
+from cli_runner import Cli, commands, save_labels, save_queries
 from test_folders import picture
 
 
@@ -98,6 +100,60 @@ def test_errors_name_options(cli: Cli, command: str, code: int, said: str) -> No
         "classifier=",
     )
     assert not any(word in error for word in words)
+
+
+def path_arguments() -> Iterator[tuple[list[str], str]]:
+    """The words of each command and of each of its arguments that is a path, with what names that
+    in a message."""
+    for path, command in commands():
+        words = [*path]
+        for one in command.params:
+            if isinstance(one.type, click.Path):
+                name = one.opts[-1] if isinstance(one, click.Option) else one.make_metavar(CONTEXT)
+                yield [*words, *[name] * isinstance(one, click.Option), ""], name
+            words += ["x"] * (isinstance(one, click.Argument) and one.required)
+
+
+CONTEXT = click.Context(click.Command("trustvlm"))
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        *path_arguments(),
+        (["db", "copy", "", "x"], "FROM"),
+        (["db", "copy", "x", ""], "TO"),
+        (["restore", "x", "--to", ""], "--to"),
+        (["score", "s", "x.png", "--claimed", ""], "--claimed"),
+        (["evaluate", "s", "x", "--claimed", ""], "--claimed"),
+        (["bulk", "score", "s", "x", "y", "--claimed", ""], "--claimed"),
+        (["start", ".", "--names", ""], "--names"),
+        (["--url", "", "space", "list"], "--url"),
+        (["--database-url", "", "space", "list"], "database_url"),
+    ],
+    ids=str,
+)
+def test_an_empty_path_is_not_the_current_folder(cli: Cli, words: list[str], name: str) -> None:
+    said = cli(*words, code=2).splitlines()[-1]
+    assert name in said
+    assert "expected " in said
+    assert "got an empty one" in said or "got ''" in said
+
+
+@pytest.mark.parametrize("option", ["--home", "--url", "--strict", "-q"])
+def test_a_global_option_behind_the_command_is_told_its_place(cli: Cli, option: str) -> None:
+    said = cli("space", "list", option, code=2)
+    assert f"It stands before the command: trustvlm {option} … space\n" in said
+    assert "Did you mean" not in said
+
+
+def test_an_attribute_that_is_not_there_is_said(cli: Cli) -> None:
+    cli("label", "set", "s", "cat", "a=1", "b=2")
+    done = cli.run("label", "set", "s", "cat", "--unset", "a,b")
+    assert done.stderr == (
+        "label cat has no attribute a,b: nothing to unset; a key each: --unset a --unset b\n"
+    )
+    assert cli.run("label", "set", "s", "cat", "--unset", "a", "--unset", "b").stderr == ""
 
 
 def test_a_whole_folder_changes_prompts_only_when_told_to(cli: Cli, tmp_path: Path) -> None:

@@ -28,15 +28,18 @@ from trustvlm.cli.commands.start import start
 from trustvlm.cli.commands.support import purge, support
 from trustvlm.cli.completion import completion
 from trustvlm.cli.printing.examples import show_examples
+from trustvlm.cli.printing.left_out import left_out
 from trustvlm.cli.printing.safe_text import one_line, tolerate_any_character
 from trustvlm.cli.printing.streams import UnwritableOutput, telling_outputs
 from trustvlm.cli.printing.suggested import placed
 from trustvlm.cli.printing.wording import in_options, options_of, repeat_of
 from trustvlm.cli.reading.bounds import Choice
+from trustvlm.cli.reading.paths import FILE
 from trustvlm.cli.session import Session, refuse_password
-from trustvlm.errors import EXIT_CODES, TrustVLMError, Unavailable
+from trustvlm.errors import EXIT_CODES, LEFT_OUT, TrustVLMError, Unavailable
 from trustvlm.system.files.default_home import default_home
 from trustvlm.system.signals import Terminated, leaving_on_sigterm
+from trustvlm.types.messages.counts import count
 
 INTERRUPTED, TERMINATED = 130, 143
 
@@ -55,7 +58,7 @@ class Root(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         words = list(ctx.args)  # which are taken away while they are read
         try:
-            return super().invoke(ctx)
+            answer = super().invoke(ctx)
         except TrustVLMError as error:
             called = main.commands.get(ctx.invoked_subcommand or "")
             message = in_options(str(error), options_of(called))
@@ -67,6 +70,9 @@ class Root(click.Group):
         except click.ClickException as error:
             # It may repeat an argument, such as the name of a file.
             message = one_line(placed(error.message))
+            if before := _stands_before(self, ctx, error):
+                message += before
+                vars(error)["possibilities"] = None
             called = main.commands.get(ctx.invoked_subcommand or "")
             if repeat := repeat_of(message, called, words):
                 message = message.removesuffix(".") + repeat
@@ -83,12 +89,26 @@ class Root(click.Group):
                 f"report it)",
                 1,
             )
+        if (number := left_out(ctx)) and ctx.params.get("strict"):
+            inputs = count(number, "input")
+            fail(ctx, f"--strict: {inputs} could not be read; the rest is done", LEFT_OUT)
+        return answer
 
 
 def fail(ctx: click.Context, message: str, code: int) -> NoReturn:
     """End with one line on stderr and an exit code."""
     click.echo(f"Error: {one_line(placed(message))}", err=True)
     ctx.exit(code)
+
+
+def _stands_before(root: click.Group, ctx: click.Context, error: click.ClickException) -> str:
+    """The end of a message on an option that a command does not have, but trustvlm has."""
+    if not isinstance(error, click.NoSuchOption) or error.ctx in (None, ctx):
+        return ""
+    if all(error.option_name not in one.opts for one in root.params):
+        return ""
+    called = ctx.invoked_subcommand
+    return f" It stands before the command: trustvlm {error.option_name} … {called}"
 
 
 def exit_code(error: TrustVLMError) -> int:
@@ -112,16 +132,6 @@ def _set_up_logging(verbose: int) -> None:
         logger.addHandler(handler)
 
 
-class _Home(click.Path):
-    """A folder; not an empty path, as of a variable that is not set, which would be the current
-    folder."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if value == "":
-            self.fail("expected a path, got an empty one", param, ctx)
-        return super().convert(value, param, ctx)
-
-
 @click.group(
     cls=Root,
     context_settings={
@@ -132,7 +142,7 @@ class _Home(click.Path):
 )
 @click.option(
     "--home",
-    type=_Home(path_type=Path),
+    type=FILE,
     envvar="TRUSTVLM_HOME",
     show_envvar=True,
     help="Home: the directory that holds all data.  [default: ~/.local/share/trustvlm, or "
@@ -165,6 +175,18 @@ class _Home(click.Path):
     help="Arithmetic of the models.  [default: fp32]",
 )
 @click.option(
+    "-q",
+    "--quiet",
+    is_flag=True,
+    help="No notes and no progress bars: on stderr only warnings and errors, for cron.",
+)
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Exit code 7 where images, rows or folders could not be read; without it they are named "
+    "on stderr, and the exit code is 0.",
+)
+@click.option(
     "-v",
     "--verbose",
     count=True,
@@ -180,6 +202,8 @@ def main(
     url: str | None,
     device: str | None,
     precision: str | None,
+    quiet: bool,
+    strict: bool,
     verbose: int,
 ) -> None:
     """Say whether a vision-language model's label can be trusted.
@@ -190,9 +214,11 @@ def main(
 
     Exit codes: 0 ok, 1 unexpected, or a calibration or tuning that proves nothing, 2 usage or
     invalid input, 3 not found, 4 conflict, 5 unavailable (read-only, busy, another schema, weights
-    missing, output that cannot be written), 6 'verify' found damage, 130 interrupted (Ctrl-C), 143
-    ended by SIGTERM.
+    missing, output that cannot be written), 6 'verify' found damage, 7 what --strict says, 130
+    interrupted (Ctrl-C), 143 ended by SIGTERM.
     """
+    if quiet and verbose:
+        raise click.UsageError("Expected --quiet or --verbose, got both together.")
     ctx.with_resource(leaving_on_sigterm())
     tolerate_any_character()
     _set_up_logging(verbose)

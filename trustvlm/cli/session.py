@@ -56,8 +56,10 @@ class Session:
         return Settings.of(self.home, database_url=self.database_url).location(self.home)
 
     def location_of(self, argument: str, place: str) -> Location:
-        """Where the catalog of another home, or of a URL, is. Raises click.UsageError for a URL
-        with a password."""
+        """Where the catalog of another home, or of a URL, is. Raises click.UsageError for an empty
+        place, and a URL with a password."""
+        if not place:
+            raise click.UsageError(f"{argument}: expected a home or a URL, got an empty one.")
         from trustvlm.settings import CATALOG_NAME, Settings
 
         if "://" not in place:
@@ -69,8 +71,8 @@ class Session:
 
     def place_of(self, argument: str, place: str | None) -> tuple[Path, Location]:
         """The home that a verb works in, and where its catalog is; those of this session where no
-        `place`, another home or a URL, is given. Raises click.UsageError for a URL with a
-        password."""
+        `place`, another home or a URL, is given. Raises click.UsageError as
+        :meth:`location_of`."""
         if place is None:
             return self.home, self.location
         location = self.location_of(argument, place)

@@ -13,11 +13,14 @@ from itertools import islice
 from pathlib import Path
 
 from trustvlm.errors import InvalidInput, NotFound
+from trustvlm.types.messages.commands import word
 
 MAX_DEPTH = 32
 """How deep folders are looked through."""
 MAX_FILES = 2_000_000
 """Entries of folders that one command looks at."""
+UNREAD = "could not be read: "
+"""How remarks on folders and files that cannot be read begin."""
 
 # fmt: off
 IMAGE_SUFFIXES = {
@@ -110,7 +113,7 @@ class LeftOut:
             if folders:
                 yield f"left out: {_count(len(folders), 'folder')} {why} ({_some(folders)})"
         for path, reason in self.unreadable:
-            yield f"could not be read: {path}: {reason}"
+            yield f"{UNREAD}{path}: {reason}"
 
 
 class ImageFinder:
@@ -180,7 +183,15 @@ class ImageFinder:
             self.left_out.others[suffix or "no suffix"] += 1
         return False
 
-    def unmatched(self) -> list[str]:
+    def remarks(self) -> Iterator[str]:
+        """What was left out, in words, and patterns that match nothing."""
+        yield from self.left_out.lines()
+        for pattern in self._unmatched():
+            each = " ".join(f"--exclude {word(one)}" for one in pattern.split(",") if one.strip())
+            several = f"; a pattern each: {each}" if "," in pattern else ""
+            yield f"--exclude {word(pattern)} matches no file and no folder{several}"
+
+    def _unmatched(self) -> list[str]:
         """The patterns of the user's that nothing was left out by."""
         return [pattern for pattern, _ in self._exclude if not self.left_out.excluded[pattern]]
 

@@ -50,6 +50,7 @@ def plan_of(
             kinds; claims that its rows cannot have.
     """
     if not isinstance(given, str | os.PathLike):
+        _refuse_exclude(exclude)
         plan = _of_images("a list", Path(), [os.fspath(path) for path in given], rows, claims)
     else:
         plan = _of_path(path_of("input", given), dims, rows, exclude, claims)
@@ -68,7 +69,7 @@ def _of_path(
             return _of_files(str(path), path, inner, dims, rows, claims)
         finder = ImageFinder(exclude)
         images = finder.images(path)
-        return _of_images(str(path), path, images, rows, claims, tuple(finder.left_out.lines()))
+        return _of_images(str(path), path, images, rows, claims, tuple(finder.remarks()))
     _refuse_exclude(exclude)
     if path.suffix.lower() in (_PARQUET, _SHARD):
         return _of_files(str(path), None, files, dims, rows, claims)

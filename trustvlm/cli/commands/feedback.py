@@ -9,7 +9,7 @@ import click
 
 from trustvlm.cli.commands.options import SPACE, file, flag, json_flag, number, text
 from trustvlm.cli.printing.formats import as_json, say
-from trustvlm.cli.printing.safe_text import note
+from trustvlm.cli.printing.safe_text import note, warn
 from trustvlm.cli.reading.bounds import Choice
 from trustvlm.cli.reading.claims import claimed_option
 from trustvlm.cli.reading.folders import check_exclude, check_naming
@@ -115,9 +115,9 @@ def _print(result: FeedbackResult, promote: bool, *, claims: bool) -> None:
             f"calibrate again"
         )
     if result.unclaimed:
-        note(f"{count(result.unclaimed, 'image')} left out: without a claim that is a label")
+        warn(f"{count(result.unclaimed, 'image')} left out: without a claim that is a label")
     if refused := result.ids.count(-1) - result.unclaimed:
-        note(f"{count(refused, 'image')} left out: support images cannot count as feedback")
+        warn(f"{count(refused, 'image')} left out: support images cannot count as feedback")
 
 
 def _changes(taught: TaughtImages) -> str:
@@ -147,7 +147,7 @@ def monitor(session: Session, /, space: str, json_: bool, **options: Any) -> Non
         report = service.monitor(space, **options)
     click.echo(as_json(report.to_dict())) if json_ else say(report.message)
     if report.broken and not json_:
-        note(f"calibration {report.calibration_id} no longer keeps its promise")
+        warn(f"calibration {report.calibration_id} no longer keeps its promise")
     if report.logged and not json_:
         share = 100 * (report.accepted or 0) / report.logged
         note(f"it accepted {share:.3g} % of the {count(report.logged, 'answer')} in the log")

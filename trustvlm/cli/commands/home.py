@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trustvlm.cli.commands.options import FILE, SPACE, flag, json_flag, text
+from trustvlm.cli.commands.options import SPACE, flag, json_flag, text
 from trustvlm.cli.completion import spaces
 from trustvlm.cli.printing.formats import Column, as_json, row_writer
 from trustvlm.cli.printing.progress import Bar, progress_bar
-from trustvlm.cli.printing.safe_text import note, one_line, quoted, shown, utf8
+from trustvlm.cli.printing.safe_text import note, one_line, quoted, shown, utf8, warn
 from trustvlm.cli.printing.suggested import here, placed
+from trustvlm.cli.reading.paths import FILE
 from trustvlm.cli.session import Session, exactly_one, pass_local
 from trustvlm.errors import FOUND_DAMAGE, Damaged, SchemaMismatch, Unavailable
 from trustvlm.types.messages.commands import word
@@ -117,7 +118,7 @@ def _print_restored(done: Restored) -> None:
     _print_spaces(done.catalog)
     if done.originals_left_out:
         left = count(done.originals_left_out, "original")
-        note(
+        warn(
             f"not restored: {left}; unpack 'originals/' of FILE into "
             f"the folder that originals_folder names (docs/scale-out.md)"
         )

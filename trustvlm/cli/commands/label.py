@@ -11,7 +11,7 @@ import click
 
 from trustvlm.cli.commands.options import FORMAT, NAME, SPACE, VECTORS, file, flag, text, where
 from trustvlm.cli.printing.formats import Column, Row, row_dicts, row_writer, say
-from trustvlm.cli.printing.safe_text import note, quoted, utf8
+from trustvlm.cli.printing.safe_text import note, quoted, utf8, warn
 from trustvlm.cli.printing.tree import indented
 from trustvlm.cli.reading.attributes import pairs_of, shown_attributes
 from trustvlm.cli.session import Session, pass_local
@@ -141,7 +141,12 @@ def set_(
     """
     changes = pairs_of(pairs, unset)
     with session.writing() as service:
+        absent = [key for key in unset if key not in service.get_label(space, name).attributes]
         revision = service.update_label(space, name, attributes=changes, merge=True)
+    for key in absent:
+        each = " ".join(f"--unset {quoted(one.strip())}" for one in key.split(","))
+        several = f"; a key each: {each}" if "," in key else ""
+        warn(f"label {quoted(name)} has no attribute {quoted(key)}: nothing to unset{several}")
     click.echo(f"set attributes of label {quoted(name)}; revision {revision}")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -12,10 +11,10 @@ import click
 from trustvlm.cli.completion import spaces
 from trustvlm.cli.printing.safe_text import utf8
 from trustvlm.cli.reading.bounds import Bounded, Choice
+from trustvlm.cli.reading.paths import FILE
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-FILE = click.Path(path_type=Path)
 SPACE = click.argument("space", type=utf8, shell_complete=spaces)
 SPACE_NAME = click.argument("name", type=utf8, shell_complete=spaces)
 NAME, LABEL = (click.argument(name, type=utf8) for name in ("name", "label"))

@@ -10,7 +10,7 @@ import click
 from trustvlm.cli.commands.options import SPACE, file, flag, json_flag, number, text
 from trustvlm.cli.printing.formats import as_json, say
 from trustvlm.cli.printing.progress import progress_bar
-from trustvlm.cli.printing.safe_text import note, quoted, shown
+from trustvlm.cli.printing.safe_text import note, quoted, shown, warn
 from trustvlm.cli.session import Session, pass_local
 from trustvlm.types.messages.commands import suggested
 from trustvlm.types.messages.counts import count
@@ -155,10 +155,10 @@ def _print_done(done: Reembedding) -> None:
     click.echo(f"space {name} is re-embedded: {_contents(done)}; {_encoders(done)}")
     if done.missing:
         images = count(len(done.missing), "support image")
-        note(f"left behind, with the old embeddings: {images} without original")
+        warn(f"left behind, with the old embeddings: {images} without original")
     if done.observations_left:
         images = count(done.observations_left, "image")
-        note(f"left behind: {images} of known label (calibration, feedback) without original")
+        warn(f"left behind: {images} of known label (calibration, feedback) without original")
     if done.calibrations:
         stale = f"{count(done.calibrations, 'calibration')} stale"
         recalibrate = suggested("recalibrate", done.space)

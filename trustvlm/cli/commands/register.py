@@ -20,7 +20,7 @@ from trustvlm.cli.printing.registration import (
     require_some_readable,
     summary,
 )
-from trustvlm.cli.printing.safe_text import note, quoted
+from trustvlm.cli.printing.safe_text import note, quoted, warn
 from trustvlm.cli.reading.folders import (
     check_exclude,
     check_naming,
@@ -326,7 +326,7 @@ def register_inputs(
             )
     except KeyboardInterrupt:
         stored = f"{done:,} of {count(len(inputs), 'label')} are in"
-        note(f"{stored}; the same command again does the rest")
+        warn(f"{stored}; the same command again does the rest")
         raise
 
 
@@ -348,7 +348,7 @@ def report_registration(
         return
     for item, label_id in zip(inputs, result.label_ids, strict=True):
         if label_id < 0:
-            note(
+            warn(
                 f"label {quoted(item.name)} is new and none of its images could be read: it was "
                 f"not registered"
             )

@@ -15,7 +15,7 @@ from trustvlm.cli.completion import rules
 from trustvlm.cli.printing.formats import Column, Row, RowWriter, blocks, row_writer, say
 from trustvlm.cli.printing.progress import Bar, progress_bar
 from trustvlm.cli.printing.queue import report_waiting, waiting_in
-from trustvlm.cli.printing.safe_text import note
+from trustvlm.cli.printing.safe_text import warn
 from trustvlm.cli.printing.suggested import placed
 from trustvlm.cli.reading.beside import Beside, probabilities_given, probabilities_option
 from trustvlm.cli.reading.bounds import back_off_option
@@ -196,7 +196,7 @@ def score(
     vectors: Path | None,
     evidence: int | None,
     claimed: str | None,
-    probabilities: str | None,
+    probabilities: Path | None,
     review: bool,
     exclude: tuple[str, ...],
     reading: dict[str, Any],
@@ -307,7 +307,7 @@ def _introduce(space: str, verdicts: Verdicts, form: str) -> None:
     elif verdicts.stale_since is not None:
         stale = f"calibration {verdicts.calibration_id} is stale since revision"
         remedy = f"run {suggested('recalibrate', space)}"
-        note(f"{stale} {verdicts.stale_since} and promises nothing; {remedy}")
+        warn(f"{stale} {verdicts.stale_since} and promises nothing; {remedy}")
 
 
 def _evidence(rows: Iterable[Row]) -> Iterator[Row]:
@@ -382,7 +382,7 @@ def _images(
     if len(failures) == done:
         raise InvalidInput("no image could be read")
     if failures:
-        note(f"{count(len(failures), 'image')} of {done:,} could not be read")
+        warn(f"{count(len(failures), 'image')} of {done:,} could not be read")
 
 
 def _no_queries(service: TrustService, space: str) -> Queries:

@@ -13,7 +13,7 @@ from trustvlm.cli.commands.options import FORMAT, NAME, SPACE_NAME, flag, number
 from trustvlm.cli.commands.reembed import reembed
 from trustvlm.cli.commands.verdict_log import log_verdicts, verdicts
 from trustvlm.cli.printing.formats import Column, details, row_writer, say
-from trustvlm.cli.printing.safe_text import note, quoted, shown, utf8
+from trustvlm.cli.printing.safe_text import note, quoted, shown, utf8, warn
 from trustvlm.cli.session import Session, on_terminal, pass_local
 from trustvlm.types.messages.commands import suggested
 from trustvlm.types.messages.counts import count
@@ -248,7 +248,7 @@ def changes(session: Session, name: str, since: int, form: str) -> None:
             rows += [row.to_dict() for row in page.changes]
     row_writer(form, CHANGES).write(rows)
     if not first.complete:
-        note("rows were purged long ago: list the labels again, and drop what is not among them")
+        warn("rows were purged long ago: list the labels again, and drop what is not among them")
     note(f"the space is at revision {first.revision}: go on with --since {first.revision}")
 
 

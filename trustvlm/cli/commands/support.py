@@ -28,7 +28,7 @@ from trustvlm.cli.printing.registration import (
     require_some_readable,
     summary,
 )
-from trustvlm.cli.printing.safe_text import note, quoted, utf8
+from trustvlm.cli.printing.safe_text import note, quoted, utf8, warn
 from trustvlm.cli.printing.suggested import here
 from trustvlm.cli.reading.attributes import shown_attributes
 from trustvlm.cli.reading.folders import check_exclude, exclude_option, finding
@@ -285,4 +285,4 @@ def _print_scrubbed(done: Scrubbed | None) -> None:
     log = "began another file of its log" if done.log_switched else "kept the file of its log"
     click.echo(f"the tables are written again: {sizes}; the server {log}")
     for remark in done.remains:
-        note(remark)
+        warn(remark)

@@ -1,4 +1,4 @@
-"""A progress bar on stderr where that is a terminal; silence where it is not."""
+"""A progress bar on stderr where that is a terminal; silence where it is not, and with --quiet."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+from trustvlm.cli.printing.safe_text import quiet
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -37,7 +39,7 @@ class Bar:
 @contextmanager
 def progress_bar(total: int, what: str) -> Iterator[Bar]:
     """A bar for `total` things called `what`, gone when the block ends."""
-    if not sys.stderr.isatty() or total < 2:
+    if not sys.stderr.isatty() or total < 2 or quiet():
         yield Bar(None, total, what)
         return
     from rich.console import Console
@@ -66,7 +68,7 @@ def progress_bar(total: int, what: str) -> Iterator[Bar]:
 def rate_bar(what: str) -> Iterator[Callable[[int, int | None], None]]:
     """A bar with the number of things a second and the time left, gone when the block ends; it is
     told (how many are done, of how many; None: not known)."""
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or quiet():
         yield lambda done, total: None
         return
     from rich.console import Console

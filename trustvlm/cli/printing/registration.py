@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from trustvlm.cli.printing.formats import Column, Row, row_writer
-from trustvlm.cli.printing.safe_text import note, quoted
+from trustvlm.cli.printing.safe_text import note, quoted, warn
 from trustvlm.cli.printing.suggested import here
 from trustvlm.errors import InvalidInput
 from trustvlm.types.messages.commands import suggested, word
@@ -56,7 +56,7 @@ def report_vectors(space: str, result: RegisterResult) -> None:
     for sentence in result.drift:
         ids = suggested("support list", space, files="LABEL")
         remove = f"remove them again ({ids} shows ids)"
-        note(f"warning: {sentence}; if another model made them, {remove}")
+        warn(f"warning: {sentence}; if another model made them, {remove}")
     if names := result.cut_prompts:
         more = f" and {len(names) - _NAMED:,} more (--json names them)" if names[_NAMED:] else ""
         labels = ", ".join(map(quoted, names[:_NAMED]))

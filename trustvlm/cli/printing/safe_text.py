@@ -43,8 +43,20 @@ def quoted(name: str) -> str:
     return shlex.quote(name) if name.isprintable() else word(name)
 
 
+def quiet() -> bool:
+    """Whether --quiet was given: no notes, no progress bars."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.find_root().params.get("quiet"))
+
+
 def note(message: str) -> None:
-    """A remark that is no part of the result: on stderr."""
+    """A remark that is no part of the result: on stderr; nothing with --quiet."""
+    if not quiet():
+        warn(message)
+
+
+def warn(message: str) -> None:
+    """A remark on what a person must know: on stderr, also with --quiet."""
     click.echo(one_line(placed(message)), err=True)
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from trustvlm.cli.printing.safe_text import utf8
 from trustvlm.cli.reading.claims import ByFile, Claimed
+from trustvlm.cli.reading.paths import FILE
 from trustvlm.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 probabilities_option = click.option(
     "--probabilities",
     metavar="FILE",
-    type=utf8,
+    type=FILE,
     help="Of a space with an external classifier: what it gives for the images, as a table (.csv, "
     ".tsv, .parquet) with a column file and one for each label, or with the columns file, label "
     "and probability. Labels that are left out share the rest. With --vectors: its arrays "
@@ -57,7 +57,7 @@ class Beside:
 
 
 def probabilities_given(
-    given: str | None, vectors: Path | None
+    given: Path | None, vectors: Path | None
 ) -> ByFile[Mapping[str, float]] | None:
     """The table of --probabilities. Raises NotFound, InvalidInput: no such file, or no table of
     probabilities."""
@@ -70,4 +70,4 @@ def probabilities_given(
         )
     from trustvlm.reading.outputs.files import outputs_by_file
 
-    return ByFile(given, outputs_by_file(Path(given)), "row")
+    return ByFile(str(given), outputs_by_file(given), "row")

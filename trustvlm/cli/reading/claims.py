@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import click
 
-from trustvlm.cli.printing.safe_text import note, utf8
+from trustvlm.cli.printing.safe_text import utf8, warn
 from trustvlm.cli.reading.sets import all_sets
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.claimed_files import listed_file, read_claims
@@ -94,7 +94,7 @@ class ByFile(Generic[T]):
                 f"images; the first: {unused[0]}"
             )
         if unused:
-            note(f"{self.origin}: {count(len(unused), self.what)} of no image: {unused[0]} …")
+            warn(f"{self.origin}: {count(len(unused), self.what)} of no image: {unused[0]} …")
 
     def row(self, source: str) -> T | None:
         """What is said of the image of this name; None: nothing is."""
@@ -173,6 +173,8 @@ def labelled_claims(given: str | None, folder: Path | None, vectors: Path | None
 
 def _of_file(given: str) -> Claimed | None:
     """The claims in a file; None: the name is none of a file. Raises NotFound, InvalidInput."""
+    if not given:
+        raise InvalidInput("--claimed: expected the name of a column or of a file, got ''")
     claims = read_claims(given)
     if claims is None:
         return None

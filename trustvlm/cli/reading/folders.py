@@ -9,8 +9,10 @@ from typing import Literal
 
 import click
 
+from trustvlm.cli.printing.left_out import tell_left_out
 from trustvlm.cli.printing.safe_text import note, quoted, utf8
 from trustvlm.cli.reading.gathered import gathered
+from trustvlm.cli.reading.paths import FILE
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.images import ImageFinder
 from trustvlm.reading.labelled import label_folders, nested_only
@@ -44,10 +46,8 @@ def finding(exclude: Sequence[str]) -> Iterator[ImageFinder]:
     try:
         yield finder
     finally:
-        for line in finder.left_out.lines():
-            note(line)
-        for pattern in finder.unmatched():
-            note(f"--exclude {quoted(pattern)} matches no file and no folder")
+        for line in finder.remarks():
+            tell_left_out(line)
 
 
 naming_options = gathered(
@@ -63,7 +63,7 @@ naming_options = gathered(
         "--names",
         "name_map",
         metavar="FILE",
-        type=click.Path(path_type=Path),
+        type=FILE,
         help="A map from sub-folders to label names: CSV with the columns folder and name, JSON, "
         "or lines 'n01440764 tench'.",
     ),

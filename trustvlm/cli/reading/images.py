@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from trustvlm.cli.printing.left_out import count_left_out
 from trustvlm.cli.printing.progress import progress_bar
-from trustvlm.cli.printing.safe_text import note, one_line, shown
+from trustvlm.cli.printing.safe_text import note, one_line, shown, warn
 from trustvlm.cli.printing.wording import in_options
 from trustvlm.cli.reading.gathered import gathered
 from trustvlm.errors import InvalidInput
+from trustvlm.reading.images import UNREAD
 
 if TYPE_CHECKING:
     from trustvlm.service import TrustService
@@ -85,22 +87,23 @@ def note_images(notes: Iterable[str]) -> None:
 
 def report_unreadable(failures: Sequence[tuple[str, str]]) -> None:
     """Images that could not be read, by name and reason, on stderr; many of one reason on one line,
-    all of them in a file."""
+    all of them in a file; --strict counts them."""
+    count_left_out(len(failures))
     groups: dict[str, list[tuple[str, str]]] = {}
     for source, reason in failures:
         groups.setdefault(re.sub(r"\d+", "#", reason), []).append((source, reason))
     for group in groups.values():
         if len(group) <= _NAMED:
             for source, reason in group:
-                note(f"could not be read: {source}: {in_options(reason)}")
+                warn(f"{UNREAD}{source}: {in_options(reason)}")
             continue
         names = ", ".join(source for source, _ in group[:_NAMED])
-        note(
+        warn(
             f"{len(group):,} images could not be read: {in_options(group[0][1])} ({names} and "
             f"{len(group) - _NAMED:,} more)"
         )
     if any(len(group) > _NAMED for group in groups.values()):
-        note(f"all {len(failures):,} with their reasons: {_list_of(failures)}")
+        warn(f"all {len(failures):,} with their reasons: {_list_of(failures)}")
 
 
 def _list_of(failures: Sequence[tuple[str, str]]) -> Path:

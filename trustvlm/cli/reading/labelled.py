@@ -26,6 +26,7 @@ from trustvlm.cli.reading.folders import (
 from trustvlm.cli.reading.gathered import gathered
 from trustvlm.cli.reading.hold_out import note_held_out
 from trustvlm.cli.reading.images import embedded, image_options
+from trustvlm.cli.reading.paths import FILE
 from trustvlm.cli.reading.sets import all_sets, given_images, named_sets
 from trustvlm.cli.session import exactly_one
 from trustvlm.errors import InvalidInput, NotFound
@@ -68,7 +69,7 @@ class LabelledOptions:
     naming: Naming
     exclude: tuple[str, ...]
     reading: dict[str, Any]
-    probabilities: str | None
+    probabilities: Path | None
 
     def read(
         self,
@@ -165,11 +166,11 @@ def _with(images: Labelled, beside: Beside) -> Labelled:
 labelled_options = gathered(
     "labelled",
     LabelledOptions,
-    click.argument("folder", required=False, type=click.Path(path_type=Path)),
+    click.argument("folder", required=False, type=FILE),
     click.option(
         "--vectors",
         metavar="FILE.npz",
-        type=click.Path(path_type=Path),
+        type=FILE,
         help="Embeddings in the arrays classifier and verifier (or classifier_image_vectors and "
         "image_vectors), with labels in truth (names) or in label_names and image_labels; of an "
         "external classifier probabilities and outputs (label names).",

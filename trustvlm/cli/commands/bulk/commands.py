@@ -10,16 +10,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from trustvlm.cli.commands.bulk.report import print_report, print_status
-from trustvlm.cli.commands.options import FILE, SPACE, flag, number, text
+from trustvlm.cli.commands.options import SPACE, flag, number, text
 from trustvlm.cli.completion import rules
+from trustvlm.cli.printing.left_out import count_left_out, tell_left_out
 from trustvlm.cli.printing.progress import rate_bar
-from trustvlm.cli.printing.safe_text import note, utf8
+from trustvlm.cli.printing.safe_text import utf8, warn
 from trustvlm.cli.reading.bounds import Choice
 from trustvlm.cli.reading.folders import exclude_option
 from trustvlm.cli.reading.gathered import gathered
 from trustvlm.cli.reading.images import image_options
+from trustvlm.cli.reading.paths import FILE
 from trustvlm.cli.session import Session, pass_local
 from trustvlm.errors import InvalidInput
+from trustvlm.types.messages.counts import count
 
 if TYPE_CHECKING:
     from trustvlm.types.bulk import BulkReport
@@ -219,14 +222,20 @@ def _opening(session: Session) -> dict[str, Any]:
 def _progress() -> Iterator[dict[str, Any]]:
     """A progress bar with rows a second and the time left; as arguments of the library."""
     with rate_bar("rows") as update:
-        yield {"progress": update, "note": note}
+        yield {"progress": update, "note": tell_left_out}
 
 
 def _end(report: BulkReport, form: str) -> None:
     """Print the report. Raises InvalidInput: a part of the input could not be read."""
     print_report(report, form)
+    count_left_out(report.failed)
+    if report.failed:
+        warn(
+            f"{count(report.failed, 'row')} of {report.rows:,} could not be read: the column "
+            f"failure says why"
+        )
     for one in report.failed_units:
-        note(f"could not be read: {one.unit}: {one.reason}")
+        warn(f"could not be read: {one.unit}: {one.reason}")
     if report.failed_units:
         raise InvalidInput(
             f"{len(report.failed_units):,} of {report.units:,} parts of the input could not be "

@@ -12,9 +12,10 @@ from trustvlm.cli.commands.options import FORMAT, SPACE, file, flag, json_flag, 
 from trustvlm.cli.commands.verdict_log.commands import note_nothing
 from trustvlm.cli.printing.formats import Column, as_json, details, row_writer, say
 from trustvlm.cli.printing.queue import how_to_add, next_step, waiting_in
-from trustvlm.cli.printing.safe_text import note
+from trustvlm.cli.printing.safe_text import note, warn
 from trustvlm.cli.printing.suggested import here
 from trustvlm.cli.reading.bounds import Bounded, Choice
+from trustvlm.cli.reading.paths import FILE
 from trustvlm.cli.reading.times import Moment
 from trustvlm.cli.session import Session, exactly_one
 from trustvlm.errors import Conflict
@@ -288,7 +289,7 @@ def export(
 
 @review.command("import")
 @SPACE
-@click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
+@click.argument("path", metavar="FILE", type=FILE)
 @json_flag(help="Print what became of the answers as JSON.")
 @click.pass_obj
 def import_(session: Session, space: str, path: Path, json_: bool) -> None:
@@ -302,7 +303,7 @@ def import_(session: Session, space: str, path: Path, json_: bool) -> None:
         queue = service.review(space)
         done, waiting = queue.import_answers(path), waiting_in(queue)
     for item, reason in done.failures:
-        note(f"item {item}: {reason}")
+        warn(f"item {item}: {reason}")
     if json_:
         click.echo(as_json(done.to_dict()))
     else:

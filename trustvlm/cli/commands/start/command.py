@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from trustvlm.cli.commands.options import FILE, flag, number, text
+from trustvlm.cli.commands.options import flag, number, text
 from trustvlm.cli.commands.serve import serve as serve_command
 from trustvlm.cli.commands.start.answer import ADDRESS
 from trustvlm.cli.commands.start.material import Material, Source
@@ -24,6 +24,7 @@ from trustvlm.cli.printing.suggested import here
 from trustvlm.cli.reading.bounds import Choice
 from trustvlm.cli.reading.folders import check_exclude, exclude_option
 from trustvlm.cli.reading.images import image_options
+from trustvlm.cli.reading.paths import FILE
 from trustvlm.cli.session import Session, pass_local
 from trustvlm.types.messages.commands import word
 

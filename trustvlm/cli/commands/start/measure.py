@@ -17,7 +17,7 @@ from trustvlm.cli.commands.start.answer import (
     unlabelled_lines,
 )
 from trustvlm.cli.commands.start.material import Material
-from trustvlm.cli.printing.safe_text import note, quoted
+from trustvlm.cli.printing.safe_text import note, quoted, warn
 from trustvlm.cli.reading.images import embedded
 from trustvlm.cli.reading.labelled import Labelled, encoded
 from trustvlm.errors import Conflict, InvalidInput
@@ -128,7 +128,7 @@ def _register(
     report_registration(service, space.name, inputs, result, sync=False, bring_back=False)
     if lost:
         service.register(space.name, lost)
-        note(f"registered without support images: {', '.join(quoted(one.name) for one in lost)}")
+        warn(f"registered without support images: {', '.join(quoted(one.name) for one in lost)}")
     return len(result.failures)
 
 
