@@ -11,7 +11,7 @@ from trustvlm.errors import InvalidInput
 from trustvlm.service.backup.restore import restore_catalog, restore_home
 from trustvlm.settings import CATALOG_NAME, Settings
 from trustvlm.types.backups import Restored
-from trustvlm.types.bounds import path_of
+from trustvlm.types.bounds import callbacks, flags, path_of
 
 __all__ = ["restore", "restore_to"]
 
@@ -53,6 +53,8 @@ def restore(
             not `replace`. SchemaMismatch: the archive is newer than this program. Busy: what is to
             be replaced is in use. ReadOnly, Unavailable: the target cannot be written.
     """
+    flags(replace=replace)
+    callbacks(progress=progress)
     folder = path_of("home", home).expanduser().absolute()
     location = Settings.of(folder, database_url=database_url).location(folder)
     return restore_to(archive, folder, location, replace=replace, progress=progress)

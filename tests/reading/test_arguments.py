@@ -6,6 +6,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,10 @@ import torch
 from served_client import application, client_of
 
 import trustvlm
-from trustvlm import InvalidInput, LabelInput, Queries
+from trustvlm import InvalidInput, LabelInput, Queries, bulk
 from trustvlm.client import Client
 
+KINDS = {"library": trustvlm.TrustService, "client": Client}
 ROWS = np.eye(4)[:3]
 NAMES = ["a", "b", "c"]
 NEEDED: dict[str, Any] = {
@@ -71,21 +73,60 @@ def cases() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("who", "verb"), cases())
 def test_wrong_kinds_are_errors_of_ours(doors: dict[str, Any], who: str, verb: str) -> None:
     door = doors[who]
-    parameters = inspect.signature(
-        getattr(trustvlm.TrustService if who == "library" else Client, verb)
-    ).parameters
-    for name in [name for name in parameters if name not in ("self", "progress", "on_commit")]:
+    parameters = inspect.signature(getattr(KINDS[who], verb)).parameters
+    for name in [name for name in parameters if name != "self"]:
         for value in WRONG.values():
-            given = {
-                key: NEEDED.get(key)
-                for key, p in parameters.items()
-                if p.default is p.empty and key != "self"
-            }
+            if name == "progress" and callable(value):
+                continue  # the verb calls it, and hands on what it raises
+            given = required(who, verb)
             given |= {"draws": 0} if "draws" in parameters else {}
             with suppress(trustvlm.TrustVLMError):  # any other error fails the test
                 found = getattr(door, verb)(**given | {name: value})
                 if hasattr(found, "__next__"):
                     list(found)
+
+
+def annotated(*words: str) -> list[tuple[str, str, str]]:
+    """(door, verb, parameter) of each parameter whose annotation has one of these words."""
+    return [
+        (who, verb, name)
+        for who, kind in KINDS.items()
+        for verb, method in inspect.getmembers(kind, inspect.isfunction)
+        if not verb.startswith("_")
+        for name, parameter in inspect.signature(method).parameters.items()
+        if any(word in str(parameter.annotation) for word in words)
+    ]
+
+
+def required(who: str, verb: str) -> dict[str, Any]:
+    """Arguments for the parameters of a verb that have no default."""
+    parameters = inspect.signature(getattr(KINDS[who], verb)).parameters
+    return {
+        key: NEEDED.get(key)
+        for key, p in parameters.items()
+        if p.default is p.empty and key != "self"
+    }
+
+
+async def awaited(*_: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("who", "verb", "name"), annotated("Callable[[", "Progress |", "OnCommit |")
+)
+def test_what_cannot_be_called_is_refused_before_the_work(
+    doors: dict[str, Any], who: str, verb: str, name: str
+) -> None:
+    for value, said in ((3, "got 3"), ("print", "got 'print'"), (awaited, "got async def")):
+        with pytest.raises(InvalidInput, match=f"^{name}: expected a function to call.*{said}"):
+            getattr(doors[who], verb)(**required(who, verb) | {name: value})
+
+
+@pytest.mark.parametrize("verb", [bulk.score, bulk.embed, trustvlm.restore])
+def test_what_cannot_be_called_is_refused_beside_the_service(verb: Any, tmp_path: Path) -> None:
+    places = ("b.zip", tmp_path) if verb is trustvlm.restore else (tmp_path, "s", ".", "out")
+    with pytest.raises(InvalidInput, match=r"^progress: expected a function to call"):
+        verb(*places, progress=3)
 
 
 @pytest.mark.parametrize("who", ["library", "client"])
@@ -103,6 +144,8 @@ def test_yes_is_not_what_a_text_says(doors: dict[str, Any], who: str, value: Any
             "s", "a", image_vectors=ROWS, keep_originals=value
         ),
         "items": lambda: door.evaluate("s", queries, NAMES, items=value),
+        "peers": lambda: door.evaluate("s", queries, NAMES, peers=value),
+        "accept_truncated": lambda: door.embed("s", [], accept_truncated=value),
     }.items():
         with pytest.raises(InvalidInput, match=rf"^{name}: expected True or False"):
             call()

@@ -21,7 +21,7 @@ from trustvlm.bulk.units import Plan, Unit
 from trustvlm.bulk.work import REDO, Done, Job, Opening, is_done
 from trustvlm.errors import Conflict, InvalidInput
 from trustvlm.reading.parquet import ParquetFiles
-from trustvlm.types.bounds import flags, whole
+from trustvlm.types.bounds import callbacks, flags, whole
 from trustvlm.types.bulk import BulkReport, FailedUnit, Work
 
 Progress = Callable[[int, int | None], None]
@@ -86,6 +86,8 @@ def run(
     shard, out = _shard_of(given.shard), given.out.absolute()
     rows = None if given.rows is None else whole("rows", given.rows)
     flags(keep_embeddings=given.keep_embeddings, redo=given.redo)
+    flags(accept_truncated=given.options.accept_truncated)
+    callbacks(progress=progress, note=note)
     runner = runner_of(given.on, given.actors, given.num_gpus)
     claims = claims_given(given.options.claimed)
     _require_apart(given.input, out)

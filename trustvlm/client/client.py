@@ -20,7 +20,7 @@ from trustvlm.types import Embedded, Hits, Queries, SpaceRow, Verdicts
 from trustvlm.types.answers import RemovedSpace, SpaceList
 from trustvlm.types.arrays import names_or_mask, texts
 from trustvlm.types.attributes.filters import Filter, FilterLike, as_filter
-from trustvlm.types.bounds import flags, number, whole
+from trustvlm.types.bounds import callbacks, flags, number, whole
 from trustvlm.types.messages.placed import placed
 from trustvlm.types.options import BackOff
 from trustvlm.types.tables.projection import Projection
@@ -100,6 +100,7 @@ class Client(LabelVerbs, MeasuringVerbs, SupportVerbs):
         They are uploaded 32 (8 MB) at a time; `progress` is called with a number of images after
         these were encoded.
         """
+        callbacks(progress=progress)
         return query_verbs.embed(
             self._wire, space, images, progress, reading_fields(image_range, accept_truncated)
         )

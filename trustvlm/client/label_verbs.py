@@ -22,7 +22,7 @@ from trustvlm.types.answers import LabelCount, LabelPage, RemovedList
 from trustvlm.types.arrays import id_list, texts
 from trustvlm.types.attributes.filters import FilterLike, as_filter
 from trustvlm.types.attributes.values import plain_attributes
-from trustvlm.types.bounds import flags, whole
+from trustvlm.types.bounds import callbacks, flags, whole
 from trustvlm.types.registration import RemovedLabels
 from trustvlm.types.rows import ChangePage, HistoryPage, HistoryRow
 from trustvlm.types.taxonomy import MOST_PARENTS, Taxonomy
@@ -72,6 +72,7 @@ class LabelVerbs(Connected):
         """
         flags(keep_originals=keep_originals, bring_back=bring_back, replace=replace)
         flags(sync=sync, dry_run=dry_run)
+        callbacks(on_commit=on_commit, progress=progress)
         if dry_run and replace:
             raise InvalidInput(
                 "replace: dry_run shows support images only; leave one of the two out"

@@ -17,7 +17,7 @@ from trustvlm.errors import InvalidInput
 from trustvlm.reading.review.queue import ReviewQueue
 from trustvlm.types import Queries
 from trustvlm.types.answers import Job, JobList, RemovedCalibration
-from trustvlm.types.bounds import flags, identifier
+from trustvlm.types.bounds import callbacks, flags, identifier
 from trustvlm.types.calibration import Calibration, FeedbackResult, MonitorReport, ObservationCounts
 from trustvlm.types.evaluation import Evaluation
 
@@ -56,6 +56,7 @@ class MeasuringVerbs(Connected):
         whenever that has gone on. All embeddings go in one request: they may have as many bytes as
         the service reads (by default 32 MB).
         """
+        callbacks(progress=progress)
         options = measure.evaluate_options(
             rules, params, risk=risk, coverage=coverage, draws=draws, items=items,
             confidence=confidence, peers=peers,
@@ -81,6 +82,7 @@ class MeasuringVerbs(Connected):
         progress: Progress | None = None,
     ) -> Evaluation:
         """:meth:`evaluate` on the images that :meth:`recalibrate` uses. Raises as that."""
+        callbacks(progress=progress)
         options = measure.evaluate_options(
             rules, params, risk=risk, coverage=coverage, draws=draws, items=items,
             confidence=confidence, peers=peers,
@@ -119,6 +121,7 @@ class MeasuringVerbs(Connected):
 
         A job, as :meth:`evaluate`.
         """
+        callbacks(progress=progress)
         options = [
             *rule_options(rule, params),
             ("max_risk", max_risk),
@@ -154,6 +157,7 @@ class MeasuringVerbs(Connected):
         if params is not None and rule is None:
             raise InvalidInput("params: name the rule they belong to")
         flags(claims=claims)
+        callbacks(progress=progress)
         options = {
             "rule": rule,
             "max_risk": max_risk,
@@ -236,4 +240,5 @@ class MeasuringVerbs(Connected):
         Raises:
             NotFound. Unavailable: it has not ended after `timeout` seconds.
         """
+        callbacks(progress=progress)
         return wait_for(self._wire, job_id, timeout, progress)

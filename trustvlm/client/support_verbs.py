@@ -21,7 +21,7 @@ from trustvlm.reading.hold_out import HeldOut
 from trustvlm.types import Queries, SupportRow
 from trustvlm.types.arrays import id_list, image_names
 from trustvlm.types.attributes.filters import FilterLike, as_filter
-from trustvlm.types.bounds import flags, whole
+from trustvlm.types.bounds import callbacks, flags, whole
 from trustvlm.types.registration import RemovedSupports
 from trustvlm.types.support.audit import Audit, AuditRow, MovedSupports
 from trustvlm.types.support.lists import SupportCount, SupportPage
@@ -53,6 +53,7 @@ class SupportVerbs(Connected):
         """Which labelled images probably have a wrong label, and which label they look like; see
         :meth:`TrustService.audit`. Labelled images of the call are judged by a job; `progress` is
         called as for :meth:`evaluate`."""
+        callbacks(progress=progress)
         start = 0 if cursor is None else whole("cursor", cursor, bounds="revision")
         most = None if limit is None else whole("limit", limit)
         if queries is None:
@@ -97,6 +98,7 @@ class SupportVerbs(Connected):
         :meth:`TrustService.propose`. The service does it as a job; `progress` is called as for
         :meth:`evaluate`."""
         flags(accept=accept, review=review)
+        callbacks(progress=progress)
         options: list[tuple[str, Any]] = [("accept", bool(accept)), ("review", bool(review))]
         options.append(("few", whole("few", few, bounds="k")))
         named, sources = named_queries(given_queries(queries), sources)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from datetime import timedelta
+from inspect import iscoroutinefunction
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,16 @@ def flags(**given: Any) -> None:
     for name, value in given.items():
         if not isinstance(value, bool | np.bool_):
             raise InvalidInput(f"{name}: expected True or False, got {got(value)}")
+
+
+def callbacks(**given: Any) -> None:
+    """Make sure that each argument, a function that the work calls as it goes on, can be called: 3
+    would end the work in its middle, and the answer of an ``async def`` is never awaited. Raises
+    InvalidInput."""
+    for name, value in given.items():
+        if value is not None and (not callable(value) or iscoroutinefunction(value)):
+            kind = "async def" if callable(value) else got(value)
+            raise InvalidInput(f"{name}: expected a function to call, or None; got {kind}")
 
 
 def path_of(name: str, value: Any) -> Path:

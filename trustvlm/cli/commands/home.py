@@ -118,10 +118,8 @@ def _print_restored(done: Restored) -> None:
     _print_spaces(done.catalog)
     if done.originals_left_out:
         left = count(done.originals_left_out, "original")
-        warn(
-            f"not restored: {left}; unpack 'originals/' of FILE into "
-            f"the folder that originals_folder names (docs/scale-out.md)"
-        )
+        where = "the folder that originals_folder names (docs/scale-out.md)"
+        warn(f"not restored: {left}; unpack 'originals/' of FILE into {where}")
     if done.replaced_schema is not None:
         replaced = f"the catalog that was there is now in the schema {done.replaced_schema}"
         click.echo(f"{replaced}; drop it when nothing in it is missed")

@@ -35,7 +35,7 @@ from trustvlm.types import Embedded, Queries
 from trustvlm.types.arrays import Float32s, Float64s
 from trustvlm.types.arrays import sources as image_list
 from trustvlm.types.arrays import texts as text_list
-from trustvlm.types.bounds import value_range
+from trustvlm.types.bounds import flags, value_range
 from trustvlm.types.messages.remarks import Remark, notes_of
 from trustvlm.types.messages.shapes import unequal
 from trustvlm.types.registration import UnreadImage, unreadable
@@ -57,8 +57,9 @@ def image_limits(
     """How the images of a call are read: by the home's limits and the options of the call.
 
     Raises:
-        InvalidInput: the range is no range.
+        InvalidInput: the range is no range, or `accept_truncated` is neither True nor False.
     """
+    flags(accept_truncated=accept_truncated)
     return replace(
         home.limits,
         value_range=value_range("image_range", image_range),

@@ -17,7 +17,7 @@ from trustvlm.service.query.search import search
 from trustvlm.types import Embedded, Hits, Queries, Verdicts
 from trustvlm.types.arrays import sources
 from trustvlm.types.attributes.filters import Filter, FilterLike
-from trustvlm.types.bounds import flags
+from trustvlm.types.bounds import callbacks, flags
 from trustvlm.types.options import BackOff
 from trustvlm.types.tables.projection import Projection
 
@@ -43,6 +43,7 @@ class QueryVerbs(OpenHome):
 
         `image_range` and `accept_truncated`: how they are read, see :class:`Queries`.
         """
+        callbacks(progress=progress)
         home = self._ready()
         row = home.space(space)
         limits = image_limits(home, image_range, accept_truncated)

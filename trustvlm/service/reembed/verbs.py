@@ -20,7 +20,7 @@ from trustvlm.service.reembed.sources import GivenVectors, Originals, Sources
 from trustvlm.service.registration.spaces import repoint
 from trustvlm.types import SpaceRow
 from trustvlm.types.backups import Reembedding
-from trustvlm.types.bounds import path_of
+from trustvlm.types.bounds import callbacks, flags, path_of
 
 
 class ReembedVerbs(OpenHome):
@@ -71,6 +71,8 @@ class ReembedVerbs(OpenHome):
             are still kept. Busy: another process re-embeds a space. NotFound, InvalidInput,
             Unavailable: as :meth:`create_space`.
         """
+        flags(drop_missing=drop_missing)
+        callbacks(progress=progress)
         home = self._writable()
         if isinstance(originals_from, str | os.PathLike):
             originals_from = [originals_from]

@@ -31,7 +31,7 @@ from trustvlm.service.registration.register import register
 from trustvlm.service.registration.sync import register_with
 from trustvlm.types import LabelInput, LabelRow, RegisterResult, SpaceRow
 from trustvlm.types.attributes.filters import FilterLike, as_filter
-from trustvlm.types.bounds import flags, identifier
+from trustvlm.types.bounds import callbacks, flags, identifier
 from trustvlm.types.registration import RemovedLabels
 from trustvlm.types.taxonomy import Taxonomy
 
@@ -153,6 +153,7 @@ class RegistrationVerbs(OpenHome):
         """
         flags(keep_originals=keep_originals, bring_back=bring_back, replace=replace)
         flags(sync=sync, dry_run=dry_run)
+        callbacks(on_commit=on_commit, progress=progress)
         home = self._writable()
         require_place(home, keep_originals)
         given = given_labels(inputs, home.calls.images)

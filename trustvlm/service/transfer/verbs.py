@@ -10,7 +10,7 @@ from trustvlm.service.home.open_home import OpenHome
 from trustvlm.service.transfer.export import export_space
 from trustvlm.types import SpaceRow
 from trustvlm.types.backups import Backup, Exported
-from trustvlm.types.bounds import path_of
+from trustvlm.types.bounds import callbacks, flags, path_of
 
 
 class TransferVerbs(OpenHome):
@@ -38,6 +38,8 @@ class TransferVerbs(OpenHome):
                 cannot be written.
             Damaged: the catalog is not sound. Unavailable: the folder of originals is not here.
         """
+        flags(force=force)
+        callbacks(progress=progress)
         home = self._ready()
         pages = home.thresholds.backup_pages
         kept = home.originals.check(home.catalog)
@@ -72,6 +74,7 @@ class TransferVerbs(OpenHome):
             NotFound: no such space, or no folder to make it in. Conflict: the folder is there.
             ReadOnly, Unavailable: it cannot be written.
         """
+        callbacks(progress=progress)
         return export_space(self._ready(), space, path_of("folder", folder), progress)
 
     def import_space(
@@ -96,4 +99,5 @@ class TransferVerbs(OpenHome):
         """
         from trustvlm.service.transfer.import_space import import_space
 
+        callbacks(progress=progress)
         return import_space(self._writable(), path_of("folder", folder), name, progress)

@@ -9,6 +9,7 @@ from trustvlm.service.home.open_home import OpenHome
 from trustvlm.service.home.purge import purge_removed
 from trustvlm.service.verify.verify import verify
 from trustvlm.types.backups import Scrubbed
+from trustvlm.types.bounds import callbacks, flags
 from trustvlm.types.verification import VerifyReport
 
 
@@ -50,6 +51,8 @@ class UpkeepVerbs(OpenHome):
         Raises:
             NotFound. ReadOnly: a repair of a home that cannot be written.
         """
+        flags(repair=repair)
+        callbacks(progress=progress)
         return verify(
             self._writable() if repair else self._ready(), space, mend=repair, progress=progress
         )
