@@ -21,8 +21,9 @@ demo: $(READY)
 test: $(READY)
 	$(PYTEST) --dist loadfile --no-loadscope-reorder --durations 10 --durations-min 3
 
+# What draws random examples runs here with a seed of its own, which is printed.
 test-slow: $(READY)
-	$(PYTEST) -m 'slow and not gpu and not browser' --dist worksteal --durations 20 --durations-min 30
+	$(PYTEST) -m '(slow or hypothesis) and not gpu and not browser' --hypothesis-profile random --dist worksteal --durations 20 --durations-min 30
 
 test-browser: $(READY)
 	$(PYTEST) -m browser --dist loadfile

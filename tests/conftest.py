@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gc
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -38,13 +39,33 @@ if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 << 30:
     # Homes in memory: tests make thousands, and each write to one waits for the disk.
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
-# An example's time is the machine's business: on a busy one 0.2 s go by in any of them.
-hypothesis.settings.register_profile("trustvlm", max_examples=15, deadline=None)
+# Examples are the same in each run, or with `--hypothesis-profile random` others in each. An
+# example's time is the machine's business: on a busy one 0.2 s go by in any of them.
+hypothesis.settings.register_profile("random", max_examples=15, deadline=None, database=None)
+hypothesis.settings.register_profile(
+    "trustvlm", hypothesis.settings.get_profile("random"), derandomize=True
+)
 hypothesis.settings.load_profile("trustvlm")
 
 _NO_PARAMETERS = SimpleNamespace(params={})
 LONGEST = ("test_demo.py", "test_reproduction.py", "test_export.py", "test_reembed.py")
 """Long files of the last folders begin first, so that no worker ends with one of them."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose the seed of random examples; workers inherit it."""
+    if config.option.hypothesis_profile == "random" and config.option.hypothesis_seed is None:
+        seed = os.environ.setdefault("HYPOTHESIS_SEED", str(secrets.randbits(32)))
+        config.option.hypothesis_seed = seed
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Say how the random examples of this run are made again."""
+    if config.option.hypothesis_profile != "random":
+        return None
+    seed = config.option.hypothesis_seed
+    return f"random examples; again with --hypothesis-profile random --hypothesis-seed {seed}"
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 from cli_runner import COMMAND
+from forked import Child
 
 
 def command(home: Path, given: Path, out: Path, *options: str) -> list[str]:
@@ -19,9 +20,9 @@ def command(home: Path, given: Path, out: Path, *options: str) -> list[str]:
 def struck(arguments: Sequence[str], fault: str) -> int:
     """The exit code of a command in which a fault is due."""
     environment = os.environ | {"TRUSTVLM_FAULT": fault}
-    return subprocess.run(
-        arguments, env=environment, capture_output=True, check=False, timeout=280
-    ).returncode
+    with Child(arguments[1:], environment, stderr=None) as child:
+        child.communicate(timeout=280)
+    return child.wait()
 
 
 def started(arguments: Sequence[str]) -> subprocess.Popen[str]:

@@ -289,7 +289,7 @@ def release(tmp_path: Path) -> Callable[[str], dict[str, str]]:
         place = tmp_path / "release"
         for folder in ("trustvlm", "migrations", "indexes"):
             shutil.copytree(
-                ROOT / folder, place / folder, ignore=shutil.ignore_patterns("__pycache__", "demo")
+                ROOT / folder, place / folder, ignore=shutil.ignore_patterns("*.pyc.*", "demo")
             )
         (place / "trustvlm" / "cli" / "demo.py").write_text(
             "import click\ndemo = click.Command('demo')\n"

@@ -19,15 +19,7 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
-from cli_runner import (
-    COMMAND,
-    Cli,
-    commands,
-    minding_ctrl_c,
-    save_labels,
-    save_queries,
-    without_home_variables,
-)
+from cli_runner import COMMAND, Cli, commands, save_labels, save_queries, without_home_variables
 from click.testing import CliRunner
 from forked import Child
 
@@ -122,7 +114,7 @@ def test_help_answers_at_once():
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    assert min(seconds() for _ in range(5)) < 0.5
+    assert any(seconds() < 0.5 for _ in range(5))
 
 
 def test_version():
@@ -261,7 +253,7 @@ def test_unexpected_errors_are_one_line_and_a_traceback_only_when_asked():
     ("arguments", "stream", "unbuffered"),
     [
         ("--help", "stdout", ""),
-        ("label list s --format csv", "stdout", "1"),
+        pytest.param("label list s --format csv", "stdout", "1", marks=pytest.mark.slow),
         pytest.param("-v label list s", "stdout", "", marks=pytest.mark.slow),
         pytest.param("label list none", "stderr", "1", marks=pytest.mark.slow),
     ],
@@ -285,9 +277,8 @@ def test_an_output_that_cannot_be_written_is_said(space, arguments, stream, unbu
 def test_interrupt_ends_with_130(space, tmp_path):
     fifo = tmp_path / "names"
     os.mkfifo(fifo)
-    command = [*COMMAND, "--home", str(space.home), "register", "s", "--labels", str(fifo)]
-    with minding_ctrl_c():
-        child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    command = [*COMMAND[1:], "--home", str(space.home), "register", "s", "--labels", str(fifo)]
+    child = Child(command, os.environ, stderr=None)
     try:
         with fifo.open("w"):  # returns when the command opens it
             for _ in range(

@@ -16,12 +16,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import timm
 import torch
 from checkpoints import make_clip, make_timm
-from open_clip.transform import PreprocessCfg, image_transform_v2
 from safetensors.torch import load_file, save_file
-from timm.data import create_transform, resolve_model_data_config
 
 from trustvlm.encoders.golden import compare_golden, golden_embedding, golden_image, golden_verdict
 from trustvlm.encoders.images.preprocess import CLIP_MEAN, CLIP_STD, Preprocess
@@ -36,6 +33,15 @@ PROMPTS = [
                      "at dusk",
     "a photo of an airport.", "Ünïcode — 漢字 🦜", "word " * 200,
 ]  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def libraries() -> None:
+    """Import what takes seconds when tests of this file run, not when tests are collected."""
+    global PreprocessCfg, create_transform, image_transform_v2, resolve_model_data_config, timm
+    import timm
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+    from timm.data import create_transform, resolve_model_data_config
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,6 @@ import torch
 from checkpoints import make_clip, make_transformers_clip, make_transformers_dinov2
 from checkpoints import make_transformers_siglip as make_siglip
 from safetensors.torch import load_file, save_file
-from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
 import trustvlm
 from trustvlm.encoders import remembered
@@ -31,6 +30,13 @@ PROMPTS = [
     "a photo of a very long-tailed paradise whydah sitting in an acacia tree at dusk",
 ]  # fmt: skip
 SIZES = [(256, 192), (100, 301), (301, 64), (33, 43), (64, 64), (1, 1), (97, 3)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def libraries() -> None:
+    """Import what takes seconds when tests of this file run, not when tests are collected."""
+    global AutoImageProcessor, AutoModel, AutoTokenizer
+    from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
 
 @pytest.fixture(scope="module")

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,20 +57,6 @@ class Cli:
         with Child(command, os.environ | environment, stderr=None, stdout=stdout) as child:
             output, errors = child.communicate(timeout=120)
         return subprocess.CompletedProcess(command, child.wait(), output, errors)
-
-
-@contextmanager
-def minding_ctrl_c() -> Iterator[None]:
-    """A process that is started within the block minds Ctrl-C.
-
-    A shell script starts what it puts into the background with SIGINT ignored; where that is the
-    test suite, it would hand this on, and the command is right to do what it was told.
-    """
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def commands(
