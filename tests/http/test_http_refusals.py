@@ -16,10 +16,10 @@ from pydantic_core._pydantic_core import list_all_errors
 from test_http_routes import picture
 
 from trustvlm.errors import LASTING, Busy, Overloaded, Unavailable
-from trustvlm.http.wire import attribute_bodies, review_bodies, schemas, support_bodies, sync_bodies
-from trustvlm.http.wire.files import label_bodies
+from trustvlm.http.wire import label_bodies, schemas, support_bodies
 from trustvlm.http.wire.problems import of_error
-from trustvlm.http.wire.refusals.words import EXPECTED
+from trustvlm.http.wire.refusals import EXPECTED
+from trustvlm.types import review, verdict_log
 from trustvlm.types.json_form import adapter
 from trustvlm.types.options import Options
 
@@ -197,7 +197,7 @@ def test_what_a_missing_field_and_a_time_are(space: Http) -> None:
 
 
 MODULES: list[ModuleType] = [
-    attribute_bodies, label_bodies, review_bodies, schemas, support_bodies, sync_bodies,
+    label_bodies, review, schemas, support_bodies, verdict_log,
 ]  # fmt: skip
 KINDS = {
     "bool": "bool_",

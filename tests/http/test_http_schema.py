@@ -30,7 +30,7 @@ import trustvlm
 from trustvlm.encoders.specs.parse import parse_spec
 from trustvlm.errors import InvalidInput
 from trustvlm.http.wire.bodies import schema_of
-from trustvlm.http.wire.files.label_bodies import LabelBody
+from trustvlm.http.wire.label_bodies import LabelBody
 from trustvlm.http.wire.schemas import SpaceBody
 from trustvlm.http.wire.texts import up_to
 from trustvlm.service.home.names import UNSEEN, check_name

@@ -26,11 +26,10 @@ from trustvlm.http.guard.metrics import Meters
 from trustvlm.http.guard.tracing import Spans, spans_to
 from trustvlm.http.options import ServeOptions
 from trustvlm.http.routes import (
-    auditing,
+    cleaning,
     history,
     labels,
     measuring,
-    proposing,
     queries,
     review,
     spaces,
@@ -49,7 +48,7 @@ PACKED_FROM = 1_024
 """Bytes from which on an answer is compressed, for clients that accept it."""
 
 ROUTERS = (
-    state, spaces, labels, supports, auditing, proposing, queries, measuring, review,
+    state, spaces, labels, supports, cleaning, queries, measuring, review,
     history,
 )  # fmt: skip
 

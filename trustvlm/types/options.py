@@ -18,6 +18,7 @@ from trustvlm.errors import InvalidInput
 from trustvlm.types.bounds import NUMBERS, WHOLE, number, whole
 from trustvlm.types.json_form import FilterObject
 from trustvlm.types.messages.meant import did_you_mean
+from trustvlm.types.messages.stored_text import MAX_SOURCE
 
 
 class Within:
@@ -118,6 +119,9 @@ SAMPLINGS = ("chosen", "random")
 PROCEDURES = ("ranks", "split")
 ON_ERROR = ("raise", "skip")
 WholeNumber = Annotated[int, BeforeValidator(_integer)]
+Name = Annotated[str, UpTo(2_000)]
+Claim = Annotated[str, UpTo(100_000)]
+Source = Annotated[str, UpTo(MAX_SOURCE)]
 Params = Mapping[str, float | None]
 MaxRisk = Annotated[float, Within("max_risk")]
 Confidence = Annotated[float, Within("confidence")]
@@ -195,7 +199,7 @@ class ScoreOptions(Options):
         Field(union_mode="left_to_right"),  # names are read once, not twice and compared
     ] = None
     claimed: Annotated[
-        list[Annotated[str, UpTo(100_000)] | None] | None,
+        list[Claim | None] | None,
         says(
             "a label name for each query, given elsewhere, or null: `decision` and `reason` are "
             "then about that label; a name that is no label is no error"

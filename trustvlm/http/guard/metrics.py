@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections import Counter as Tally
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from trustvlm import __version__
+from trustvlm.catalog.store import schema
 from trustvlm.errors import TrustVLMError
-from trustvlm.http.guard.processes import Processes
 from trustvlm.service.server.states import SpaceState
 from trustvlm.types import Verdicts
 
@@ -33,6 +37,8 @@ SPACE_GAUGES = (
     ("calibration_stale", "stale", "Whether the space has changed since in what it is about."),
 )
 """(metric, attribute of SpaceState, description)."""
+_SMALLEST = ("process_start_time_seconds", "process_max_fds")
+"""Figures whose value over several processes is the smallest; that of the others is the sum."""
 
 
 class Waiting(Protocol):
@@ -155,7 +161,7 @@ class Meters:
             MultiProcessCollector(stored)  # type: ignore[no-untyped-call]
         current = CollectorRegistry()
         current.register(self._gauges)
-        current.register(Processes(together=several))
+        current.register(_Processes(together=several))
         write, content_type = choose_encoder(accept)
         return write(_Both(stored, current)), content_type
 
@@ -169,3 +175,43 @@ class _Both(Collector):
     def collect(self) -> Iterator[Metric]:
         for registry in self._registries:
             yield from registry.collect()
+
+
+class _Processes(Collector):
+    """CPU time, memory, open files and start time (Linux), and the build.
+
+    Args:
+        together: report all worker processes and their parent.
+    """
+
+    def __init__(self, *, together: bool) -> None:
+        self._together = together
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics under Prometheus's names."""
+        python = platform.python_version()
+        build = {"version": __version__, "python": python, "schema": schema.head()}
+        info = GaugeMetricFamily(
+            "trustvlm_build_info", "The program that serves; always 1.", labels=list(build)
+        )
+        info.add_metric(list(build.values()), 1)
+        yield info
+        totals: dict[str, Metric] = {}
+        for process in self._processes():
+            for metric in ProcessCollector(pid=partial(int, process), registry=None).collect():
+                total = totals.setdefault(metric.name, metric)
+                if total is not metric:
+                    merge = min if metric.name in _SMALLEST else sum
+                    (sample,), (other,) = total.samples, metric.samples
+                    total.samples = [sample._replace(value=merge((sample.value, other.value)))]
+        yield from totals.values()
+
+    def _processes(self) -> list[int]:
+        if not self._together:
+            return [os.getpid()]
+        parent = os.getppid()
+        try:
+            children = Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="ascii")
+        except OSError:
+            return [os.getpid()]
+        return [parent, *map(int, children.split())]

@@ -20,7 +20,7 @@ from trustvlm.errors import InvalidInput, TrustVLMError
 from trustvlm.http.guard.addressed import SLASH
 from trustvlm.http.routes.openapi import JPEG, route
 from trustvlm.http.wire.bodies import JSON, Received, read_body
-from trustvlm.http.wire.matching import at_expected
+from trustvlm.http.wire.parameters import at_expected
 from trustvlm.http.wire.problems import plain
 from trustvlm.http.work.process import Serving, serving_of
 from trustvlm.types.json_form import to_plain

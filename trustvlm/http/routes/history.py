@@ -9,15 +9,13 @@ from typing import Annotated, Literal
 from fastapi import Query
 
 from trustvlm.http.routes.answers import reads, writes
-from trustvlm.http.routes.openapi import router_of
-from trustvlm.http.wire.review_bodies import LogBody
+from trustvlm.http.routes.openapi import SPACE, router_of
 from trustvlm.http.work.process import Serving
 from trustvlm.types.json_form import ZonedTime
 from trustvlm.types.options import Within
 from trustvlm.types.rows import ChangePage, HistoryPage
-from trustvlm.types.verdict_log import LoggedPage, VerdictLogStatus
+from trustvlm.types.verdict_log import LoggedPage, LogOptions, VerdictLogStatus
 
-SPACE = "/v1/spaces/{space}"
 router = router_of("history")
 CURSOR = r"^[0-9]{1,18}-(label|support)-[0-9]{1,18}$"
 Since = Annotated[int, Query(), Within("since")]
@@ -58,7 +56,7 @@ def verdict_log_status(serving: Serving, space: str) -> VerdictLogStatus:
 
 
 @writes(router.post, f"{SPACE}/verdict-log", repeatable=True)
-def switch_verdict_log(serving: Serving, space: str, body: LogBody) -> VerdictLogStatus:
+def switch_verdict_log(serving: Serving, space: str, body: LogOptions) -> VerdictLogStatus:
     """Switch the log of answers on or off, and say how many it keeps."""
     return serving.service.verdict_log(space).switch(**vars(body))
 

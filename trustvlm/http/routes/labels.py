@@ -13,20 +13,24 @@ from starlette.concurrency import run_in_threadpool
 from trustvlm.errors import InvalidInput
 from trustvlm.http.routes.answers import has_images, name_of, reads, writes, written
 from trustvlm.http.routes.label_page import CURSOR, PageRequest, label_page
-from trustvlm.http.routes.openapi import route, router_of
-from trustvlm.http.wire.attribute_bodies import CountBody, FilterBody
+from trustvlm.http.routes.openapi import SPACE, route, router_of
 from trustvlm.http.wire.bodies import FORM, JSON, Received, of_json, read_body
-from trustvlm.http.wire.files.image_files import MOST_FILES, base64_images
-from trustvlm.http.wire.files.label_bodies import (
+from trustvlm.http.wire.image_files import MOST_FILES, base64_images
+from trustvlm.http.wire.label_bodies import (
+    AliasBody,
+    CountBody,
+    FilterBody,
     LabelBody,
+    LabelContents,
+    NamesBody,
     NewLabelForm,
+    PatchBody,
     PicturedLabel,
     PutLabelBody,
     RegisterBody,
+    SyncBody,
 )
 from trustvlm.http.wire.parameters import content_type
-from trustvlm.http.wire.schemas import AliasBody, NamesBody, PatchBody
-from trustvlm.http.wire.sync_bodies import LabelContents, SyncBody
 from trustvlm.http.work.process import Serving, require_labels
 from trustvlm.service.registration.sync import Contents
 from trustvlm.types import LabelInput, RegisterResult
@@ -36,7 +40,6 @@ from trustvlm.types.registration import RemovedLabels
 from trustvlm.types.rows import LabelErrors
 from trustvlm.types.taxonomy import ParentOptions, Taxonomy
 
-SPACE = "/v1/spaces/{space}"
 LABELS = f"{SPACE}/labels"
 LABEL = LABELS + "/{label}"
 TAXONOMY = f"{SPACE}/taxonomy"

@@ -7,13 +7,13 @@ from dataclasses import fields, replace
 from functools import partial
 from typing import Annotated, Any, TypeVar
 
-from fastapi import Path, Query, Request, Response
+from fastapi import Query, Request, Response
 
 from trustvlm.errors import Forbidden, InvalidInput, NotFound
 from trustvlm.http.routes.answers import answer, has_images, reads, writes, written
-from trustvlm.http.routes.openapi import route, router_of
+from trustvlm.http.routes.openapi import SPACE, Id, route, router_of
 from trustvlm.http.wire.bodies import FORM, JSON, NPZ, Received, read_body
-from trustvlm.http.wire.matching import at_expected
+from trustvlm.http.wire.parameters import at_expected
 from trustvlm.http.wire.schemas import (
     CalibrateBody,
     ClaimedQueries,
@@ -50,9 +50,7 @@ from trustvlm.types.messages.counts import count
 from trustvlm.types.messages.remarks import merged_notes
 from trustvlm.types.options import Within
 
-SPACE = "/v1/spaces/{space}"
 router = router_of("measuring")
-Id = Annotated[int, Path(ge=1, le=2**63 - 1)]
 _STEP = 32
 Labelled = TypeVar("Labelled", bound=LabelledBody)
 

@@ -4,9 +4,9 @@ document made of them."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, Response
+from fastapi import APIRouter, Depends, FastAPI, Path, Query, Response
 from fastapi.openapi.utils import get_openapi
 
 from trustvlm import __version__
@@ -22,17 +22,19 @@ from trustvlm.http.wire.bodies import (
     schema_of,
     without_null,
 )
-from trustvlm.http.wire.matching import matched
-from trustvlm.http.wire.parameters import OPTIONS, check_request
-from trustvlm.http.wire.schemas import examples
+from trustvlm.http.wire.examples import EXAMPLES
+from trustvlm.http.wire.parameters import OPTIONS, check_request, matched
 from trustvlm.types.options import Options
+
+SPACE = "/v1/spaces/{space}"
+Id = Annotated[int, Path(ge=1, le=2**63 - 1)]
+After = Annotated[int | None, Query(ge=0, le=2**63 - 1)]
 
 _CHECKS = [Depends(check_request), Depends(matched)]
 _SCOPES = {scope: [Depends(Scope(scope)), *_CHECKS] for scope in ("read", "write", "admin")}
-READ, WRITE = _SCOPES["read"], _SCOPES["write"]
 
 JPEG: dict[str, Any] = {
-    "dependencies": READ,
+    "dependencies": _SCOPES["read"],
     "response_class": Response,
     "responses": {
         200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}
@@ -90,7 +92,7 @@ def _takes(body: type[Options], kinds: Sequence[str], form: type[Options] | None
     query_options = {}
     if JSON in kinds:
         _BODIES[body.__name__] = body
-        content[JSON] = {"schema": _named(body.__name__), "example": examples(body)}
+        content[JSON] = {"schema": _named(body.__name__), "example": EXAMPLES.get(body, {})}
     if NPZ in kinds:
         text = "numpy.savez of the same arrays; options as query parameters"
         content[NPZ] = {"schema": _BYTES | {"description": text}}

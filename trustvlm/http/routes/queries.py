@@ -9,23 +9,24 @@ from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import Path, Query, Request, Response
+from fastapi import Query, Request, Response
 
 from trustvlm.errors import Conflict, Forbidden, InvalidInput
 from trustvlm.http.routes.answers import answer, reads
-from trustvlm.http.routes.openapi import route, router_of
+from trustvlm.http.routes.openapi import SPACE, Id, route, router_of
 from trustvlm.http.wire.bodies import FORM, JSON, MOST_VALUES, NPZ, Received, read_body
-from trustvlm.http.wire.matching import expected_revision
+from trustvlm.http.wire.parameters import expected_revision
 from trustvlm.http.wire.schemas import EmbedBody, EvidenceBody, RuleName, ScoreBody, SearchBody
-from trustvlm.http.wire.term_rows import term_rows
 from trustvlm.http.work.batches import Part
 from trustvlm.http.work.process import Serving, refuse_unknown, serving_of, with_vectors
 from trustvlm.reading.claims import claimed_names, source_names
 from trustvlm.reading.outputs.probabilities import beside_images
+from trustvlm.scoring.terms import terms_of, trust_range
 from trustvlm.service.query.evidence import EvidenceGone, EvidenceReader
 from trustvlm.service.query.like.stored import require_few
 from trustvlm.types import CALL_COLUMNS, Embedded, Hits, Queries, Verdicts
 from trustvlm.types.answers import Embeddings, EvidenceList, HitList, Scored, UnreadFile
+from trustvlm.types.arrays import Float64s
 from trustvlm.types.attributes.filters import Filter, filter_or_names
 from trustvlm.types.json_form import to_plain
 from trustvlm.types.options import Within
@@ -33,10 +34,8 @@ from trustvlm.types.rows import ObservationList, ObservationRow
 from trustvlm.types.tables.projection import Projection
 from trustvlm.types.tables.verdict import CLAIM_CALL_COLUMNS
 
-SPACE = "/v1/spaces/{space}"
 OBSERVATION = SPACE + "/observations/{observation}"
 router = router_of("queries")
-Id = Annotated[int, Path(ge=1, le=2**63 - 1)]
 _NAMED = ("text", "like_supports", "like_labels")
 _SEARCH = ("kind", "k", "min_similarity", "vectors")
 EVIDENCE = 3
@@ -72,7 +71,7 @@ async def score(request: Request, space: str) -> Response:
         evidence = 0 if embedded is None else EVIDENCE
     scored = await _scored(serving, part, evidence, embedded)
     if body.terms:
-        terms = term_rows(part.answer, part.start, part.stop)
+        terms = _term_rows(part.answer, part.start, part.stop)
         for row, row_terms in zip(scored["verdicts"], terms, strict=True):
             row["terms"] = row_terms
     return answer(scored)
@@ -123,6 +122,33 @@ async def _scored(
     return scored
 
 
+def _term_rows(verdicts: Verdicts, start: int, stop: int) -> list[dict[str, Any]]:
+    """The parts of the trust of label and rival that come from text and from images (None: the rule
+    does not use them), with the ends of the rule's scale (None: it has none)."""
+    scale = trust_range(verdicts.rule, verdicts.params)
+    label = _terms(verdicts.rule, verdicts.trust[start:stop], verdicts.text_confidence[start:stop])
+    assert verdicts.rival_confidence is not None
+    rival = _terms(
+        verdicts.rule, verdicts.rival_trust[start:stop], verdicts.rival_confidence[start:stop]
+    )
+    return [
+        {"range": scale, "label": one, "rival": None if name is None else other}
+        for one, other, name in zip(label, rival, verdicts.rival[start:stop].tolist(), strict=True)
+    ]
+
+
+def _terms(rule: str, trust: Float64s, confidence: Float64s) -> list[dict[str, float | None]]:
+    sides = [
+        [None] * len(trust) if side is None else _undefined_as_none(side)
+        for side in terms_of(rule, trust, confidence)
+    ]
+    return [{"text": text, "image": image} for text, image in zip(*sides, strict=True)]
+
+
+def _undefined_as_none(numbers: Float64s) -> list[float | None]:
+    return [None if number != number else number for number in numbers.tolist()]
+
+
 def _unread_files(embedded: Embedded) -> tuple[UnreadFile, ...]:
     """The files that could not be read, by their place among all."""
     failed = zip(embedded.failed, embedded.failures, strict=True)
@@ -168,7 +194,7 @@ async def score_observation(
     if (source := verdicts[0].source) is not None:
         row["source"] = source
     if terms:
-        row["terms"] = term_rows(verdicts, 0, 1)[0]
+        row["terms"] = _term_rows(verdicts, 0, 1)[0]
     return answer(scored)
 
 

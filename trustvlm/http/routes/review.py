@@ -5,20 +5,23 @@ from __future__ import annotations
 from functools import partial
 from typing import Annotated, Literal
 
-from fastapi import Path, Query, Request, Response
+from fastapi import Query, Request, Response
 
 from trustvlm.errors import NotFound
 from trustvlm.http.routes.answers import reads, writes
 from trustvlm.http.routes.measuring import begun
-from trustvlm.http.routes.openapi import route, router_of
+from trustvlm.http.routes.openapi import After, Id, route, router_of
 from trustvlm.http.wire.bodies import JSON, read_body
-from trustvlm.http.wire.review_bodies import AddLoggedBody, AnswerBody, AnswersBody, CollectBody
+from trustvlm.http.wire.schemas import AnswersBody
 from trustvlm.http.work.job_queue import Progress
 from trustvlm.http.work.process import Serving, serving_of
 from trustvlm.reading.review.queue import import_text, items_text
 from trustvlm.types.answers import Job
 from trustvlm.types.review import (
     AddedLogged,
+    AddLoggedOptions,
+    AnswerOptions,
+    CollectOptions,
     ReviewExport,
     ReviewImport,
     ReviewItem,
@@ -31,8 +34,6 @@ from trustvlm.types.review import (
 REVIEW = "/v1/spaces/{space}/review"
 ITEM = f"{REVIEW}/items/{{item}}"
 router = router_of("review")
-Id = Annotated[int, Path(ge=1, le=2**63 - 1)]
-After = Annotated[int | None, Query(ge=0, le=2**63 - 1)]
 Tray = Literal["review", "sample", "proposal"]
 State = Literal["open", "answered", "skipped", "any"]
 
@@ -44,14 +45,14 @@ def review_status(serving: Serving, space: str) -> ReviewStatus:
 
 
 @writes(router.post, REVIEW, repeatable=True)
-def collect(serving: Serving, space: str, body: CollectBody) -> ReviewStatus:
+def collect(serving: Serving, space: str, body: CollectOptions) -> ReviewStatus:
     """Switch collecting on or off: images that are scored without a rule, parameters or a choice of
     labels are then stored if they are not accepted, or drawn at random."""
     return serving.service.review(space).collect(body.collecting, discard=body.discard)
 
 
 @writes(router.post, f"{REVIEW}/logged", repeatable=True)
-def add_logged_verdicts(serving: Serving, space: str, body: AddLoggedBody) -> AddedLogged:
+def add_logged_verdicts(serving: Serving, space: str, body: AddLoggedOptions) -> AddedLogged:
     """Put answers of the space's log into the queue, by the names of their images: a random sample,
     or the newest that were not accepted."""
     return serving.service.review(space).add_logged(**vars(body))
@@ -124,7 +125,7 @@ def review_picture(serving: Serving, space: str, item: Id) -> bytes:
 
 
 @writes(router.post, f"{ITEM}/answer", repeatable=True)
-def answer_review_item(serving: Serving, space: str, item: Id, body: AnswerBody) -> ReviewItem:
+def answer_review_item(serving: Serving, space: str, item: Id, body: AnswerOptions) -> ReviewItem:
     """Say the right label of an item; it is stored as feedback. The same answer again changes
     nothing."""
     return serving.service.review(space).answer(item, **vars(body))

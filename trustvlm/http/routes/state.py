@@ -13,7 +13,7 @@ from trustvlm.http.guard.keyring import Scope
 from trustvlm.http.routes.answers import answer, reads
 from trustvlm.http.routes.openapi import router_of
 from trustvlm.http.wire.bodies import MOST_VALUES
-from trustvlm.http.wire.files.image_files import MOST_FILES
+from trustvlm.http.wire.image_files import MOST_FILES
 from trustvlm.http.wire.problems import problem
 from trustvlm.http.work.process import Serving, serving_of
 from trustvlm.scoring.rules import DEFAULT_RULE, RULES

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import Path, Query, Request
+from fastapi import Query, Request
 
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.http.routes.answers import has_images, reads, writes
 from trustvlm.http.routes.labels import checked_result
-from trustvlm.http.routes.openapi import router_of
-from trustvlm.http.wire.attribute_bodies import SupportPatchBody
+from trustvlm.http.routes.openapi import SPACE, Id, router_of
 from trustvlm.http.wire.bodies import FORM, JSON, NPZ, Received
-from trustvlm.http.wire.schemas import IdsBody, SupportsBody
-from trustvlm.http.wire.support_bodies import ChosenSupports, RemoveBody
+from trustvlm.http.wire.support_bodies import (
+    ChosenSupports,
+    IdsBody,
+    RemoveBody,
+    SupportPatchBody,
+    SupportsBody,
+)
 from trustvlm.http.work.process import Serving
 from trustvlm.types import RegisterResult, SupportRow
 from trustvlm.types.answers import Revision, SupportList
 from trustvlm.types.registration import RemovedSupports
 from trustvlm.types.support.lists import SupportCount, SupportPage
 
-SPACE = "/v1/spaces/{space}"
 SUPPORTS = f"{SPACE}/labels/{{label}}/supports"
 router = router_of("support images")
-Id = Annotated[int, Path(ge=1, le=2**63 - 1)]
 _IDS = "^[0-9]{1,19}(,[0-9]{1,19})*$"
 
 

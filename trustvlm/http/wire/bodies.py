@@ -20,11 +20,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from trustvlm.errors import InvalidInput, TooLarge
-from trustvlm.http.wire.files.image_files import MOST_FILES, ImageFile, base64_images, image_file
+from trustvlm.http.wire.image_files import MOST_FILES, ImageFile, base64_images, image_file
 from trustvlm.http.wire.npz import read_arrays
 from trustvlm.http.wire.parameters import accepted_type, not_taken
-from trustvlm.http.wire.refusals.repeats import check_body
-from trustvlm.http.wire.refusals.unfit import unfit
+from trustvlm.http.wire.refusals import unfit
+from trustvlm.http.wire.repeats import check_body
 from trustvlm.types import Queries
 from trustvlm.types.json_form import adapter
 from trustvlm.types.options import Options, ReadingOptions

@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 
 from trustvlm import errors
 from trustvlm.errors import STATUSES, TrustVLMError
-from trustvlm.http.wire.refusals.unfit import unfit
+from trustvlm.http.wire.refusals import unfit
 from trustvlm.service import TrustService
 from trustvlm.service.server.server_home import ServerHome
 from trustvlm.types import Queries

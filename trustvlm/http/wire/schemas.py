@@ -9,48 +9,27 @@ from pydantic import Field
 from typing_extensions import TypeAliasType
 
 from trustvlm.encoders.specs.presets import PRESETS
-from trustvlm.http.wire.attribute_bodies import (
-    CountBody,
-    FilterBody,
-    Merge,
-    Replacing,
-    SupportPatchBody,
-)
-from trustvlm.http.wire.files.image_files import Base64Images
-from trustvlm.http.wire.files.label_bodies import Pictured, PutLabelBody, RegisterBody, extra, needs
-from trustvlm.http.wire.queries.bodies import (
-    Claim,
-    Name,
-    ProbabilityBody,
-    QueryBody,
-    Rows,
-    Source,
-    Vector,
-)
-from trustvlm.http.wire.texts import (
-    ClassifierSpec,
-    LabelName,
-    Prompt,
-    SpaceName,
-    Template,
-    VerifierSpec,
-)
+from trustvlm.http.wire.image_files import Base64Images
+from trustvlm.http.wire.label_bodies import Rows, extra, needs
+from trustvlm.http.wire.texts import ClassifierSpec, SpaceName, Template, VerifierSpec
 from trustvlm.index.recipe import list_recipes
 from trustvlm.scoring.rules import RULES
-from trustvlm.types.json_form import Attributes
 from trustvlm.types.options import (
     WHICH_RULE,
     Between,
     CalibrateOptions,
+    Claim,
     EvaluateOptions,
     EvaluateStoredOptions,
     FeedbackOptions,
+    Name,
     OneOf,
     Options,
     ReadingOptions,
     RecalibrateOptions,
     ScoreOptions,
     SearchOptions,
+    Source,
     SpaceOptions,
     WholeNumber,
     Within,
@@ -87,54 +66,40 @@ class SpaceBody(SpaceOptions):
     )
 
 
-_BOTH: Any = {
-    "required": ["prompt", "text_vector"],
-    "properties": {"prompt": {"type": "string"}, "text_vector": {"type": "array"}},
-}  # the vector is encoded from the prompt
+def _rows_of(encoder: str) -> Any:
+    return Field(description=f"(n, d) embeddings, not normalised, of the space's {encoder}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PatchBody(Options):
-    """What is to change of a label; null: nothing."""
+class QueryBody(Options):
+    """Queries as embeddings."""
 
-    __pydantic_config__: ClassVar[Any] = extra(minProperties=1, **{"not": _BOTH})
+    classifier: Annotated[Rows | None, _rows_of("classifier")] = None
+    verifier: Annotated[Rows | None, _rows_of("verifier")] = None
 
-    new_name: LabelName | None = None
-    prompt: Prompt | None = None
-    text_vector: Vector | Rows | None = None
-    attributes: Replacing | None = None
-    merge: Merge = False
+
+Probabilities = list[list[float | None]] | list[dict[Name, float]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class NamesBody(Options):
-    """Names that are to be labels of the space."""
+class ProbabilityBody(QueryBody):
+    """Queries as embeddings; in a space with an external classifier, the probabilities that it
+    gives for the labels take the place of its embeddings."""
 
-    names: Annotated[list[Name], Field(max_length=100_000)]
-
-
-@dataclass(frozen=True, kw_only=True)
-class AliasBody(Options):
-    """Whose further name a label becomes."""
-
-    of: Annotated[Name, Field(examples=["airport"])]
-
-
-@dataclass(frozen=True, kw_only=True)
-class IdsBody(Options):
-    """Support images by id."""
-
-    ids: Annotated[list[Id], Field(max_length=100_000)]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SupportsBody(Pictured):
-    """Support images as embeddings or image files."""
-
-    image_vectors: Rows | None = None
-    classifier_image_vectors: Rows | None = None
-    image_attributes: Attributes | None = None
-    images: Base64Images = None
+    probabilities: Annotated[
+        Probabilities | None,
+        says(
+            "(n, N) of the labels `outputs`, each row with the sum 1; or for each query an object "
+            "of some labels, of whose rest the other labels have equal shares"
+        ),
+    ] = None
+    log_probabilities: Annotated[
+        Probabilities | None, says("in place of these, their logarithms")
+    ] = None
+    outputs: Annotated[
+        list[Name | None] | None,
+        says("the label of each column; null: the probability of all labels that a row leaves out"),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,31 +245,10 @@ class CalibrateBody(CalibrateOptions, PicturedQueries, ClaimedQueries, LabelledB
     rule: Annotated[RuleChoice | None, WHICH_RULE] = CalibrateOptions.rule
 
 
-_QUERIES = {"classifier": [[0.9, 0.1]], "verifier": [[1.0, 0.0, 0.2]]}
-_LABELLED = _QUERIES | {"truth": ["airport"]}
-_AIRPORT = {"name": "airport", "text_vector": [1.0, 0.0], "image_vectors": [[1.0, 0.1, 0.0]]}
-_STATE = {"space": 1, "epoch": "…", "aliases": {}}
-_NEAREST = {"revision": 1, "verifier": [[1.0, 0.0, 0.2]], "label_ids": [1], "rival_ids": [2]}
-_EXAMPLES: dict[type[Options], dict[str, Any]] = {
-    SpaceBody: {"name": "aerial", "classifier": "precomputed:2", "verifier": "precomputed:3"},
-    RegisterBody: {"labels": [_AIRPORT, {"name": "sea"}]},
-    PutLabelBody: {"text_vector": [1.0, 0.0], "attributes": {"region": "EU"}},
-    PatchBody: {"new_name": "airfield", "attributes": {"region": "EU"}},
-    SupportPatchBody: {"attributes": {"season": "summer"}},
-    FilterBody: {"filter": {"region": "EU"}},
-    CountBody: {"filter": {"region": "EU"}},
-    SupportsBody: {"image_vectors": [[1.0, 0.0, 0.1]]},
-    AliasBody: {"of": "airport"},
-    IdsBody: {"ids": [1]},
-    EvidenceBody: {"state": _STATE, **_NEAREST, "k": 3},
-    ScoreBody: _QUERIES | {"rule": None, "evidence": 3},
-    SearchBody: {"verifier": [[1.0, 0.0, 0.2]], "kind": "support", "k": 3},
-    FeedbackBody: _LABELLED,
-    EvaluateBody: _LABELLED,
-    CalibrateBody: _LABELLED | {"max_risk": 0.05},
-}
+@dataclass(frozen=True, kw_only=True)
+class AnswersBody(Options):
+    """The answers of a file to items of the queue."""
 
-
-def examples(body: type[Options]) -> dict[str, Any]:
-    """An example of a body for the OpenAPI document: of a space with 2-d embeddings."""
-    return _EXAMPLES.get(body, {})
+    content: Annotated[
+        str, says("the file's text: CSV with the columns id and truth, or JSON of Label Studio")
+    ]

@@ -1,4 +1,4 @@
-"""The bodies of requests that choose, clean and extend support images."""
+"""The bodies of requests that add, choose, clean and propose support images."""
 
 from __future__ import annotations
 
@@ -7,11 +7,48 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from trustvlm.http.wire.queries.bodies import Claim, Name, ProbabilityBody, Source
-from trustvlm.http.wire.schemas import ClaimedQueries, Id, IdsBody, LabelledBody, WithImages
-from trustvlm.types.json_form import FilterObject
-from trustvlm.types.options import Options, ReadingOptions, says
+from trustvlm.http.wire.image_files import Base64Images
+from trustvlm.http.wire.label_bodies import Merge, Pictured, Replacing, Rows, extra
+from trustvlm.http.wire.schemas import ClaimedQueries, LabelledBody, ProbabilityBody, WithImages
+from trustvlm.types.json_form import Attributes, FilterObject
+from trustvlm.types.options import (
+    Between,
+    Claim,
+    Name,
+    Options,
+    ReadingOptions,
+    Source,
+    WholeNumber,
+    says,
+)
 from trustvlm.types.support.proposals import ProposeOptions
+
+Id = Annotated[WholeNumber, Between(1, 2**63 - 1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class IdsBody(Options):
+    """Support images by id."""
+
+    ids: Annotated[list[Id], Field(max_length=100_000)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SupportsBody(Pictured):
+    """Support images as embeddings or image files."""
+
+    image_vectors: Rows | None = None
+    classifier_image_vectors: Rows | None = None
+    image_attributes: Attributes | None = None
+    images: Base64Images = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SupportPatchBody(Options):
+    """What is to change of a support image."""
+
+    attributes: Replacing
+    merge: Merge = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +66,7 @@ class ChosenSupports(Options):
 class RemoveBody(ChosenSupports):
     """Support images to remove: by id, or those of a label or a filter."""
 
-    __pydantic_config__: ClassVar[Any] = {
-        "extra": "forbid",
-        "json_schema_extra": {"minProperties": 1},
-    }
+    __pydantic_config__: ClassVar[Any] = extra(minProperties=1)
 
     ids: Annotated[list[Id] | None, Field(max_length=100_000)] = None
 

@@ -18,7 +18,7 @@ from trustvlm.http.guard.logs import DROPPED
 from trustvlm.http.guard.metrics import Meters
 from trustvlm.http.guard.tracing import Spans
 from trustvlm.http.options import ServeOptions
-from trustvlm.http.wire.files.image_files import ImageFile
+from trustvlm.http.wire.image_files import ImageFile
 from trustvlm.http.wire.problems import kind_of
 from trustvlm.http.work.batcher import Batcher
 from trustvlm.http.work.batches import Part, divided, hashable, joined, parts_of, row_count, shaped

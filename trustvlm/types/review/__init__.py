@@ -7,7 +7,7 @@ from typing import Annotated
 
 from trustvlm.types.bounds import DECISIONS, FORMATS, STATES, TRAYS, whole
 from trustvlm.types.json_form import Answer, Time, ZonedTime
-from trustvlm.types.options import OneOf, Options, WholeNumber, Within, says
+from trustvlm.types.options import Name, OneOf, Options, WholeNumber, Within, says
 from trustvlm.types.tables.evidence import Evidence
 from trustvlm.types.verdict_log import LogFilter, check_draw
 
@@ -34,7 +34,7 @@ class CollectOptions(Options):
 class AnswerOptions(Options):
     """What a person says of an image."""
 
-    truth: Annotated[str | None, says("the right label; null: none of the labels")]
+    truth: Annotated[Name | None, says("the right label; null: none of the labels")]
     use_as_support: Annotated[bool, says("make it a support image of that label, too")] = False
 
 
@@ -57,7 +57,7 @@ class AddLoggedOptions(Options):
         Annotated[str, OneOf(*DECISIONS)] | None,
         says("only these; null: without a sample those that were not accepted"),
     ] = None
-    label: Annotated[str | None, says("only answers of this label, by its name then")] = None
+    label: Annotated[Name | None, says("only answers of this label, by its name then")] = None
 
     def checked(self) -> LogFilter:
         """What is read of the log. Raises InvalidInput: options that do not go together, or a

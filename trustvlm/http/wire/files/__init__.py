@@ -1,1 +1,0 @@
-"""Image files as they come: parts of a form, or base64 in JSON."""
