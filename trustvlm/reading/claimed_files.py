@@ -34,9 +34,9 @@ def read_claims(given: str | Path) -> dict[str, str | None] | list[str | None] |
 
 
 def listed_file(source: str, files: Collection[str]) -> str | None:
-    """Which of some files the path `source` names: one that is the end of it, the longest; None:
-    none is."""
-    parts = PurePath(source).parts
+    """Which of some files the path `source` names, read from the working directory: one that is the
+    end of it, the longest; None: none is."""
+    parts = (Path.cwd() / source).parts
     ends = (PurePath(*parts[start:]).as_posix() for start in range(len(parts)))
     return next((name for name in ends if name in files), None)
 

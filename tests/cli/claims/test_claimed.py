@@ -86,6 +86,18 @@ def test_a_file_of_files_and_labels(photos: tuple[Cli, Path], tmp_path: Path) ->
     assert "a.png is claimed to be 'red' and 'blue'" in error
 
 
+def test_files_by_their_absolute_paths(
+    photos: tuple[Cli, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table names an image by its absolute path, the command by a relative one."""
+    cli, folder = photos
+    monkeypatch.chdir(folder)
+    listed = tmp_path / "claims.csv"
+    listed.write_text(f"file,label\n{folder}/photos/red/1.png,blue\n")
+    rows = cli.rows("score", "s", "photos/red", "--claimed", listed)
+    assert claimed(rows) == ["blue", None, None]
+
+
 def test_a_label_a_line(photos: tuple[Cli, Path], tmp_path: Path) -> None:
     cli, folder = photos
     lines = tmp_path / "claims.txt"

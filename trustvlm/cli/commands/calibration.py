@@ -37,7 +37,7 @@ CALIBRATIONS = [
     Column("rule", "rule", "bold"),
     Column(
         "threshold",
-        lambda row: "none" if row["threshold"] is None else f"{row['threshold']:.4f}",
+        lambda row: "none" if row["threshold"] is None else f"{row['threshold']:.4g}",
         right=True,
     ),
     Column("max risk", "max_risk", right=True, rank=1, form="g"),
@@ -149,7 +149,7 @@ def calibrate(
     images must be drawn like those to come; support images are left out. Verdicts then say accept,
     review or unknown, and a probability. The embeddings are kept: 'trustvlm recalibrate' needs no
     images. With --claimed, at most --max-risk of the claims that are accepted are wrong; that
-    threshold decides about claims only, and the images are not kept.
+    threshold decides about claims only, and 'trustvlm recalibrate SPACE --claims' renews it.
 
     Where no threshold can be proved, the calibration is listed as failed, the one in force stays,
     and the exit code is 1.

@@ -2,6 +2,7 @@
 
 const KEY = "trustvlm-key";
 const TRIES = 4;
+const SENDABLE = /^[\x21-\x7e]+$/;
 const SCOPES = ["read", "write", "admin"];
 let askForKey = async () => null;
 let caller = { scope: "read", space: null };
@@ -17,7 +18,7 @@ export class ApiError extends Error {
 /** Whether the calls of the page carry a key. */
 export const hasKey = () => sessionStorage.getItem(KEY) !== null;
 
-/** Who is asked when the service wants a key: `ask(message)` resolves to one, or to null. */
+/** Who is asked when the service wants a key, and told why: `ask(message)` resolves to one, or to null. */
 export function onKeyNeeded(ask) {
   askForKey = ask;
 }
@@ -76,7 +77,8 @@ async function send(address, request) {
     if (response.ok) return response;
     const problem = await problemOf(response);
     if (response.status === 401) {
-      const given = await askForKey(problem.message);
+      problem.message = key ? "This key is unknown, revoked or expired." : "This service asks for a key.";
+      const given = await keyOfUser(problem.message);
       if (!given) throw problem;
       sessionStorage.setItem(KEY, given);
     } else if ((response.status === 429 || response.status === 503) && tried < TRIES) {
@@ -84,6 +86,12 @@ async function send(address, request) {
       await pause(Math.min(seconds, 5) * 1000, request.signal);
     } else throw problem;
   }
+}
+
+/** The key that the user gives, or null; asks again for one with signs that no header can carry. */
+async function keyOfUser(message) {
+  const given = await askForKey(message);
+  return given && !SENDABLE.test(given) ? keyOfUser("This is no key: a key has letters of a to z, digits, “-” and “_”, and no spaces.") : given;
 }
 
 async function problemOf(response) {

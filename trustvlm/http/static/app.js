@@ -65,12 +65,14 @@ async function show() {
     if (!chosen) put(main, named && spaces.length ? unknown(named) : noSpaces());
     else await open(chosen, view, rest, signal);
   } catch (error) {
-    if (error.name !== "AbortError") put(main, h("h1", {}, spaces.length ? VIEWS[view].title : "trustvlm"), problem(error), error.status === 404 ? waysOn(named) : again());
+    if (error.name === "AbortError") return;
+    if (spaces.length) frame(spaces.find((one) => one.name === named) ?? spaces[0], view);
+    put(main, h("h1", {}, spaces.length ? VIEWS[view].title : "trustvlm"), problem(error), error.status === 404 ? waysOn(named) : again(error));
   }
 }
 
 /** A view that could not be read is read again. */
-const again = () => h("p", {}, h("button", { type: "button", on: { click: show } }, "Try again"));
+const again = ({ status }) => h("p", {}, h("button", { type: "button", on: { click: show } }, status === 401 ? "Enter a key" : "Try again"));
 
 /** Something that is not there, in a space: where to look. */
 const waysOn = (space) => h("p", {}, "It may have been removed meanwhile, here or elsewhere. ", h("a", { href: hrefOf(space, "labels") }, "Labels"), " lists what there is, ",
@@ -112,13 +114,16 @@ async function makeSpace() {
 
 const noSpaces = () => [
   h("h1", {}, "trustvlm"),
+  h("p", { class: "lead" }, "Says whether the label that a model chose for an image can be trusted, and shows why."),
   empty(
     "No label spaces yet.",
-    h("p", {}, "A space holds labels, their support images and the two encoders."),
-    mayCreate() && h("p", {}, h("button", { type: "button", class: "primary", on: { click: makeSpace } }, "Create a space")),
-    h("p", {}, "Or make one of your photos, on the command line (HOME is the folder that this service was started on, FOLDER has a sub-folder of photos for each label):"),
+    h("p", {}, "A space holds labels, a few images of each, and the two models that compare them with new images."),
+    h("p", {}, "Make one of your photos on the command line. HOME is the home that this service opened; FOLDER has a sub-folder of photos for each label:"),
     h("pre", { tabindex: 0 }, commandAtHome("start FOLDER")),
-    h("p", {}, "or look at the demo: ", h("code", {}, "trustvlm demo"), "."),
+    h("p", {}, "Or look at handwritten digits first:"),
+    h("pre", { tabindex: 0 }, commandAtHome("demo")),
+    h("p", {}, "Then load this page again."),
+    mayCreate() && h("p", {}, "Or begin with an empty one: ", h("button", { type: "button", on: { click: makeSpace } }, "Create a space")),
   ),
 ];
 
@@ -128,8 +133,8 @@ function askKey(message) {
     const input = h("input", { id, type: "password", autocomplete: "off", required: true });
     const sent = (event) => { event.preventDefault(); close(input.value.trim()); };
     return h("form", { on: { submit: sent } },
-      h("p", {}, message), h("label", { for: id }, "Key"), input,
-      h("p", { class: "quiet" }, "It is kept until this tab is closed. ", h("code", {}, commandAtHome("key create --scope write")), " makes one, where HOME is the folder that the service was started on."),
+      h("p", {}, message), h("div", { class: "field" }, h("label", { for: id }, "Key"), input),
+      h("p", { class: "quiet below" }, "It is kept until this tab is closed. On the machine of the service, ", h("code", {}, commandAtHome("key create --scope write")), " makes one; HOME is the home that the service opened."),
       h("div", { class: "actions" }, h("button", { class: "primary" }, "Continue"), h("button", { type: "button", on: { click: () => close() } }, "Cancel")));
   });
 }

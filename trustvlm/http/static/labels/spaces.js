@@ -59,7 +59,7 @@ function form(offered, close) {
     prompt, said, h("div", { class: "actions" }, create, h("button", { type: "button", on: { click: () => close() } }, "Cancel")));
 }
 
-const NOT_ALLOWED = "This service lets clients choose no encoder (setting serve_encoders). On its machine, with its folder as HOME: ";
+const NOT_ALLOWED = "Clients may not choose encoders here (setting serve_encoders). On the machine of the service, with HOME as its home: ";
 
 function presets({ presets: all }) {
   const id = freshId("preset");
