@@ -51,8 +51,7 @@ class LeadingRows:
     Attributes:
         slots: (n, k) best first, −1 where there are no more rows. logits: (n, k) exact, −∞ there.
         complete: whether every row that took part is a leader.
-        slack: by how much the logit of a row that is no leader may exceed the last leader's; one
-            number, or (n,).
+        slack: by how much the logit of a row that is no leader may exceed the last leader's.
         moments: of the softmax over all rows; None where it was not asked for.
         rest: (n,) probability of the rows that are no leaders. bound: (n,) upper bound of the
             probability of each of them. Both 0 without moments.
@@ -61,7 +60,7 @@ class LeadingRows:
     slots: Int64s
     logits: Float64s
     complete: bool
-    slack: float | Float64s
+    slack: float
     moments: Moments | None
     rest: Float64s
     bound: Float64s

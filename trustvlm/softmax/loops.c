@@ -17,6 +17,8 @@
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "rows are little-endian, and are read as words"
 #endif
+#define ONE 16384       /* 1 of a row as a whole number; the norm of a row is at most 2 */
+#define LONGEST 65000.0 /* norm of a query as whole numbers: 2 · ONE · LONGEST fits 32 bits */
 #define LEAST 0x1p-62f  /* the square of which is a normal float */
 #define PREFETCH(here) __builtin_prefetch((const char *)(here) + 6144)
 
@@ -79,7 +81,7 @@ static int64_t over(int64_t count, int64_t size) { return (count + size - 1) / s
 typedef int32_t Pair __attribute__((aligned(2), may_alias));
 
 #define MATRIX __attribute__((target("amx-tile,amx-bf16,avx512f")))
-#define PAIRED __attribute__((target("avx512f,avx512bf16")))
+#define PAIRED __attribute__((target("avx512f,avx512bw,avx512vnni")))
 
 static int has_tiles(void)
 {
@@ -90,37 +92,74 @@ static int has_tiles(void)
 }
 
 /* What the processor has for products: tiles of bfloat16 that the kernel lets this process use
- * (AMX), sums of pairs of bfloat16 (AVX512-BF16), vectors of 64 bytes in the copy of trustvlm_few
- * that runs here (AVX-512), or shorter ones. */
+ * (AMX), sums of pairs of 16-bit whole numbers (AVX512-VNNI), vectors of 64 bytes in the copy of
+ * trustvlm_few that runs here (AVX-512), or shorter ones. */
 int trustvlm_units(void)
 {
     if (has_tiles()) return TILES;
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bf16")) return PAIRS;
+    int words = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw");
+    if (words && __builtin_cpu_supports("avx512vnni")) return PAIRS;
 #ifdef CLONES
-    if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")) return WIDE;
+    if (words && __builtin_cpu_supports("avx512vl")) return WIDE;
 #endif
     return NARROW;
 }
 
-/* Queries (n, dim) as tiles: of each 16 queries and each 32 numbers of them the tile of the numbers
- * rounded to bfloat16, and the tile of what that rounding left, rounded too: 16 bits in all.
- * tiles: ⌈n / 16⌉ · ⌈dim / 32⌉ · 1,024 zeros. */
-void trustvlm_tiles(const float *queries, int64_t n, int64_t dim, uint16_t *tiles)
+/* The place of number k of a query among tiles of 16 queries and 32 numbers, `apart` from each other:
+ * pairs of numbers lie together. */
+INLINE int64_t place_in_tiles(int64_t query, int64_t k, int64_t steps, int64_t apart)
 {
-    int64_t steps = over(dim, STEP);
+    int64_t tile = query / TILE * steps + k / STEP;
+    return tile * apart + k % STEP / 2 * STEP + query % TILE * 2 + k % 2;
+}
+
+/* Queries (n, dim) as tiles for AMX: of each 16 queries and each 32 numbers of them the tile of the
+ * numbers rounded to bfloat16, and the tile of what that rounding left, rounded too: 16 bits in all.
+ * tiles: ⌈n / 16⌉ · ⌈dim / 32⌉ · 1,024 zeros. */
+void trustvlm_halves(const float *queries, int64_t n, int64_t dim, uint16_t *tiles)
+{
     for (int64_t query = 0; query < n; query++)
         for (int64_t k = 0; k < dim; k++) {
             float value = queries[query * dim + k];
-            uint16_t high = rounded(value);
-            uint16_t *tile = tiles + (query / TILE * steps + k / STEP) * 2 * TILE_HALF;
-            int64_t at = k % STEP / 2 * STEP + query % TILE * 2 + k % 2;
-            tile[at] = high;
-            tile[TILE_HALF + at] = rounded(value - widened(high));
+            uint16_t *to = tiles + place_in_tiles(query, k, over(dim, STEP), 2 * TILE_HALF);
+            to[0] = rounded(value), to[TILE_HALF] = rounded(value - widened(to[0]));
         }
 }
 
+/* Queries (n, dim) as tiles of whole numbers: each is a factor times its query, |factor · query| at
+ * most LONGEST. tiles: ⌈n / 16⌉ · ⌈dim / 32⌉ · 512 zeros. worth: ⌈n / 16⌉ · 16 zeros, which become
+ * what 1 is worth in a sum of products with rows of `gather`. */
+void trustvlm_wholes(const float *queries, int64_t n, int64_t dim, uint16_t *tiles, float *worth)
+{
+    for (int64_t query = 0; query < n; query++, queries += dim) {
+        double square = 0, most = 0;
+        for (int64_t k = 0; k < dim; k++) {
+            square += (double)queries[k] * queries[k];
+            most = fmax(most, fabs(queries[k]));
+        }
+        double factor = square > 0 ? fmin(INT16_MAX / most, LONGEST / sqrt(square)) : 1;
+        worth[query] = 1 / (factor * ONE);
+        for (int64_t k = 0; k < dim; k++)
+            tiles[place_in_tiles(query, k, over(dim, STEP), TILE_HALF)] =
+                (uint16_t)(int16_t)lrint(queries[k] * factor);
+    }
+}
+
+/* 32 bfloat16 numbers, less than 2 or so, as whole numbers of 1 / ONE. */
+PAIRED static __m512i wholes(__m512i halves)
+{
+    __m512 one = _mm512_set1_ps(ONE);
+    __m512i odd = _mm512_and_si512(halves, _mm512_set1_epi32(-65536));
+    __m512i even = _mm512_slli_epi32(halves, 16), most = _mm512_set1_epi32(INT16_MAX);
+    even = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_castsi512_ps(even), one));
+    odd = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_castsi512_ps(odd), one));
+    even = _mm512_min_epi32(even, most), odd = _mm512_min_epi32(odd, most);
+    return _mm512_mask_blend_epi16(0xAAAAAAAA, even, _mm512_slli_epi32(odd, 16));
+}
+
 /* Rows as tiles of 16 rows and 32 numbers, in one piece: they are read in order, once. */
-PAIRED static void gather(const uint16_t *rows, int64_t count, int64_t dim, uint16_t *tiles)
+PAIRED static void gather(const uint16_t *rows, int64_t count, int64_t dim, int units,
+                          uint16_t *tiles)
 {
     int64_t steps = over(dim, STEP);
     for (int64_t row = 0; row < count; row++) {
@@ -128,8 +167,9 @@ PAIRED static void gather(const uint16_t *rows, int64_t count, int64_t dim, uint
         uint16_t *to = tiles + row / TILE * steps * TILE_HALF + row % TILE * STEP;
         for (int64_t k = 0; k < dim; k += STEP, to += TILE_HALF) {
             PREFETCH(from + k);
-            if (k + STEP <= dim) _mm512_storeu_si512(to, _mm512_loadu_si512(from + k));
-            else memcpy(to, from + k, (dim - k) * sizeof *rows);
+            __mmask32 some = k + STEP <= dim ? -1 : (1u << (dim - k)) - 1;
+            __m512i halves = _mm512_maskz_loadu_epi16(some, from + k);
+            _mm512_storeu_si512(to, units == PAIRS ? wholes(halves) : halves);
         }
     }
 }
@@ -155,36 +195,27 @@ MATRIX static void multiply_tiles(const uint16_t *rows, const uint16_t *queries,
     _tile_stored(2, logits + 2 * TILE * TILE, 64); _tile_stored(3, logits + 3 * TILE * TILE, 64);
 }
 
-/* The same, by sums of pairs: two numbers of a row times those of 16 queries at once; of the high
- * tiles alone without `both`, which is a constant. */
-PAIRED INLINE void sum_pairs(const uint16_t *rows, const uint16_t *queries, int64_t steps,
-                             float *logits, int both)
+/* The same of tiles of whole numbers: a pair of a row's times the pairs of 16 queries at once. */
+PAIRED static void multiply_pairs(const uint16_t *rows, const uint16_t *queries, int64_t steps,
+                                  const float *worth, float *logits)
 {
     for (int tile = 0; tile < 4; tile++, logits += TILE * TILE) {
-        __m512 sums[TILE];
-        for (int row = 0; row < TILE; row++) sums[row] = _mm512_setzero_ps();
+        __m512i sums[TILE];
+        for (int row = 0; row < TILE; row++) sums[row] = _mm512_setzero_si512();
         const uint16_t *query = queries;
-        for (int64_t step = 0; step < steps; step++, rows += TILE_HALF, query += 2 * TILE_HALF)
+        for (int64_t step = 0; step < steps; step++, rows += TILE_HALF, query += TILE_HALF)
             for (int k = 0; k < STEP; k += 2) {
-                __m512bh high = (__m512bh)_mm512_loadu_si512(query + k * TILE);
-                __m512bh low = (__m512bh)_mm512_loadu_si512(query + TILE_HALF + k * TILE);
+                __m512i pairs = _mm512_loadu_si512(query + k * TILE);
 #pragma GCC unroll 16
                 for (int row = 0; row < TILE; row++) {
                     int32_t pair = *(const Pair *)(rows + row * STEP + k);
-                    __m512bh two = (__m512bh)_mm512_set1_epi32(pair);
-                    sums[row] = _mm512_dpbf16_ps(sums[row], two, high);
-                    if (both) sums[row] = _mm512_dpbf16_ps(sums[row], two, low);
+                    sums[row] = _mm512_dpwssd_epi32(sums[row], pairs, _mm512_set1_epi32(pair));
                 }
             }
-        for (int row = 0; row < TILE; row++) _mm512_storeu_ps(logits + row * TILE, sums[row]);
+        __m512 one = _mm512_loadu_ps(worth);
+        for (int row = 0; row < TILE; row++)
+            _mm512_storeu_ps(logits + row * TILE, _mm512_mul_ps(_mm512_cvtepi32_ps(sums[row]), one));
     }
-}
-
-PAIRED static void multiply_pairs(const uint16_t *rows, const uint16_t *queries, int64_t steps,
-                                  float *logits, int rounded)
-{
-    if (rounded) sum_pairs(rows, queries, steps, logits, 0);
-    else sum_pairs(rows, queries, steps, logits, 1);
 }
 
 /* Writes a tile of logits (16 rows, 16 queries) to out (n, ·), `stride` apart: the first `rows` of it
@@ -232,12 +263,13 @@ MATRIX static void begin_tiles(void)
 
 MATRIX static void end_tiles(void) { _tile_release(); }
 
-/* As trustvlm_few, of queries as tiles, with PAIRS or TILES as units. `rounded`: PAIRS may leave the
- * low tiles out, which halves the work. Returns 0, or −1 where there is no memory. */
+/* As trustvlm_few, of queries as tiles: with PAIRS as units, of whole numbers with the worth of 1 in
+ * `worth`; with TILES, of halves. Returns 0, or −1 where there is no memory. */
 int trustvlm_many(const uint16_t *rows, int64_t count, int64_t dim, const uint16_t *query_tiles,
-                  int64_t n, float *out, int64_t out_stride, int units, int rounded)
+                  int64_t n, float *out, int64_t out_stride, int units, const float *worth)
 {
     int64_t steps = over(dim, STEP), columns = over(n, TILE);
+    int64_t apart = steps * TILE_HALF * (units == TILES ? 2 : 1);
     size_t row_bytes = GROUP * steps * TILE_HALF * sizeof(uint16_t);
     int failed = 0;
 #pragma omp parallel
@@ -251,13 +283,13 @@ int trustvlm_many(const uint16_t *rows, int64_t count, int64_t dim, const uint16
         for (int64_t first = 0; first < count; first += GROUP * TILE) {
             if (!row_tiles) continue;
             int64_t held = count - first < GROUP * TILE ? count - first : GROUP * TILE;
-            gather(rows + first * dim, held, dim, row_tiles);
+            gather(rows + first * dim, held, dim, units, row_tiles);
             for (int64_t column = 0; column < columns; column++)
                 for (int64_t row = 0; row < held; row += 4 * TILE) {
                     const uint16_t *some = row_tiles + row * steps * STEP;
-                    const uint16_t *queries = query_tiles + column * steps * 2 * TILE_HALF;
+                    const uint16_t *queries = query_tiles + column * apart;
                     if (units == TILES) multiply_tiles(some, queries, steps, logits);
-                    else multiply_pairs(some, queries, steps, logits, rounded);
+                    else multiply_pairs(some, queries, steps, worth + column * TILE, logits);
                     float *to = out + column * TILE * out_stride + first + row;
                     for (int64_t at = 0; at < 4 * TILE && row + at < held; at += TILE)
                         transpose(logits + TILE * at, held - row - at, n - column * TILE, to + at,

@@ -21,6 +21,7 @@ from ctypes import (
     c_uint32,
     c_void_p,
 )  # fmt: skip
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ log = logging.getLogger("trustvlm")
 
 FOLDER = Path(__file__).parent
 _PRODUCT: list[Any] = [c_void_p, c_int64, c_int64, c_void_p, c_int64, c_void_p, c_int64]
-_TILES: list[Any] = [c_void_p, c_int64, c_int64, c_void_p]
+_HALVES: list[Any] = [c_void_p, c_int64, c_int64, c_void_p]
 _ADD: list[Any] = [c_void_p, *[c_int64] * 4, c_void_p, c_int64, *[c_void_p] * 6]
 _SELECT: list[Any] = [c_int64, c_int64, *[c_void_p] * 5]
 _COLUMNS: list[Any] = [*[c_void_p] * 3, c_int64, c_int64, c_void_p, c_int64, *[c_void_p] * 2]
@@ -70,6 +71,21 @@ class ColumnChoice(Structure):
     ]
 
 
+@dataclass(frozen=True, eq=False)
+class QueryTiles:
+    """`count` queries of `dim` numbers as trustvlm/softmax/loops.c multiplies many of them.
+
+    Attributes:
+        numbers: tiles of bfloat16 or of whole numbers. worth: of these, what 1 is worth for each
+            query.
+    """
+
+    count: int
+    dim: int
+    numbers: Uint16s
+    worth: Float32s
+
+
 class Rounding(Structure):
     """Differences that are not told apart, see trustvlm/softmax/choose.c."""
 
@@ -98,9 +114,11 @@ class Library:
         self._log_sums.argtypes, self._log_sums.restype = _LOG_SUMS, None
         self.units: int = functions.trustvlm_units()
         if self.units >= PAIRS:
-            self._tiles, self._many = functions.trustvlm_tiles, functions.trustvlm_many
-            self._tiles.argtypes, self._tiles.restype = _TILES, None
-            self._many.argtypes, self._many.restype = [*_PRODUCT, c_int, c_int], c_int
+            self._halves, self._wholes = functions.trustvlm_halves, functions.trustvlm_wholes
+            self._halves.argtypes, self._halves.restype = _HALVES, None
+            self._wholes.argtypes, self._wholes.restype = [*_HALVES, c_void_p], None
+            self._many = functions.trustvlm_many
+            self._many.argtypes, self._many.restype = [*_PRODUCT, c_int, c_void_p], c_int
 
     def few(self, rows: Uint16s, queries: Float32s, out: Float32s) -> None:
         """Write queries (n, d) · rows (m, d)ᵀ into `out` (n, m); `queries` are those of
@@ -117,19 +135,25 @@ class Library:
         pairs = queries[:, :stop].reshape(count, stop // 32, 16, 2).swapaxes(2, 3)
         return np.concatenate([pairs.reshape(count, stop), queries[:, stop:]], axis=1)
 
-    def tiles(self, queries: Float32s) -> Uint16s:
-        """(n, d) queries as :meth:`many` takes them, with 16 significant bits."""
+    def tiles(self, queries: Float32s) -> QueryTiles:
+        """(n, d) queries as :meth:`many` takes them, with units `PAIRS` or `TILES`."""
         _require(queries.dtype == np.float32 and queries.flags.c_contiguous, "queries")
-        count, dim = queries.shape
-        tiles = np.zeros((*_tile_counts(count, dim), 1_024), np.uint16)
-        self._tiles(queries.ctypes.data, count, dim, tiles.ctypes.data)
-        return tiles
+        (count, dim), columns = queries.shape, -(-len(queries) // 16)
+        tile = 1_024 if self.units == TILES else 512
+        numbers = np.zeros((columns, -(-dim // 32), tile), np.uint16)
+        worth = np.zeros(16 * columns, np.float32)
+        given = queries.ctypes.data, count, dim, numbers.ctypes.data
+        if self.units == TILES:
+            self._halves(*given)
+        else:
+            self._wholes(*given, worth.ctypes.data)
+        return QueryTiles(count, dim, numbers, worth)
 
-    def many(self, rows: Uint16s, tiles: Uint16s, out: Float32s, *, rounded: bool) -> None:
-        """As :meth:`few`, with units `PAIRS` or `TILES`; `tiles` are those of :meth:`tiles`. With
-        `rounded`, units `PAIRS` take 8 significant bits of the queries, in half of the time."""
-        _require(tiles.shape[:2] == _tile_counts(len(out), rows.shape[1]), "tiles")
-        if self._many(*_product(rows, tiles, out), self.units, rounded):
+    def many(self, rows: Uint16s, tiles: QueryTiles, out: Float32s) -> None:
+        """As :meth:`few`, with the queries of :meth:`tiles`, in less time for many of them."""
+        _require((tiles.count, tiles.dim) == (len(out), rows.shape[1]), "tiles")
+        given = _product(rows, tiles.numbers, out)
+        if self._many(*given, self.units, tiles.worth.ctypes.data):
             raise MemoryError("no memory for rows as tiles")
 
     def columns(
@@ -263,10 +287,6 @@ def loaded(folder: Path) -> Library | None:
         reason = str(error)
     log.info("passes over labels run through torch, slower: no library loops.so (%s)", reason)
     return None
-
-
-def _tile_counts(queries: int, dim: int) -> tuple[int, int]:
-    return -(-queries // 16), -(-dim // 32)
 
 
 def _product(rows: Uint16s, queries: Float32s | Uint16s, out: Float32s) -> tuple[int, ...]:

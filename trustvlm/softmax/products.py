@@ -1,17 +1,20 @@
 """The logits of one block of rows after the other.
 
-Float32 rows are multiplied by NumPy. 16-bit rows are multiplied in one of three ways; each keeps at
-least 16 significant bits of the queries, unless the caller lets it round them to 8:
+Float32 rows are multiplied by NumPy. 16-bit rows are multiplied in one of four ways; each keeps at
+least 15 bits of the queries:
 
 - a few queries walk over the rows, limited by reading them;
-- more queries use the processor's units for 16-bit numbers (AMX, several times as fast as float32,
-  or AVX512-BF16), with each query as the sum of two 16-bit numbers;
+- more queries use the matrix units of a processor (AMX, several times as fast as float32), with
+  each query as the sum of two bfloat16 numbers;
+- or its products of 16-bit whole numbers (AVX512-VNNI, twice as fast as float32): rows become
+  multiples of 2^−14 and queries multiples of about 2^−16 of their norm, sums are exact;
 - without these units, rows become float32 in the processor's cache, block by block, for NumPy's
   product.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
@@ -21,35 +24,32 @@ from trustvlm.softmax.native import NARROW, PAIRS, TILES, WIDE, library
 from trustvlm.softmax.quantize import Segment, Uint16s
 from trustvlm.types.arrays import Bools, Float32s
 
-_FEW = {NARROW: 8, WIDE: 24, PAIRS: 11, TILES: 3}  # most queries for a walk over the rows
+_FEW = {NARROW: 8, WIDE: 24, PAIRS: 6, TILES: 3}  # most queries for a walk over the rows
 _WIDEN_ROWS = 512  # made float32 at a time: 1 MB at 512 dimensions, half of a second-level cache
 
 _Fill = Callable[[int, int, Float32s], None]
 """Writes the products of queries and rows start … stop into an (n, stop − start) array."""
 
 
-def rounding_pays(count: int) -> bool:
-    """Whether products of `count` queries with 16-bit rows take less time when these queries may be
-    rounded."""
+def whole_number_error(count: int, dim: int) -> float:
+    """The largest error of the product of a unit query and a 16-bit row, of norm 1 at most, that
+    comes of making both whole numbers: each number of them is off by half a unit at most. 0 where
+    `count` queries are multiplied in another way."""
     native = library()
-    return native is not None and native.units == PAIRS and count > _FEW[PAIRS]
+    whole = native is not None and native.units == PAIRS and count > _FEW[PAIRS]
+    return math.sqrt(dim) * (2.0**-15 + 2.0**-16) if whole else 0.0
 
 
 def blocks(
-    segment: Segment,
-    queries: Float32s,
-    block_rows: int,
-    alive: Bools | None = None,
-    *,
-    rounded: bool = False,
+    segment: Segment, queries: Float32s, block_rows: int, alive: Bools | None = None
 ) -> Iterator[tuple[int, Float32s]]:
     """(first place in the segment, (n, b) products with queries (n, d)) of one block after the
     other, b ≤ `block_rows`, without what the centre adds.
 
     The next block overwrites the array; the caller may write to it. Blocks without a row that is
-    `alive` are left out. `rounded`: the queries may be rounded to bfloat16.
+    `alive` are left out.
     """
-    rows, fill = len(segment.rows), _fill(segment, queries, rounded)
+    rows, fill = len(segment.rows), _fill(segment, queries)
     buffer = np.empty((len(queries), min(block_rows, rows)), np.float32)
     for start in range(0, rows, block_rows):
         stop = min(start + block_rows, rows)
@@ -70,7 +70,7 @@ def block_logits(
             yield segment.start + start, logits
 
 
-def _fill(segment: Segment, queries: Float32s, rounded: bool) -> _Fill:
+def _fill(segment: Segment, queries: Float32s) -> _Fill:
     if segment.centre is None:
         exact = cast(Float32s, segment.rows)
         return lambda start, stop, out: _multiply(queries, exact[start:stop], out)
@@ -80,7 +80,7 @@ def _fill(segment: Segment, queries: Float32s, rounded: bool) -> _Fill:
         return lambda start, stop, out: native.few(rows[start:stop], apart, out)
     if native is not None and native.units >= PAIRS:
         tiles = native.tiles(queries)
-        return lambda start, stop, out: native.many(rows[start:stop], tiles, out, rounded=rounded)
+        return lambda start, stop, out: native.many(rows[start:stop], tiles, out)
     return _widen(rows, queries)
 
 

@@ -14,19 +14,14 @@ import numpy as np
 
 from trustvlm.softmax.leading import LeadingRows, RestSums, similarities, with_moments
 from trustvlm.softmax.native import Library, Running, library
-from trustvlm.softmax.products import blocks, rounding_pays
+from trustvlm.softmax.products import blocks, whole_number_error
 from trustvlm.softmax.quantize import Segment
 from trustvlm.softmax.state import State, joined, no_rows
 from trustvlm.system.stopping import may_stop
 from trustvlm.types.arrays import Bools, Float32s, Float64s, Floats, Int64s
 
-ROUNDED_SLACK = 2.0**-8
-"""Two 16-bit similarities may be in the wrong order only if they are nearer than this: twice what
-rounding a row, whose norm behind the centre is at most 1, can add up to."""
-
-_SPARE, _SPARE_ALONE = 16, 24
-"""Further leaders of 16-bit rows, as the order among these is not quite right; more where leaders
-alone are asked for, because rounded queries err 1.4 times as far."""
+_ROUNDING = 2.0**-9  # of a row whose norm behind the centre is at most 1, at most
+_SPARE = 16  # further leaders of 16-bit rows, as the order among these is not quite right
 
 _BLOCK_LOGITS = 2**17  # 512 KB of float32: they stay in one core's second-level cache
 _LN_2 = math.log(2)
@@ -43,7 +38,6 @@ def streamed_rows(
     device: str | None = None,
     block_rows: int | None = None,
     sums: bool = True,
-    may_round: bool = True,
 ) -> LeadingRows:
     """The rows of largest scale · query · row, exactly, and with `sums` the softmax over all rows
     where `keep` is true (None: all): at least min(k, N) leaders, more of rounded rows.
@@ -51,17 +45,14 @@ def streamed_rows(
     Args:
         segments: the N rows. take: gives float32 rows of slots. queries: (n, d) unit vectors.
         device: torch's name of the device that passes over 16-bit segments; None: the processor.
-        block_rows: rows per block. may_round: without `sums`, 16-bit rows may be multiplied by
-            queries that are rounded, too, which can double the slack; queries whose best row is not
-            sure then are multiplied again.
+        block_rows: rows per block.
 
     Time O(n·N·d), memory O(n·block_rows).
     """
     total = sum(len(segment.rows) for segment in segments)
     rounded = any(segment.centre is not None for segment in segments)
-    may_round &= rounded and not sums and device is None and rounding_pays(len(queries))
-    width = min(k + (_SPARE if sums else _SPARE_ALONE) * rounded, total)
-    slack = scale * ROUNDED_SLACK * (rounded + may_round)
+    width = min(k + _SPARE * rounded, total)
+    slack = scale * rounded_slack(*queries.shape, device=device) if rounded else 0.0
     in_bits = queries.astype(np.float64) * (scale * math.log2(math.e))
     parts: list[State] = []
     for segment in segments:
@@ -69,7 +60,7 @@ def streamed_rows(
             stop = segment.start + len(segment.rows)
             alive = None if keep is None else keep[segment.start : stop]
             place = None if segment.centre is None else device
-            options = (place, block_rows, sums, may_round)
+            options = (place, block_rows, sums)
             parts.append(_segment_state(segment, in_bits, width, alive, *options))
     state = parts[0] if parts else no_rows(len(queries), width)
     for part in parts[1:]:
@@ -82,21 +73,13 @@ def streamed_rows(
     if sums:
         return with_moments(slots, leading, rows, slack, _rest(state, leading, rows, slack))
     none = np.zeros(len(slots))
-    leaders = LeadingRows(slots, leading, slots.shape[1] >= rows, slack, None, none, none)
-    unsure = np.flatnonzero(~leaders.surely_nearest())
-    if not may_round or not len(unsure):
-        return leaders
-    unrounded = streamed_rows(
-        segments, take, queries[unsure], scale, k, keep=keep, block_rows=block_rows, sums=False,
-        may_round=False,
-    )  # fmt: skip
-    slacks = np.full(len(slots), slack)
-    slots[unsure], leading[unsure], slacks[unsure] = (
-        unrounded.slots,
-        unrounded.logits,
-        unrounded.slack,
-    )
-    return replace(leaders, slack=slacks)
+    return LeadingRows(slots, leading, slots.shape[1] >= rows, slack, None, none, none)
+
+
+def rounded_slack(count: int, dim: int, *, device: str | None = None) -> float:
+    """Two products of `count` unit queries and 16-bit rows may be in the wrong order only if they
+    are nearer than this: twice what rounding can add up to."""
+    return 2 * (_ROUNDING + (0.0 if device else whole_number_error(count, dim)))
 
 
 def _rest(state: State, leading: Float64s, rows: int, slack: float) -> RestSums:
@@ -121,13 +104,12 @@ def _segment_state(
     device: str | None,
     block_rows: int | None,
     sums: bool,
-    may_round: bool,
 ) -> State:
     """The pass over one segment; its slots are those of all segments."""
     native, queries, k = library(), in_bits.astype(np.float32), min(k, len(segment.rows))
     if native is not None and device is None:
         rows = block_rows or int(np.clip(_BLOCK_LOGITS // max(len(queries), 1), 512, 65_536))
-        state = _native_state(native, segment, queries, k, alive, rows, sums, may_round)
+        state = _native_state(native, segment, queries, k, alive, rows, sums)
     else:
         from trustvlm.softmax.torch_pass import torch_state
 
@@ -149,11 +131,10 @@ def _native_state(
     alive: Bools | None,
     block_rows: int,
     sums: bool,
-    may_round: bool,
 ) -> State:
     """The pass over one segment with the compiled library; slots are places in the segment."""
     running = Running(native, len(queries), k, sums=sums)
-    for start, logits in blocks(segment, queries, block_rows, alive, rounded=may_round):
+    for start, logits in blocks(segment, queries, block_rows, alive):
         may_stop()
         some = None if alive is None else alive[start : start + logits.shape[1]]
         running.add(logits, start, some)

@@ -15,7 +15,7 @@ from trustvlm.service.memory.label_subset import slots_of_names
 from trustvlm.service.memory.space_cache import SpaceView
 from trustvlm.service.registration.prototypes import follow_supports
 from trustvlm.softmax.products import block_logits
-from trustvlm.softmax.streamed import ROUNDED_SLACK
+from trustvlm.softmax.streamed import rounded_slack
 from trustvlm.types import RegisterResult
 from trustvlm.types.arrays import Int64s, texts
 from trustvlm.types.registration import NearSynonyms
@@ -126,9 +126,10 @@ def _pairs(view: SpaceView, slots: Int64s) -> list[tuple[str, str, float]]:
     for begin in range(0, len(slots), _ROWS):
         block = slots[begin : begin + _ROWS]
         rows = text.take(block)
+        least = SYNONYM_COSINE - rounded_slack(*rows.shape)
         for start, similarity in block_logits(text.segments, rows, _BLOCK):
             alive = text.alive[start : start + similarity.shape[1]]
-            pairs = np.argwhere((similarity >= SYNONYM_COSINE - ROUNDED_SLACK) & alive)
+            pairs = np.argwhere((similarity >= least) & alive)
             one, other = block[pairs[:, 0]], start + pairs[:, 1]
             apart = group[one] != group[other]
             one, other = one[apart], other[apart]
