@@ -33,6 +33,25 @@ def cli(tmp_path_factory: pytest.TempPathFactory) -> Cli:
 @pytest.mark.parametrize(
     ("command", "code", "said"),
     [
+        *(
+            (
+                f"{verb} FOLDER/verifier.npz",
+                2,
+                "verifier.npz: expected images, got a file of arrays; give arrays as "
+                f"{option} FILE.npz",
+            )
+            for verb, option in [
+                ("score v", "--vectors"),
+                ("evaluate v", "--vectors"),
+                ("calibrate v", "--vectors"),
+                ("feedback v", "--vectors"),
+                ("propose v", "--vectors"),
+                ("audit v", "--vectors"),
+                ("register v", "--vectors"),
+                ("support add v airport", "--vectors"),
+                ("search s --image", "--vector"),
+            ]
+        ),
         (
             "register v --label a",
             2,

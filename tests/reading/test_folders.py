@@ -132,7 +132,7 @@ def test_patterns_of_the_user(tmp_path: Path) -> None:
     assert len(labels(tmp_path, "dog/raw")["cat"]) == 3
     finder = ImageFinder(["*.jpg", "extra"])
     finder.images(tmp_path)
-    assert finder.unmatched() == ["*.jpg"]
+    assert [*finder.remarks()][1:] == ['--exclude "*.jpg" matches no file and no folder']
     assert list(finder.left_out.lines()) == [
         "left out: 1 file or folder excluded by --exclude (extra)"
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 import trustvlm
-from trustvlm import LabelInput, Queries, TrustService
+from trustvlm import LabelInput, Queries, TrustService, bulk
 from trustvlm.errors import InvalidInput
 from trustvlm.selective.metrics import fpr_at_tpr
 from trustvlm.selective.ranks import find_by_ranks
@@ -53,6 +54,57 @@ def test_an_empty_path_is_no_folder_of_images(service: TrustService) -> None:
     for call in (service.score, service.register):
         with pytest.raises(InvalidInput, match="path: expected a path, got ''"):
             call("s", "")
+
+
+IMAGES: dict[str, Callable[[TrustService, Any], object]] = {
+    "score": lambda service, path: service.score("s", path),
+    "score of a list": lambda service, path: service.score("s", [path]),
+    "search": lambda service, path: service.search("s", path),
+    "evaluate": lambda service, path: service.evaluate("s", path, ["a"]),
+    "calibrate": lambda service, path: service.calibrate("s", path),
+    "feedback": lambda service, path: service.feedback("s", path),
+    "audit": lambda service, path: service.audit("s", path, ["a"]),
+    "propose": lambda service, path: service.propose("s", path),
+    "register": lambda service, path: service.register("s", path),
+    "register by name": lambda service, path: service.register("s", {"a": path}),
+}
+ARRAYS: dict[str, Callable[[TrustService, Any], object]] = {
+    "classifier": lambda service, path: service.score("s", Queries(classifier=path)),
+    "verifier": lambda service, path: service.search("s", Queries(verifier=path)),
+    "text_vector": lambda service, path: service.update_label("s", "a", text_vector=path),
+    "image_vectors": lambda service, path: service.add_support("s", "a", image_vectors=path),
+}
+
+
+@pytest.mark.parametrize(
+    ("suffix", "reader"),
+    [
+        (".npy", "numpy.load('emb.npy')"),
+        (".NPZ", "numpy.load('emb.NPZ')['NAME']"),
+        (".safetensors", "safetensors.numpy.load_file('emb.safetensors')['NAME']"),
+    ],
+)
+def test_a_file_of_arrays_is_refused_with_what_reads_it(
+    service: TrustService, suffix: str, reader: str
+) -> None:
+    path = Path(f"emb{suffix}")
+    path.write_bytes(b"\x93NUMPY")
+    for given in (path, str(path)):
+        for name, call in IMAGES.items():
+            takes = (
+                "trustvlm.LabelInput('LABEL', image_vectors={})"
+                if name == "register"
+                else "trustvlm.Queries(classifier={})"
+            ).format(reader)
+            said = re.escape(f"{path}: expected images, got a file of arrays; pass {takes}")
+            with pytest.raises(InvalidInput, match=f"^{said}$"):
+                call(service, given)
+        for name, call in ARRAYS.items():
+            said = re.escape(f"{name}: expected an array, got the path of a file; pass {reader}")
+            with pytest.raises(InvalidInput, match=f"{said}$"):
+                call(service, given)
+    with pytest.raises(InvalidInput, match=r"write its vectors into a \.parquet file"):
+        bulk.score("home", "s", path, "out")
 
 
 def test_flags_of_open_are_true_or_false(tmp_path: Path) -> None:

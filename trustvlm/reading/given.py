@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from trustvlm.errors import InvalidInput
-from trustvlm.reading.images import ImageFinder, is_folder
+from trustvlm.reading.images import ImageFinder, is_folder, refuse_arrays
 from trustvlm.reading.sets.read import labelled_folder, set_of
 from trustvlm.reading.sets.rows import FileBytes, LabelledImages, label_of_images
 from trustvlm.types import LabelInput, Queries
 from trustvlm.types.arrays import is_tensor, iterates, sources
+from trustvlm.types.messages.array_files import read_with
 
 if TYPE_CHECKING:
     from trustvlm.types.inputs import Images, ImagesByLabel
@@ -29,6 +30,11 @@ _LABELLED = (
     "images with labels: a folder with a sub-folder for each label, a .csv, .tsv, .parquet or .tar "
     "file, a table or a data set"
 )
+
+_TAKES = {
+    "learn": "trustvlm.LabelInput('LABEL', image_vectors={})",
+    "measure": "trustvlm.Queries(classifier={})",
+}
 
 
 class ImageStream(Iterator[Any]):
@@ -57,7 +63,7 @@ def given_queries(
     """
     if isinstance(values, Queries):
         return values
-    if text and isinstance(values, str):
+    if text and isinstance(values, str) and read_with(values) is None:
         raise InvalidInput(
             "queries: a string may be a text or a path; pass trustvlm.Queries(text=[…]) or "
             "trustvlm.Queries(images=[…])"
@@ -145,8 +151,12 @@ def given_labels(
 def _labelled(values: Any, use: str) -> LabelledImages | None:
     """Images that bring their labels; None where `values` are something else."""
     labelled = set_of(values)
-    is_path = labelled is None and isinstance(values, str | os.PathLike)
-    return labelled_folder(Path(values), use) if is_path and is_folder(Path(values)) else labelled
+    if labelled is not None or not isinstance(values, str | os.PathLike):
+        return labelled
+    if is_folder(Path(values)):
+        return labelled_folder(Path(values), use)
+    refuse_arrays(values, _TAKES[use])
+    return None
 
 
 def _label(name: str, values: Any, most: int | None) -> LabelInput:
@@ -220,6 +230,7 @@ def _taken(values: Iterable[Any], most: int | None) -> list[Any]:
 
 def _of_path(path: Path, what: str) -> list[Any]:
     if not is_folder(path):
+        refuse_arrays(path)
         return [os.fspath(path)]
     finder = ImageFinder()
     if images := finder.images(path):
@@ -243,6 +254,7 @@ def _image(value: Any, what: str) -> Any:
     other bad image."""
     if isinstance(value, bytearray | memoryview):
         return bytes(value)
+    refuse_arrays(value)
     if isinstance(value, os.PathLike):
         return Path(value)
     if _is_image(value) or not callable(getattr(value, "read", None)):

@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 from trustvlm.errors import InvalidInput, NotFound
+from trustvlm.types.messages.array_files import read_with
 from trustvlm.types.messages.commands import word
 
 MAX_DEPTH = 32
@@ -143,12 +144,16 @@ class ImageFinder:
         return list(self._walk(os.fspath(folder), base, above | {_identity(folder)}, 0))
 
     def images_of(self, paths: Iterable[Path]) -> list[str]:
-        """Files as they are given, and the images below folders. Raises NotFound."""
-        return [
-            image
-            for path in paths
-            for image in (self.images(path) if is_folder(path) else [os.fspath(path)])
-        ]
+        """Files as they are given, and the images below folders. Raises NotFound, InvalidInput (a
+        file of arrays)."""
+        images = list[str]()
+        for path in paths:
+            if is_folder(path):
+                images += self.images(path)
+            else:
+                refuse_arrays(path)
+                images.append(os.fspath(path))
+        return images
 
     def entries(self, folder: str | Path, root: str | Path) -> list[os.DirEntry[str]]:
         """What lies in `folder` and is not to be left out, by name."""
@@ -237,6 +242,14 @@ def every_file(folder: Path, entered: set[tuple[int, int]] | None = None) -> Ite
                 yield from every_file(path, entered)
         elif path.is_file():
             yield path
+
+
+def refuse_arrays(path: object, takes: str = "trustvlm.Queries(classifier={})") -> None:
+    """Raises InvalidInput for the path of a file of arrays, where images are expected; `takes` says
+    what takes an array."""
+    if (reader := read_with(path)) is not None:
+        arrays = f"expected images, got a file of arrays; pass {takes.format(reader)}"
+        raise InvalidInput(f"{path}: {arrays}")
 
 
 def is_folder(path: Path) -> bool:

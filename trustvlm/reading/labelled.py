@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from trustvlm.errors import InvalidInput
-from trustvlm.reading.images import ImageFinder, is_dir, is_folder
+from trustvlm.reading.images import ImageFinder, is_dir, is_folder, refuse_arrays
 
 _PART = (
     r"(train|training|trn|test|testing|tst|val|valid|validation|validate"
@@ -89,6 +89,7 @@ def label_folders(
             are the parts of a data set (train, test …).
     """
     if not is_folder(folder):
+        refuse_arrays(folder)
         raise InvalidInput(
             f"{folder}: expected a folder with a sub-folder of images for each label, this is a "
             f"file"

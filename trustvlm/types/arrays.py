@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trustvlm.errors import InvalidInput
+from trustvlm.types.messages.array_files import refuse_path
 from trustvlm.types.messages.counts import a_or_an
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -53,6 +54,7 @@ def real_array(values: Any, what: str) -> Array:
     Raises:
         InvalidInput: something else, or something that is missing; the message begins with `what`.
     """
+    refuse_path(values, what)
     array = plain_array(values, what)
     if array.dtype.kind not in "fiu":
         raise InvalidInput(f"{what}: expected real numbers, got {_described(array)}")

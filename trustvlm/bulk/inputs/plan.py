@@ -19,6 +19,7 @@ from trustvlm.reading.sets.csv_file import csv_images
 from trustvlm.reading.sets.read import expanded
 from trustvlm.reading.text import read_text
 from trustvlm.types.bounds import path_of
+from trustvlm.types.messages.array_files import read_with
 
 _PARQUET, _SHARD, _TABLES = ".parquet", ".tar", (".csv", ".tsv")
 _EXPECTED = (
@@ -104,6 +105,9 @@ def _is_input(file: Path, folder: Path) -> bool:
 
 def _of_list(path: Path, dims: Dims, rows: int | None, claims: Claims | None) -> Plan:
     """The units of the files that a text names, one a line; paths start at its folder."""
+    if read_with(path) is not None:
+        columns = "write its vectors into a .parquet file with the columns classifier and verifier"
+        raise InvalidInput(f"{path}: expected no file of arrays; {columns}")
     lines = read_text(path, _EXPECTED).split("\n")
     names = [str(path.parent / line.strip()) for line in lines if line.strip()]
     kinds = {Path(name).suffix.lower() for name in names}

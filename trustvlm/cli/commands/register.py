@@ -35,6 +35,7 @@ from trustvlm.cli.reading.sets import all_sets, given_images, named_sets
 from trustvlm.cli.session import Session, exactly_one
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.clean import clean_name, is_wnid
+from trustvlm.reading.images import refuse_arrays
 from trustvlm.reading.lists import read_names
 from trustvlm.reading.naming import Naming, advice
 from trustvlm.reading.sets.rows import label_of_images
@@ -191,6 +192,8 @@ class _Source:
                 "--prompt of several labels: expected {} where the name goes: 'a photo of a {}, a "
                 "bird'."
             )
+        for path in self.paths:
+            refuse_arrays(path)
         one_folder = len(self.paths) == 1 and not self.paths[0].is_file()
         if several and self.paths and not one_folder and not all_sets(self.paths):
             raise click.UsageError(

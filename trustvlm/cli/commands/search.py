@@ -17,6 +17,7 @@ from trustvlm.cli.reading.bounds import Bounded, Choice
 from trustvlm.cli.reading.images import image_options, note_images
 from trustvlm.cli.session import Session, exactly_one
 from trustvlm.errors import InvalidInput, NotFound
+from trustvlm.reading.images import refuse_arrays
 from trustvlm.types.messages.commands import suggested
 from trustvlm.types.messages.counts import count
 from trustvlm.types.tables.probability import percent
@@ -152,6 +153,7 @@ def _embedded(service: TrustService, space: str, image: Path, reading: dict[str,
     """Raises NotFound (no such file) or InvalidInput (it cannot be read)."""
     if not os.path.lexists(image):
         raise NotFound(f"no file {image}")
+    refuse_arrays(image)
     embedded = service.embed(space, [image], **reading)
     for source, reason in embedded.failures:
         raise InvalidInput(f"{source}: {in_options(reason)}")

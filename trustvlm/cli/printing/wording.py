@@ -40,6 +40,7 @@ _PHRASES = (
     (r"replace=True of register, or update_label, changes (it|them)", r"--replace changes \1"),
     (r"; open it with read_only=True,? or make it writable", "; make it writable"),
     (r"pass may_correct=True", "add --may-correct"),
+    (r"; pass trustvlm\.(Queries|LabelInput)\(.*\)$", "; give arrays as {vectors} FILE.npz"),
     (r"; rename one, or name it: trustvlm\.read_images\(…, \w+='…'\)", "; rename one"),
     (r"\brule='(\w+)'", r"--rule \1"),
     (r"\baccept_truncated\b", "--accept-truncated"),
