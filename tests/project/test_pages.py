@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -33,6 +35,8 @@ WITH_PYTHON = ("README.md", "docs/attributes.md", "docs/claims.md", "docs/notebo
 MOST_WORDS = 900
 MOST_BYTES = 60_000
 """Of a picture of the page, which `make pictures` takes."""
+SECTION = re.compile(r"^(Args|Raises):\n((?: {4}.*\n)*)", re.MULTILINE)
+ITEM = re.compile(r"^ {4}(\w+): ", re.MULTILINE)
 PICTURE = re.compile(r"!\[([^\]]*)\]\(([^)]+)\)")
 
 
@@ -191,6 +195,19 @@ def test_the_python_reference_has_every_public_name() -> None:
     page = (ROOT / "docs" / "reference-python.md").read_text(encoding="utf-8")
     described = {*re.findall(r"^::: trustvlm\.(\w+)$", page, re.MULTILINE), *errors.__all__}
     assert set(trustvlm.__all__) - described == {"DEFAULT_RULE", "RULES", "__version__"}
+
+
+@pytest.mark.parametrize("kind", [trustvlm.TrustService, trustvlm.Client])
+def test_the_python_reference_has_an_item_for_each_argument_and_error(kind: type) -> None:
+    """As docs/docstrings.py divides docstrings: no name is of nothing, and no word is lost."""
+    divided = runpy.run_path(str(ROOT / "docs" / "docstrings.py"))["divided"]
+    for verb in (one for name, one in vars(kind).items() if name[0] != "_"):
+        docstring = inspect.getdoc(verb) or ""
+        items = dict.fromkeys(("Args", "Raises"), "") | dict(SECTION.findall(divided(docstring)))
+        assert set(ITEM.findall(items["Args"])) <= set(inspect.signature(verb).parameters)
+        assert all(hasattr(errors, name) for name in ITEM.findall(items["Raises"]))
+        missing = set(docstring.split()) - set(divided(docstring).split())
+        assert all(word.endswith((",", ":")) for word in missing), (verb, missing)
 
 
 def test_pages_that_the_code_names_exist() -> None:

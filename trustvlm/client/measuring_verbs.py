@@ -238,7 +238,7 @@ class MeasuringVerbs(Connected):
         """A job at its end, however it ended; `progress` is called with it whenever it has gone on.
 
         Raises:
-            NotFound. Unavailable: it has not ended after `timeout` seconds.
+            NotFound: no such job. Unavailable: it has not ended after `timeout` seconds.
         """
         callbacks(progress=progress)
         return wait_for(self._wire, job_id, timeout, progress)

@@ -141,7 +141,8 @@ def monitor(session: Session, /, space: str, json_: bool, **options: Any) -> Non
     """Test whether the calibration in force keeps its promise.
 
     Compares it with the accepted images whose label became known: feedback of sampling
-    "random". Look as often as you like: the test stays valid.
+    "random". Look as often as you like: the test stays valid. Where the space keeps a log of
+    answers, it also says how much of what is sent looks like nothing that the space has images of.
     """
     with session.reading() as service:
         report = service.monitor(space, **options)

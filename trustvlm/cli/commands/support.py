@@ -209,10 +209,6 @@ def remove(
 
     The ids are numbers in the first column of 'trustvlm support list SPACE LABEL'; 'trustvlm
     register --json' prints those that it adds. 'trustvlm support restore' undoes it until purged.
-
-    \b
-    trustvlm support list aerial beach
-    trustvlm support remove aerial 17 18
     """
     by_id, chosen = bool(ids), where is not None or (label is not None and not proposed)
     if by_id + proposed + chosen != 1 or (by_id and label is not None):
@@ -242,9 +238,6 @@ def restore(session: Session, space: str, ids: tuple[int, ...]) -> None:
 
     'trustvlm support remove' was given the ids; 'trustvlm register --sync' prints this command
     with those that it removed.
-
-    \b
-    trustvlm support restore aerial 17 18
     """
     with session.writing() as service:
         revision = service.restore_support(space, ids)

@@ -91,7 +91,7 @@ async function send(address, request) {
 /** The key that the user gives, or null; asks again for one with signs that no header can carry. */
 async function keyOfUser(message) {
   const given = await askForKey(message);
-  return given && !SENDABLE.test(given) ? keyOfUser("This is no key: a key has letters of a to z, digits, “-” and “_”, and no spaces.") : given;
+  return given && !SENDABLE.test(given) ? keyOfUser("This is no key: a key has letters without accents, digits, “-” and “_”, and no spaces.") : given;
 }
 
 async function problemOf(response) {

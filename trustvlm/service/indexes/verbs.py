@@ -38,8 +38,8 @@ class IndexVerbs(OpenHome):
                 whether it does in the test.
 
         Raises:
-            NotFound, InvalidInput. Conflict: the recipe cannot reach `recall`, or it was changed
-            meanwhile; nothing is stored.
+            NotFound: no such space. InvalidInput: a number out of range. Conflict: the recipe
+            cannot reach `recall`, or it was changed meanwhile; nothing is stored.
         """
         return tune_index(self._writable(), space, recall, k)
 

@@ -160,6 +160,6 @@ class QueryVerbs(OpenHome):
                 a part is shown.
 
         Raises:
-            NotFound. InvalidInput: a limit out of range.
+            NotFound: no such space. InvalidInput: a limit out of range.
         """
         return project(self._ready(), space, limit)

@@ -49,7 +49,7 @@ class UpkeepVerbs(OpenHome):
             progress: called with (rows checked, rows in all).
 
         Raises:
-            NotFound. ReadOnly: a repair of a home that cannot be written.
+            NotFound: no such space. ReadOnly: a repair of a home that cannot be written.
         """
         flags(repair=repair)
         callbacks(progress=progress)

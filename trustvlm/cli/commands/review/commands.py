@@ -104,7 +104,7 @@ def _report(status: ReviewStatus) -> None:
 @click.option(
     "--sample", type=Bounded("log_page"), help="Draw this number of all answers at random."
 )
-@click.option("--seed", type=Bounded("seed"), default=0, help="Of the draw.")
+@click.option("--seed", type=Bounded("seed"), default=0, help="Number that draws the sample.")
 @click.option(
     "--limit", type=Bounded("log_page"), help="At most this number of the newest.  [default: 100]"
 )

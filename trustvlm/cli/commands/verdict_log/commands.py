@@ -84,7 +84,7 @@ def log_verdicts(session: Session, /, space: str, off: bool, status_: bool, **op
     help="How many of the newest; not with --sample.  [default: 100; with --out all]",
 )
 @click.option("--sample", type=Bounded("log_page"), help="Draw this number at random instead.")
-@click.option("--seed", type=Bounded("seed"), default=0, help="Of the draw.")
+@click.option("--seed", type=Bounded("seed"), default=0, help="Number that draws the sample.")
 @file("--out", "-o", "path", metavar="FILE", help="Write a .parquet file instead of a table.")
 @FORMAT
 @click.pass_obj
