@@ -58,6 +58,23 @@ def test_the_document_is_valid(document: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow  # by default: test_the_document_is_valid
+def test_examples_of_bodies_fit_their_schemas(document: dict[str, Any]) -> None:
+    for path, method, entry in operations(document):
+        body = entry.get("requestBody", {}).get("content", {}).get("application/json")
+        if body is not None:
+            schema = {"components": document["components"], **body["schema"]}
+            assert jsonschema_rs.is_valid(schema, body["example"]), (method, path)
+
+
+def test_fields_say_what_they_mean(document: dict[str, Any]) -> None:
+    """What the docstring of an answer says of a field stands at the field, in words of JSON."""
+    for name, schema in document["components"]["schemas"].items():
+        assert not re.search(r"Attributes:|:\w+:`|\bNone\b|to_arrow", json.dumps(schema)), name
+    calibration = document["components"]["schemas"]["Calibration"]["properties"]
+    assert calibration["max_risk"]["description"] == "the promise."
+    assert calibration["threshold"]["description"].startswith("accept when trust ≥ this; null:")
+
+
 def test_a_reader_of_yaml_reads_the_same(
     http: Http, document: dict[str, Any], tmp_path: Path
 ) -> None:

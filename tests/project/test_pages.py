@@ -6,7 +6,6 @@ from __future__ import annotations
 import inspect
 import json
 import re
-import runpy
 import shlex
 import shutil
 import subprocess
@@ -25,6 +24,7 @@ from test_http_routes import picture
 
 import trustvlm
 from trustvlm import errors
+from trustvlm.http.routes.docstrings import divided
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICE = "http://127.0.0.1:8000"
@@ -199,8 +199,7 @@ def test_the_python_reference_has_every_public_name() -> None:
 
 @pytest.mark.parametrize("kind", [trustvlm.TrustService, trustvlm.Client])
 def test_the_python_reference_has_an_item_for_each_argument_and_error(kind: type) -> None:
-    """As docs/docstrings.py divides docstrings: no name is of nothing, and no word is lost."""
-    divided = runpy.run_path(str(ROOT / "docs" / "docstrings.py"))["divided"]
+    """As docstrings are divided: no name is of nothing, and no word is lost."""
     for verb in (one for name, one in vars(kind).items() if name[0] != "_"):
         docstring = inspect.getdoc(verb) or ""
         items = dict.fromkeys(("Args", "Raises"), "") | dict(SECTION.findall(divided(docstring)))

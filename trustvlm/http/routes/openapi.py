@@ -12,6 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from trustvlm import __version__
 from trustvlm.errors import STATUSES
 from trustvlm.http.guard.keyring import Scope
+from trustvlm.http.routes.docstrings import describe_fields
 from trustvlm.http.wire.bodies import (
     FORM,
     JSON,
@@ -169,6 +170,8 @@ def _document(app: FastAPI, root_path: str) -> dict[str, Any]:
         schemas |= schema.pop("$defs", {})
         schemas[name] = schema
     schemas |= {name: _form(body) for name, body in _FORMS.items()}
+    for schema in schemas.values():
+        describe_fields(schema)
     problem = {"description": "see error.kind", "content": {JSON: {"schema": _named("Problem")}}}
     problems = {str(status): problem for status in sorted({*STATUSES.values(), 431, 500})}
     for operations in document["paths"].values():
