@@ -30,6 +30,7 @@ from benchmarks.report import arguments, header, store
 from benchmarks.synthetic import DIM, Labels
 from trustvlm.index.live import LiveIndex
 from trustvlm.index.recipe import Recipe, load_recipe
+from trustvlm.softmax.leading import ExactRows
 from trustvlm.softmax.quantize import Segment, to_bfloat16
 from trustvlm.softmax.streamed import streamed_rows
 
@@ -173,12 +174,10 @@ def passes(sizes: Sizes, device: str) -> Iterator[dict[str, Any]]:
             print(f"{labels:,} labels left out: they take {needed:,} bytes, the GPU has {free:,}")
             continue
         segment = Segment(0, np.tile(short, (times, 1)), centre)
+        exact = ExactRows.in_memory(np.tile(rows, (times, 1)))
 
-        def run(queries: np.ndarray, segment: Segment = segment) -> Any:
-            return streamed_rows([segment], take, queries, SCALE, LEADERS, device=device)
-
-        def take(slots: np.ndarray) -> np.ndarray:
-            return rows[slots % len(rows)]
+        def run(queries: np.ndarray, segment: Segment = segment, exact: ExactRows = exact) -> Any:
+            return streamed_rows([segment], exact, queries, SCALE, LEADERS, device=device)
 
         moments = run(few).moments
         error = float(np.abs(moments.log_z - np.log(times) - log_z).max())

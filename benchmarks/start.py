@@ -162,7 +162,7 @@ def passes_of(service: trustvlm.TrustService, given: trustvlm.Queries) -> Callab
             (nearest, *reversed(tables), text),
         ):
             ids = one.ids[leading.slots[:, :LEADERS]]
-            similarities(other.take, other.slots(ids.ravel()).reshape(ids.shape), vectors)
+            similarities(other.exact, other.slots(ids.ravel()).reshape(ids.shape), vectors)
 
     return run
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from benchmarks.synthetic import Labels, quantiles
-from trustvlm.softmax import native, products, streamed, torch_pass
+from trustvlm.softmax import leading, native, products, streamed, torch_pass
 from trustvlm.softmax.dense import dense_rows
-from trustvlm.softmax.leading import LeadingRows
+from trustvlm.softmax.leading import ExactRows, LeadingRows, similarities
 from trustvlm.softmax.quantize import Segment, to_bfloat16
 from trustvlm.softmax.streamed import streamed_rows
 
@@ -86,8 +86,8 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str 
 @pytest.fixture
 def no_library(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine where the package was installed without a C compiler."""
-    monkeypatch.setattr(streamed, "library", lambda: None)
-    monkeypatch.setattr(products, "library", lambda: None)
+    for module in (streamed, products, leading):
+        monkeypatch.setattr(module, "library", lambda: None)
 
 
 def passed(
@@ -100,7 +100,7 @@ def passed(
     **options: Any,
 ) -> LeadingRows:
     exact = queries.astype(np.float64)
-    return streamed_rows(segments, rows.__getitem__, exact, scale, k, **options)
+    return streamed_rows(segments, ExactRows.in_memory(rows), exact, scale, k, **options)
 
 
 def assert_like(
@@ -292,6 +292,28 @@ def test_more_leaders_than_rows(rows: np.ndarray, queries: np.ndarray, way: str 
         assert found.moments is not None
         assert np.isfinite(found.moments.log_z).all()
         assert not found.rest.any()
+
+
+@pytest.mark.parametrize("dim", [1, 31, 100])
+@pytest.mark.parametrize("compiled", [True, False])
+def test_products_of_rows_in_two_pieces(
+    dim: int, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of equal rows are equal to the last bit; only rows of the first piece are checked."""
+    if not compiled:
+        monkeypatch.setattr(leading, "library", lambda: None)
+    rng, checked = np.random.default_rng(dim), set()
+    rows = rng.standard_normal((40, dim), dtype=np.float32)
+    rows[35] = rows[3]
+    asked, slots = rng.standard_normal((200, dim)), rng.integers(-1, 40, (200, 7))
+    slots[:, :2] = 3, 35
+    pieces = ExactRows(rows[:30], rows[30:], lambda some: checked.update(some.tolist()))
+    got = similarities(pieces, slots, asked)
+    expected = np.einsum("nd,nmd->nm", asked, rows[slots].astype(np.float64))
+    np.testing.assert_array_equal(np.isnan(got), slots < 0)
+    np.testing.assert_allclose(got[slots >= 0], expected[slots >= 0], rtol=1e-12, atol=1e-13)
+    np.testing.assert_array_equal(got[:, 0], got[:, 1])
+    assert checked == set(slots[(slots >= 0) & (slots < 30)].tolist())
 
 
 def test_no_queries_and_no_rows(

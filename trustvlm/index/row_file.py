@@ -43,27 +43,33 @@ class RowFile:
         """Bytes of all rows."""
         return self._rows.nbytes
 
+    @property
+    def mapped(self) -> Float32s:
+        """(n, dim) all rows, to be read where :meth:`prove` has been."""
+        return self._rows
+
     def take(self, positions: Int64s) -> Float32s:
-        """(n, dim) the rows at these positions. Raises Damaged: one does not match its checksum."""
+        """(n, dim) a copy of the rows at these positions. Raises as :meth:`prove`."""
+        self.prove(positions)
         rows: Float32s = self._rows.take(positions, axis=0)
-        self._prove(positions, rows)
         return rows
 
     def block(self, start: int, stop: int) -> Float32s:
-        """(stop − start, dim) neighbouring rows. Raises as :meth:`take`."""
-        rows = self._rows[start:stop]
-        self._prove(np.arange(start, stop), rows)
-        return rows
+        """(stop − start, dim) neighbouring rows. Raises as :meth:`prove`."""
+        self.prove(np.arange(start, stop))
+        return self._rows[start:stop]
 
-    def _prove(self, positions: Int64s, rows: Float32s) -> None:
-        unchecked = np.flatnonzero(~self._checked[positions])
+    def prove(self, positions: Int64s) -> None:
+        """Check the rows at these positions. Raises Damaged: one does not match its checksum."""
+        unchecked = positions[~self._checked[positions]]
         if not len(unchecked):
             return
-        wrong = row_sums(rows[unchecked]) != self._sums[positions[unchecked]]
+        unchecked = np.unique(unchecked)
+        wrong = row_sums(self._rows[unchecked]) != self._sums[unchecked]
         if wrong.any():
-            row = int(positions[unchecked[wrong.argmax()]])
+            row = int(unchecked[wrong.argmax()])
             raise Damaged(
                 f"snapshot {self._path}: row {row} does not match its checksum; "
                 f"{suggested('index rebuild')} writes it again"
             )
-        self._checked[positions] = True
+        self._checked[unchecked] = True

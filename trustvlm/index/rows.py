@@ -23,6 +23,7 @@ from trustvlm.errors import InvalidInput
 from trustvlm.index.row_file import RowFile
 from trustvlm.index.slot_table import SlotTable, SlotView, with_spare
 from trustvlm.index.validate import as_ids, as_vectors
+from trustvlm.softmax.leading import ExactRows
 from trustvlm.softmax.quantize import Segment
 from trustvlm.types.arrays import Bools, Float32s, Int64s
 
@@ -83,14 +84,14 @@ class RowView:
         if self.base is None:
             taken: Float32s = self.rows[slots]
             return taken
-        first = len(self.base.ids)
-        late = slots >= first
-        if not late.any():
-            return self.base.exact.take(slots)
-        rows = np.empty((len(slots), self.rows.shape[1]), np.float32)
-        rows[late] = self.rows[slots[late] - first]
-        rows[~late] = self.base.exact.take(slots[~late])
-        return rows
+        return self.exact.take(slots)
+
+    @property
+    def exact(self) -> ExactRows:
+        """The float32 rows of all slots."""
+        if self.base is None:
+            return ExactRows.in_memory(self.rows)
+        return ExactRows(self.base.exact.mapped, self.rows, self.base.exact.prove)
 
     def slots(self, ids: npt.ArrayLike) -> Int64s:
         """(n,) slot of each id in this view, −1 for ids that are not live in it."""

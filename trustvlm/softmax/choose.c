@@ -1,5 +1,5 @@
-/* What comes before a block of logits, and after it: unit vectors of queries, and the choice of a
- * label, its rival and the nearest label. trustvlm/softmax/native.py calls it.
+/* What comes before a block of logits, and after it: unit vectors of queries, exact products with a
+ * few rows, and the choice of a label, its rival and the nearest label. trustvlm/softmax/native.py calls it.
  */
 #include "loops.h"
 
@@ -28,6 +28,55 @@ PORTABLE int trustvlm_unit(const float *rows, int64_t n, int64_t dim, float leas
         for (; at < dim; at++) out[at] = rows[at] * scale;
     }
     return usual;
+}
+
+/* ---- exact products of queries with a few rows each ---- */
+
+#define DOUBLES 8           /* numbers that are multiplied at once */
+#define AHEAD 3             /* rows that are fetched before they are read */
+#define MANY 65536          /* numbers from which threads share the work */
+
+/* Row `slot` of the two pieces: the first `held` rows, and the others. */
+INLINE const float *row_of(const float *first, int64_t held, const float *rest, int64_t dim,
+                           int64_t slot)
+{
+    return slot < held ? first + slot * dim : rest + (slot - held) * dim;
+}
+
+/* The product in double precision: of equal rows it has equal bits. */
+INLINE double product(const float *row, const double *query, int64_t dim)
+{
+    Doubles sums[4] = {{0}, {0}, {0}, {0}}, sum;
+    int64_t at = 0;
+    for (; at + 4 * DOUBLES <= dim; at += 4 * DOUBLES)
+        for (int i = 0; i < 4; i++) {
+            Doubles wide = __builtin_convertvector(*(const Eight *)(row + at + i * DOUBLES), Doubles);
+            sums[i] += wide * *(const Doubles *)(query + at + i * DOUBLES);
+        }
+    sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+    double total = 0;
+    for (int i = 0; i < DOUBLES; i++) total += sum[i];
+    for (; at < dim; at++) total += row[at] * query[at];
+    return total;
+}
+
+/* out (n, m) become the products of queries (n, dim) and the rows in their slots (n, m), NaN where a
+ * slot is −1. The rows lie in two pieces, the first `held` of them in `first`. */
+PORTABLE void trustvlm_products(const float *first, int64_t held, const float *rest, int64_t dim,
+                                const double *queries, int64_t n, const int64_t *slots, int64_t m,
+                                double *out)
+{
+#pragma omp parallel for schedule(static) if (n * m * dim > MANY)
+    for (int64_t query = 0; query < n; query++)
+        for (int64_t i = query * m, stop = i + m; i < stop; i++) {
+            if (i + AHEAD < stop && slots[i + AHEAD] >= 0) {
+                const float *next = row_of(first, held, rest, dim, slots[i + AHEAD]);
+                for (int64_t at = 0; at < dim; at += LANES) __builtin_prefetch(next + at);
+            }
+            out[i] = NAN;
+            if (slots[i] >= 0)
+                out[i] = product(row_of(first, held, rest, dim, slots[i]), queries + query * dim, dim);
+        }
 }
 
 /* ---- choosing among columns ---- */

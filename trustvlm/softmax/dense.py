@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from trustvlm.softmax.leading import LeadingRows, RestSums, similarities, with_moments
+from trustvlm.softmax.leading import ExactRows, LeadingRows, RestSums, similarities, with_moments
 from trustvlm.softmax.native import ColumnChoice, library
 from trustvlm.types.arrays import Bools, Float32s, Float64s, Floats, Int64s
 
@@ -59,7 +59,7 @@ def _leaders(
     slots = np.broadcast_to(np.arange(width), (len(logits), width))
     if width < len(rows):
         slots = np.argpartition(logits, -width, axis=1)[:, -width:]
-    exact = scale * similarities(rows.__getitem__, slots, queries)
+    exact = scale * similarities(ExactRows.in_memory(rows), slots, queries)
     exact[np.isneginf(np.take_along_axis(logits, slots, axis=1))] = -np.inf
     order = np.argsort(-exact, axis=1, kind="stable")
     leading = np.take_along_axis(exact, order, axis=1)

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from trustvlm.softmax.native import library
 from trustvlm.types.arrays import Bools, Float32s, Float64s, Floats, Int64s
-
-_GATHERED_ROWS = 256  # gathered at a time: they stay in the cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,27 +114,49 @@ def with_moments(
     return LeadingRows(slots, logits, False, slack, moments, share, last / total)
 
 
-def similarities(take: Callable[[Int64s], Float32s], slots: Int64s, queries: Floats) -> Float64s:
+@dataclass(frozen=True, eq=False)
+class ExactRows:
+    """The (N, d) float32 rows of all slots, in two pieces.
+
+    Attributes:
+        first, rest: the rows of the slots before b, and of those from b on.
+        prove: checks the rows of `first` in these slots before they are read.
+    """
+
+    first: Float32s
+    rest: Float32s
+    prove: Callable[[Int64s], None]
+
+    @classmethod
+    def in_memory(cls, rows: Float32s) -> ExactRows:
+        """Rows in one piece, which need no check."""
+        return cls(rows[:0], rows, lambda slots: None)
+
+    def take(self, slots: Int64s) -> Float32s:
+        """(m, d) a copy of the rows in (m,) slots."""
+        late = slots >= len(self.first)
+        self.prove(slots[~late])
+        if not late.any():
+            return self.first.take(slots, axis=0)
+        rows = np.empty((len(slots), self.rest.shape[1]), np.float32)
+        rows[late] = self.rest[slots[late] - len(self.first)]
+        rows[~late] = self.first[slots[~late]]
+        return rows
+
+
+def similarities(rows: ExactRows, slots: Int64s, queries: Floats) -> Float64s:
     """(n, m) inner products in float64 of each query with its own candidate rows; NaN where the
     slot is −1.
 
     Each is summed alone, so that equal rows give equal bits: ties are ties.
-
-    Args:
-        take: gives the (m, d) float32 rows of (m,) slots.
     """
+    native, wide = library(), np.ascontiguousarray(queries, np.float64)
+    if native is not None:
+        rows.prove(slots[(slots >= 0) & (slots < len(rows.first))])
+        return native.products(rows.first, rows.rest, np.ascontiguousarray(slots), wide)
     products = np.full(slots.shape, np.nan)
-    if not slots.size:
-        return products
-    step = max(1, _GATHERED_ROWS // slots.shape[1])  # queries
-    wide = np.empty((min(step, len(slots)), slots.shape[1], queries.shape[1]))
-    filled = np.maximum(slots, 0)
-    for start in range(0, len(slots), step):
-        part = slice(start, start + step)
-        rows = wide[: len(filled[part])]
-        rows[...] = take(filled[part].ravel()).reshape(rows.shape)
+    for query, some, out in zip(wide, slots, products, strict=True):
+        taken = rows.take(some[some >= 0]).astype(np.float64)
         # Of one row and one column NumPy makes a dot product each, which is what keeps ties.
-        columns = queries[part].astype(np.float64, copy=False)[:, np.newaxis, :, np.newaxis]
-        np.matmul(rows[:, :, np.newaxis], columns, out=products[part, :, np.newaxis, np.newaxis])
-    products[slots < 0] = np.nan
+        out[some >= 0] = np.matmul(taken[:, np.newaxis], query)[:, 0]
     return products

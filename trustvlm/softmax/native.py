@@ -42,6 +42,7 @@ _SELECT: list[Any] = [c_int64, c_int64, *[c_void_p] * 5]
 _COLUMNS: list[Any] = [*[c_void_p] * 3, c_int64, c_int64, c_void_p, c_int64, *[c_void_p] * 2]
 _CHOOSE: list[Any] = [*[c_void_p] * 3, *[c_int64] * 3, c_int, *[c_void_p] * 4]
 _UNIT: list[Any] = [c_void_p, c_int64, c_int64, c_float, c_float, c_void_p]
+_PRODUCTS: list[Any] = [c_void_p, c_int64, c_void_p, c_int64, c_void_p]
 _LOG_SUMS: list[Any] = [c_void_p, c_int64, c_int64, c_float, c_void_p]
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 _first: Any = c_char.from_buffer
@@ -112,6 +113,9 @@ class Library:
         self._unit, self._log_sums = functions.trustvlm_unit, functions.trustvlm_log_sums
         self._unit.argtypes, self._unit.restype = _UNIT, c_int
         self._log_sums.argtypes, self._log_sums.restype = _LOG_SUMS, None
+        self._products = functions.trustvlm_products
+        self._products.argtypes = [*_PRODUCTS, c_int64, c_void_p, c_int64, c_void_p]
+        self._products.restype = None
         self.units: int = functions.trustvlm_units()
         if self.units >= PAIRS:
             self._halves, self._wholes = functions.trustvlm_halves, functions.trustvlm_wholes
@@ -197,6 +201,22 @@ class Library:
         out = byref(_first(places)), byref(_first(numbers)), byref(_first(marks))
         doubts = self._choose(*given, listed, relabels, byref(rounding), *out)
         return None if doubts & _BY_NAME else (places, numbers, marks)
+
+    def products(
+        self, first: Float32s, rest: Float32s, slots: Int64s, queries: Float64s
+    ) -> Float64s:
+        """(n, m) products of (n, d) queries and the rows in their (n, m) slots, NaN for −1; the
+        rows lie in two pieces."""
+        (count, width), dim = slots.shape, queries.shape[1]
+        for array, kind in ((first, np.float32), (rest, np.float32), (queries, np.float64)):
+            fits = array.dtype == kind and array.flags.c_contiguous and array.shape[1] == dim
+            _require(fits, "rows or queries")
+        _require(slots.dtype == np.int64 and slots.flags.c_contiguous, "slots")
+        _require(int(slots.max(initial=-1)) < len(first) + len(rest), "slots")
+        out = np.empty(slots.shape)
+        rows = first.ctypes.data, len(first), rest.ctypes.data, dim
+        self._products(*rows, queries.ctypes.data, count, slots.ctypes.data, width, out.ctypes.data)
+        return out
 
     def unit(self, rows: Float32s, least: float, most: float) -> Float32s | None:
         """(n, d) rows, n > 0, divided by their norms; None where a squared norm is not between the

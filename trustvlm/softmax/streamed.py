@@ -7,18 +7,18 @@ Everything that a text rule asks for follows from these.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from trustvlm.softmax.leading import LeadingRows, RestSums, similarities, with_moments
+from trustvlm.softmax.leading import ExactRows, LeadingRows, RestSums, similarities, with_moments
 from trustvlm.softmax.native import Library, Running, library
 from trustvlm.softmax.products import blocks, whole_number_error
 from trustvlm.softmax.quantize import Segment
 from trustvlm.softmax.state import State, joined, no_rows
 from trustvlm.system.stopping import may_stop
-from trustvlm.types.arrays import Bools, Float32s, Float64s, Floats, Int64s
+from trustvlm.types.arrays import Bools, Float32s, Float64s, Floats
 
 _ROUNDING = 2.0**-9  # of a row whose norm behind the centre is at most 1, at most
 _SPARE = 16  # further leaders of 16-bit rows, as the order among these is not quite right
@@ -29,7 +29,7 @@ _LN_2 = math.log(2)
 
 def streamed_rows(
     segments: Sequence[Segment],
-    take: Callable[[Int64s], Float32s],
+    exact_rows: ExactRows,
     queries: Floats,
     scale: float,
     k: int,
@@ -43,7 +43,7 @@ def streamed_rows(
     where `keep` is true (None: all): at least min(k, N) leaders, more of rounded rows.
 
     Args:
-        segments: the N rows. take: gives float32 rows of slots. queries: (n, d) unit vectors.
+        segments: the N rows. exact_rows: these in float32. queries: (n, d) unit vectors.
         device: torch's name of the device that passes over 16-bit segments; None: the processor.
         block_rows: rows per block.
 
@@ -66,7 +66,7 @@ def streamed_rows(
     for part in parts[1:]:
         state = joined(state, part, width)
     slots = state.slots
-    exact = np.where(slots >= 0, scale * similarities(take, slots, queries), -np.inf)
+    exact = np.where(slots >= 0, scale * similarities(exact_rows, slots, queries), -np.inf)
     order = np.argsort(-exact, axis=1, kind="stable")
     slots, leading = np.take_along_axis(slots, order, axis=1), np.take_along_axis(exact, order, 1)
     rows = total if keep is None else int(np.count_nonzero(keep))

@@ -11,7 +11,7 @@ import numpy as np
 
 from trustvlm.index.rows import RowView
 from trustvlm.softmax.dense import DENSE_LOGITS, dense_rows, leaders_of_block
-from trustvlm.softmax.leading import LeadingRows
+from trustvlm.softmax.leading import ExactRows, LeadingRows
 from trustvlm.softmax.native import TOGETHER
 from trustvlm.types.arrays import Bools, Float32s, Floats, Int64s
 
@@ -48,7 +48,7 @@ def leading_rows(
     from trustvlm.softmax.streamed import streamed_rows
 
     return streamed_rows(
-        table.segments, table.take, queries, scale, k, keep=keep, device=device, sums=sums
+        table.segments, table.exact, queries, scale, k, keep=keep, device=device, sums=sums
     )
 
 
@@ -70,7 +70,9 @@ def _float32_rows(
     from trustvlm.softmax.streamed import streamed_rows
 
     segments = [Segment(0, rows)]
-    return streamed_rows(segments, rows.__getitem__, queries, scale, k, keep=keep, sums=sums)
+    return streamed_rows(
+        segments, ExactRows.in_memory(rows), queries, scale, k, keep=keep, sums=sums
+    )
 
 
 def nearest_rows(

@@ -157,7 +157,7 @@ def _columns(
     logits[:, end : end + further.shape[1]] = text.logits[:, leaders:]
     for part in (slice(first.shape[1], end), slice(last - others.shape[1], last)):
         if part.start < part.stop:
-            logits[:, part] = scale * similarities(view.text.take, slots[:, part], classifier)
+            logits[:, part] = scale * similarities(view.text.exact, slots[:, part], classifier)
     logits[slots < 0] = -np.inf
     similarity = np.full(slots.shape, np.nan)
     similarity[:, first.shape[1] : first.shape[1] + nearest.shape[1]] = image.similarity[:, used]
@@ -188,7 +188,7 @@ def _similarities(
     labels = view.text.ids[np.maximum(slots, 0)]
     rows = view.prototypes.slots(labels.ravel()).reshape(slots.shape)
     rows[~valid | ~np.isnan(exact)] = -1
-    computed = similarities(view.prototypes.take, rows, verifier)
+    computed = similarities(view.prototypes.exact, rows, verifier)
     return np.where(valid & (rows < 0), exact, computed)
 
 

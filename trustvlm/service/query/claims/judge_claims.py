@@ -85,12 +85,12 @@ def _exact_numbers(
     names[:, 0] = wanted
     for row, further in enumerate(groups):
         names[row, 1 : 1 + len(further)] = view.text.slots(np.array(further, dtype=np.int64))
-    products = view.space.logit_scale * similarities(view.text.take, names, exact.classifier)
+    products = view.space.logit_scale * similarities(view.text.exact, names, exact.classifier)
     logit = np.logaddexp.reduce(np.where(names >= 0, products, -np.inf), axis=1)
     if exact.verifier is None or not len(view.prototypes):
         return logit, np.full(len(wanted), np.nan)
     rows = np.where(wanted >= 0, view.prototypes.slots(ids), -1)[:, np.newaxis]
-    return logit, similarities(view.prototypes.take, rows, exact.verifier)[:, 0]
+    return logit, similarities(view.prototypes.exact, rows, exact.verifier)[:, 0]
 
 
 def claimed_arrays(

@@ -89,7 +89,7 @@ class _Whitened:
                 white @ view.prototypes.take(some).T, columns, bare
             ) - halves, background
         exact = queries.astype(np.float64) @ self._wide_matrix
-        return similarities(view.prototypes.take, rows, exact) - halves, background
+        return similarities(view.prototypes.exact, rows, exact) - halves, background
 
     def of_classifier(
         self, queries: Floats, slots: Int64s, bare: Bools
