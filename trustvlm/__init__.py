@@ -122,6 +122,8 @@ _HOME = {name: module for module, names in _FROM.items() for name in names}
 def __getattr__(name: str) -> Any:
     if name == "open":
         return import_module("trustvlm.settings").open_service
+    if name in ("bulk", "testing"):
+        return import_module(f"trustvlm.{name}")
     if name in _HOME:
         value = globals()[name] = getattr(import_module(_HOME[name]), name)
         return value

@@ -10,6 +10,7 @@ from trustvlm.catalog.store.location import FileLocation, Location
 from trustvlm.errors import InvalidInput
 from trustvlm.service.backup.restore import restore_catalog, restore_home
 from trustvlm.settings import CATALOG_NAME, Settings
+from trustvlm.system.files.default_home import expanded
 from trustvlm.types.backups import Restored
 from trustvlm.types.bounds import callbacks, flags, path_of
 
@@ -55,7 +56,7 @@ def restore(
     """
     flags(replace=replace)
     callbacks(progress=progress)
-    folder = path_of("home", home).expanduser().absolute()
+    folder = expanded(path_of("home", home))
     location = Settings.of(folder, database_url=database_url).location(folder)
     return restore_to(archive, folder, location, replace=replace, progress=progress)
 

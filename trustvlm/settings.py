@@ -30,6 +30,7 @@ from trustvlm.service.home.verdict_log.writer import VerdictWriter
 from trustvlm.service.memory.background_fit import BackgroundFit
 from trustvlm.service.memory.cache_registry import CacheRegistry
 from trustvlm.system.author import check_author
+from trustvlm.system.files.default_home import expanded
 from trustvlm.system.files.durable import make_folder
 from trustvlm.system.files.toml_file import read_toml
 from trustvlm.system.masking import masked
@@ -292,7 +293,7 @@ def open_service(
             cannot be right.
     """
     flags(create=create, read_only=read_only)
-    folder = path_of("home", home).expanduser().absolute()
+    folder = expanded(path_of("home", home))
     given = {"device": device, "precision": precision, "batch_size": batch_size, "workers": workers}
     others = {"database_url": database_url, "max_image_pixels": max_image_pixels}
     settings = Settings.of(folder, **given, **others)

@@ -220,6 +220,20 @@ def test_one_of_two_workers_is_killed_under_load(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_worker_that_is_silent_for_a_while_stays(tmp_path: Path) -> None:
+    """As one that imports on a busy machine for longer than uvicorn waits by itself (5 s)."""
+    prepared(tmp_path / "home")
+    with server(tmp_path / "home", "--workers", "2") as (process, address):
+        ready(address)
+        before = sorted(workers(process.pid))
+        os.kill(before[0], signal.SIGSTOP)
+        time.sleep(7)
+        os.kill(before[0], signal.SIGCONT)
+        time.sleep(1)
+        assert sorted(workers(process.pid)) == before
+
+
+@pytest.mark.slow
 def test_it_is_ready_when_the_encoders_are_loaded_or_cannot_be(tmp_path: Path) -> None:
     """The first image finds them open; a space whose weights are gone keeps nothing else from being
     answered."""

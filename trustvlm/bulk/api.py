@@ -16,6 +16,7 @@ from trustvlm.bulk.units import difference
 from trustvlm.bulk.work import Opening
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.settings import Settings
+from trustvlm.system.files.default_home import expanded
 from trustvlm.types.bounds import path_of
 from trustvlm.types.bulk import BulkReport, BulkStatus
 
@@ -25,7 +26,7 @@ Input = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 def opening_of(home: str | os.PathLike[str], **given: Any) -> Opening:
     """How workers open a home; what the environment or the settings of the home say of its catalog
     holds for workers elsewhere, too."""
-    folder = path_of("home", home).expanduser().absolute()
+    folder = expanded(path_of("home", home))
     address = Settings.of(folder, database_url=given.pop("database_url", None)).database_url
     return Opening(
         str(folder), database_url=None if address is None else address.get_secret_value(), **given

@@ -10,19 +10,23 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+from contextlib import suppress
 
 from trustvlm.cli.root import main
+from trustvlm.system.standard_streams import hold_standard_streams
 
 
 def run() -> None:
     """Run the command that `sys.argv` says, and end the process with its exit code once all is done
     that the command registered for the end."""
+    hold_standard_streams()
     code: int | None = None
 
     def end() -> None:
         if code is not None:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(BrokenPipeError):  # its reader has seen enough
+                    stream.flush()
             os._exit(code)
 
     atexit.register(end)  # what is registered earlier is done later

@@ -48,7 +48,7 @@ def spaces(ctx: click.Context, _: click.Parameter, beginning: str) -> list[str]:
     given = ctx.find_root().params
     if given.get("url"):
         return []
-    home = Path(given.get("home") or default_home()).expanduser()
+    home = Path(os.path.expanduser(given.get("home") or default_home()))  # noqa: PTH111
     names = _names(home, given.get("database_url"), beginning)
     return [_typed(name) for name in names if name.isprintable()]
 

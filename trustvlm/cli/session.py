@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
+from trustvlm.system.files.default_home import expanded
 from trustvlm.system.masking import has_password
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Session:
         if "://" not in place:
             from trustvlm.catalog.store.location import FileLocation
 
-            return FileLocation(Path(place).expanduser().absolute() / CATALOG_NAME)
+            return FileLocation(expanded(Path(place)) / CATALOG_NAME)
         refuse_password(argument, place)
         return Settings.of(self.home, database_url=place).location(self.home)
 
@@ -131,11 +132,11 @@ class Session:
 
 
 def _user() -> str | None:
-    """The name of the user of this machine; None where it has none."""
+    """The name of the user of this machine, or the number of one without a name."""
     try:
         return getpass.getuser()[:200] or None
     except (KeyError, OSError):  # a container may run under a number without a name
-        return None
+        return f"uid {os.geteuid()}"
 
 
 def refuse_password(argument: str, address: str) -> None:

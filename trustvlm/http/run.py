@@ -21,12 +21,14 @@ from pydantic import TypeAdapter
 
 from trustvlm.errors import Unavailable
 from trustvlm.http.guard.connections import Connection, ServerConfig
-from trustvlm.http.guard.logs import hold_standard_streams, log_to_stderr
+from trustvlm.http.guard.logs import log_to_stderr
 from trustvlm.http.guard.tracing import check_collector
 from trustvlm.http.options import ServeOptions, is_loopback
 from trustvlm.service.server.server_home import ServerHome
 from trustvlm.settings import Settings, open_service
+from trustvlm.system.files.default_home import expanded
 from trustvlm.system.masking import has_password
+from trustvlm.system.standard_streams import hold_standard_streams
 from trustvlm.types.messages.commands import word
 
 if TYPE_CHECKING:
@@ -45,6 +47,9 @@ SWITCH_S = 0.0005
 The event loop gives it up at every system call, and then waits for the scorer's thread."""
 FINISHING_S = 60
 """Seconds that accepted requests have to finish when the service ends."""
+SILENT_S = 30
+"""Seconds that a worker may be silent before another takes its place: on a busy machine it takes
+more than the five of uvicorn to import what it runs."""
 
 
 def options_of(
@@ -109,7 +114,7 @@ def run_service(
     from uvicorn.supervisors import Multiprocess
 
     hold_standard_streams()
-    folder = home.expanduser().absolute()
+    folder = expanded(home)
     with open_service(
         folder, create=True, database_url=database_url, device=device, precision=precision
     ) as service:
@@ -135,6 +140,7 @@ def run_service(
         timeout_keep_alive=options.keep_alive_s,
         lifespan="on",
         timeout_graceful_shutdown=FINISHING_S,
+        timeout_worker_healthcheck=SILENT_S,
     )
     log_to_stderr(options.log_level)
     _raise_file_limit()

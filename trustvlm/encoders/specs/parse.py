@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from trustvlm.encoders.specs.names import suggestions, understood
 from trustvlm.errors import InvalidInput
+from trustvlm.system.files.default_home import expanded
 
 _ACCEPTED = (
     "open_clip:<model>/<pretrained>, open_clip:local-dir:/path, "
@@ -116,7 +117,7 @@ def _unclear(spec: str, name: str, why: str) -> InvalidInput:
 
 def _absolute(path: str) -> str:
     # A stored spec is opened again by processes with other working directories.
-    return str(Path(path).expanduser().absolute())
+    return str(expanded(Path(path)))
 
 
 def _parse_open_clip(spec: str, rest: str) -> EncoderSpec:

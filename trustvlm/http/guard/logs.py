@@ -87,19 +87,6 @@ def _drop() -> None:
         count()
 
 
-def hold_standard_streams() -> None:
-    """Open each of stdin, stdout and stderr that is closed on the null device: otherwise the next
-    file that is opened gets its number, and what is written there."""
-    for descriptor in range(3):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            opened = os.open(os.devnull, os.O_RDWR)
-            if opened != descriptor:
-                os.dup2(opened, descriptor)
-                os.close(opened)
-
-
 def log_to_stderr(level: str = "info") -> None:
     """Write the records of trustvlm and uvicorn from this level on, and warnings of other loggers,
     to stderr as lines of JSON, and nothing else."""

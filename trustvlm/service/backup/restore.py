@@ -31,6 +31,7 @@ from trustvlm.service.backup.archive import (
 )
 from trustvlm.service.backup.carried_settings import without_places
 from trustvlm.system.fault_points import reached
+from trustvlm.system.files.default_home import expanded
 from trustvlm.system.files.durable import make_folder, sync
 from trustvlm.system.files.work_folder import exchange, put, unwritable, work_folder
 from trustvlm.types.backups import CatalogFacts, Restored
@@ -61,7 +62,7 @@ def restore_home(
     disk: after a crash the target is what it was, or the new home.
     """
     # A link stays; what it leads to is made or replaced.
-    target = path_of("home", home).expanduser().resolve()
+    target = expanded(path_of("home", home)).resolve()
     with ExitStack() as stack:
         opened = stack.enter_context(open_archive(path_of("archive", archive).absolute(), progress))
         occupied = _check_target(target, replace)

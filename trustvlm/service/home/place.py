@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from trustvlm.catalog.store.location import Location
@@ -17,7 +18,7 @@ def place_of(folder: Path, location: Location | None) -> str:
         folder: the home directory. location: where its catalog is, if a URL said so.
     """
     options = []
-    if folder != default_home().expanduser().absolute():
+    if folder != Path(os.path.abspath(os.path.expanduser(default_home()))):  # noqa: PTH100, PTH111
         options += ["--home", word(str(folder))]
     if location is not None:
         options += ["--database-url", word(location.address)]
