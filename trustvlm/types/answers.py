@@ -6,7 +6,7 @@ Fields that an answer may lack stand in typed dicts; everything else is a datacl
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, NotRequired, get_type_hints
 
 from pydantic_core import core_schema
@@ -37,17 +37,17 @@ class Status(Answer):
     status: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Rule(Answer):
     """A rule that can be scored with."""
 
     name: str
     kind: Literal["text", "image", "fused"]
-    parameters: Mapping[str, float | None]
+    parameters: Mapping[str, float | None] = field(hash=False)
     probability: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RuleList(Answer):
     """Every rule, and the one that is used where none is named or in force."""
 
@@ -77,7 +77,7 @@ class OfferedPreset(Answer):
     reason: str | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class EncoderList(Answer):
     """The encoders that clients may make spaces with, besides precomputed ones: the setting
     serve_encoders."""
@@ -86,7 +86,7 @@ class EncoderList(Answer):
     presets: tuple[OfferedPreset, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SpaceList(Answer):
     """Label spaces by name.
 
@@ -101,7 +101,7 @@ class SpaceList(Answer):
     key_space: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SpaceDetails(SpaceRow):
     """A label space, and what its labels and support images have.
 
@@ -135,7 +135,7 @@ class Revision(Answer):
     revision: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class PicturedLabelRow(LabelRow):
     """A label with the ids of some of its support images, and what the stored images say of it;
     `predictions` is null where that was not requested, and for an alias."""
@@ -144,7 +144,7 @@ class PicturedLabelRow(LabelRow):
     predictions: LabelPredictions | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LabelPage(Answer):
     """A page of labels; `predicted_images`: of how many stored images their predictions are, where
     these were requested."""
@@ -154,14 +154,14 @@ class LabelPage(Answer):
     predicted_images: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class LabelDetails(LabelRow):
     """A label, and its further names."""
 
     aliases: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RemovedList(Answer):
     """The trash of a space: what was removed and can be restored, newest first.
 
@@ -201,7 +201,7 @@ class LabelCount(Answer):
     filter: FilterObject | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SupportList(Answer):
     """The support images of a label."""
 
@@ -285,22 +285,22 @@ Scored: Any = _typed_dict(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class EvidenceList(Answer):
     """The evidence of verdicts, in their order."""
 
     evidence: tuple[Evidence, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Embeddings(Answer):
     """Image files as embeddings; null: none could be read.
 
     Attributes:
         thumbnails: a small JPEG of each in base64; null where they are not requested."""
 
-    classifier: list[list[float]] | None
-    verifier: list[list[float]] | None
+    classifier: list[list[float]] | None = field(hash=False)
+    verifier: list[list[float]] | None = field(hash=False)
     places: tuple[int, ...]
     sources: tuple[str, ...]
     notes: tuple[str, ...]
@@ -308,7 +308,7 @@ class Embeddings(Answer):
     thumbnails: tuple[str, ...] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class HitList(Answer):
     """The nearest support images, prototypes or text prototypes of queries.
 
@@ -318,7 +318,7 @@ class HitList(Answer):
 
     revision: int
     kind: Literal["support", "prototype", "text"]
-    hits: Annotated[list[Hit], _Documented(list[Hit])]
+    hits: Annotated[list[Hit], _Documented(list[Hit])] = field(hash=False)
     notes: tuple[str, ...]
     approximate: bool
     error_bound: float
@@ -326,14 +326,14 @@ class HitList(Answer):
     supports: tuple[tuple[int, ...], ...] | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class StoredCalibration(Calibration):
     """A calibration of a space, and whether it decides."""
 
     in_force: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CalibrationList(Answer):
     """The calibrations of a space, newest first, and its revision."""
 
@@ -348,7 +348,7 @@ class JobError(TypedDict):
     message: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Job(Answer):
     """Long work that the service does.
 
@@ -372,11 +372,11 @@ class Job(Answer):
     phase: str
     done: int
     total: int | None
-    error: JobError | None
+    error: JobError | None = field(hash=False)
     result: Annotated[
         Mapping[str, Any] | None,
         _Documented(Evaluation | Calibration | Audit | Proposals | ReviewImport | None),
-    ]
+    ] = field(hash=False)
     cancelling: bool
     created_at: Time
     changed_at: Time
@@ -387,7 +387,7 @@ class Job(Answer):
         return self.state not in ("queued", "running")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class JobList(Answer):
     """The newest jobs, without their results."""
 

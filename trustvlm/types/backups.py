@@ -11,7 +11,7 @@ from trustvlm.types.json_form import Answer
 
 
 @dataclass(frozen=True)
-class SpaceFacts:
+class SpaceFacts(Answer):
     """A live space: its name, its revision, and the numbers of its live labels and support
     images."""
 
@@ -21,8 +21,8 @@ class SpaceFacts:
     supports: int
 
 
-@dataclass(frozen=True)
-class CatalogFacts:
+@dataclass(frozen=True, repr=False)
+class CatalogFacts(Answer):
     """What a catalog is: its schema, its epoch, and its live spaces by name."""
 
     schema: str
@@ -30,8 +30,8 @@ class CatalogFacts:
     spaces: tuple[SpaceFacts, ...]
 
 
-@dataclass(frozen=True)
-class Backup:
+@dataclass(frozen=True, repr=False)
+class Backup(Answer):
     """A backup that was written.
 
     Attributes:
@@ -48,7 +48,7 @@ class Backup:
 
 
 @dataclass(frozen=True)
-class Exported:
+class Exported(Answer):
     """A space that was exported: its folder, its revision, and its numbers of labels and support
     images."""
 
@@ -59,8 +59,8 @@ class Exported:
     supports: int
 
 
-@dataclass(frozen=True)
-class Restored:
+@dataclass(frozen=True, repr=False)
+class Restored(Answer):
     """A home, or a catalog on a server, that was made of a backup.
 
     Attributes:
@@ -87,8 +87,8 @@ class Restored:
     originals_left_out: int = 0
 
 
-@dataclass(frozen=True)
-class Scrubbed:
+@dataclass(frozen=True, repr=False)
+class Scrubbed(Answer):
     """What was done so that the files of a database keep nothing of rows that were deleted.
 
     Attributes:
@@ -105,7 +105,7 @@ class Scrubbed:
 
 
 @dataclass(frozen=True)
-class Upgrade:
+class Upgrade(Answer):
     """What an upgrade did: the schema before (None: no catalog), the schema now, and the backup
     made in between, if any."""
 
@@ -124,7 +124,7 @@ class MissingOriginal(Answer):
     source: str | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Reembedding(Answer):
     """How far a space is with being re-embedded; see :meth:`TrustService.reembed_space`.
 

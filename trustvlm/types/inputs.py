@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import numpy.typing as npt
 
+from trustvlm.types.messages.brief import record_repr
 from trustvlm.types.messages.remarks import Remark
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     """Label name → its images, or verifier embeddings of them."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LabelInput:
     """One label to register; everything but the name is optional.
 
@@ -63,8 +64,12 @@ class LabelInput:
     image_attributes: Mapping[str, Any] | Sequence[Mapping[str, Any] | None] | None = None
     parent: str | None = None
 
+    def __repr__(self) -> str:
+        """What is given, of at most 2,000 characters."""
+        return record_repr(self, given=True)
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Queries:
     """What is scored or searched: embeddings, images, or texts (search only).
 
@@ -122,8 +127,12 @@ class Queries:
             if values is not None and isinstance(values, Iterator):
                 object.__setattr__(self, name, list(values))  # they are read more than once
 
+    def __repr__(self) -> str:
+        """What is given, of at most 2,000 characters."""
+        return record_repr(self, given=True)
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Embedded:
     """Images turned into queries.
 
@@ -143,3 +152,7 @@ class Embedded:
     failed: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
     remarks: tuple[tuple[Remark, ...], ...] = ()
+
+    def __repr__(self) -> str:
+        """What is given, of at most 2,000 characters."""
+        return record_repr(self, given=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, TypeVar, cast, get_type_hints
 
@@ -18,6 +17,7 @@ from pydantic_core import PydanticCustomError, core_schema
 from typing_extensions import TypeAliasType, TypedDict
 
 from trustvlm.types.attributes.values import MAX_KEYS
+from trustvlm.types.messages.brief import record_repr
 
 T = TypeVar("T")
 
@@ -141,22 +141,7 @@ class Answer:
 
     def __repr__(self) -> str:
         """Like that of a dataclass, but brief; for classes with repr=False."""
-        shown = (one for one in fields(cast(Any, self)) if one.repr)
-        values = ", ".join(f"{one.name}={brief_repr(getattr(self, one.name))}" for one in shown)
-        return f"{type(self).__qualname__}({values})"
-
-
-def brief_repr(value: object) -> str:
-    """The repr of a value: six digits of a number; of more than twenty values of a tuple the first
-    ten, and how many there are."""
-    if isinstance(value, float):
-        return repr(float(f"{value:.6g}"))
-    if isinstance(value, tuple) and not hasattr(value, "_fields"):
-        inside = ", ".join(map(brief_repr, value if len(value) <= 20 else value[:10]))
-        if len(value) > 20:
-            return f"({inside}, … {len(value):,} in all)"
-        return f"({inside},)" if len(value) == 1 else f"({inside})"
-    return repr(value)
+        return record_repr(self)
 
 
 _ADAPTERS: dict[Any, TypeAdapter[Any]] = {}

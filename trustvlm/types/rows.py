@@ -9,7 +9,7 @@ from typing import Literal
 from trustvlm.types.json_form import Answer, Attributes, Time
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SpaceRow(Answer):
     """One label space as it is listed."""
 
@@ -28,7 +28,7 @@ class SpaceRow(Answer):
     created_at: Time
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LabelRow(Answer):
     """One label as it is listed.
 
@@ -51,7 +51,7 @@ class LabelRow(Answer):
     prototype: tuple[float, ...] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SupportRow(Answer):
     """One support image as it is listed.
 
@@ -93,7 +93,7 @@ class ObservationRow(Answer):
     pictured: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ObservationList(Answer):
     """Stored images of known label."""
 
@@ -130,7 +130,7 @@ class StoredError(Answer):
     truth: str | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LabelErrors(Answer):
     """The errors of one label among the stored images of known label, newest images first.
 
@@ -187,7 +187,7 @@ class HistoryRow(Answer):
     supports: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class HistoryPage(Answer):
     """Revisions of a space, oldest first.
 

@@ -61,7 +61,7 @@ class QuarantinedRow(Answer):
     since: Time
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class VerifyReport(Answer):
     """The state of a home.
 

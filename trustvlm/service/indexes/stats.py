@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from trustvlm.catalog.rows import spaces
 from trustvlm.errors import Conflict
 from trustvlm.index.recipe import load_recipe
 from trustvlm.service.home.home import Home
 from trustvlm.system.fault_points import reached
+from trustvlm.types.json_form import Answer
 
 
 @dataclass(frozen=True)
-class IndexStats:
+class IndexStats(Answer):
     """The state of a space's index in this process and on disk.
 
     Attributes:
@@ -30,10 +31,10 @@ class IndexStats:
 
     recipe: str
     exact: bool
-    search: Mapping[str, Mapping[str, float]]
-    recall: Mapping[str, float]
+    search: Mapping[str, Mapping[str, float]] = field(hash=False)
+    recall: Mapping[str, float] = field(hash=False)
     device: str
-    on_cpu: Mapping[str, str]
+    on_cpu: Mapping[str, str] = field(hash=False)
     labels: int
     prototypes: int
     dead: int

@@ -11,13 +11,14 @@ from trustvlm.errors import InvalidInput
 from trustvlm.index.recipe import Recipe, list_recipes
 from trustvlm.service.home.home import Home
 from trustvlm.types.bounds import number
+from trustvlm.types.json_form import Answer
 
 MILLISECONDS = 25.0
 """What a search may take by default: about as much as encoding the image on one core."""
 
 
 @dataclass(frozen=True)
-class Suggestion:
+class Suggestion(Answer):
     """What a recipe would cost in a space, scaled from its [measured] table.
 
     Attributes:

@@ -21,6 +21,7 @@ from trustvlm.service.home.home import Home
 from trustvlm.system.stopping import may_stop
 from trustvlm.types.arrays import Float32s, Float64s, Int64s
 from trustvlm.types.bounds import number, whole
+from trustvlm.types.json_form import Answer
 from trustvlm.types.messages.commands import suggested
 
 QUERIES = 768
@@ -34,7 +35,7 @@ _LARGEST = 65_536  # no search parameter beyond this
 
 
 @dataclass(frozen=True)
-class Tuned:
+class Tuned(Answer):
     """What tuning found for one index of a space.
 
     Attributes:

@@ -28,7 +28,7 @@ class LabelTally(Answer):
     corrected: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BulkVerdicts(Answer):
     """How many rows were decided in each way.
 
@@ -59,7 +59,7 @@ class FailedUnit(Answer):
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BulkReport(Answer):
     """What a call of bulk work did.
 
@@ -95,7 +95,7 @@ class BulkReport(Answer):
     verdicts: BulkVerdicts | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BulkStatus(Answer):
     """How far the bulk work in a folder is.
 

@@ -154,7 +154,7 @@ class ReviewItem(Answer):
     taught: Taught | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ReviewPage(Answer):
     """Items of the review queue, oldest first; `next_cursor` gives the next page, None: there is
     none."""
@@ -163,7 +163,7 @@ class ReviewPage(Answer):
     next_cursor: int | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ReviewQuestion(Answer):
     """An item as a person is asked about it.
 
@@ -198,7 +198,7 @@ class TrayCounts(Answer):
     skipped: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ReviewStatus(Answer):
     """The review queue of a space.
 
@@ -224,7 +224,7 @@ class ReviewExport(Answer):
     content: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ReviewImport(Answer):
     """What became of the answers of a file.
 

@@ -8,7 +8,7 @@ from trustvlm.types.json_form import Answer
 from trustvlm.types.rows import SupportRow
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SupportPage(Answer):
     """A page of support images; `next_cursor` is the `cursor` of the next page, None after the
     last."""

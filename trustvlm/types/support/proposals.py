@@ -20,7 +20,7 @@ class ProposeOptions(Options):
     few: Annotated[WholeNumber, Within("k"), says("propose for labels with fewer images")] = 4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RemovedProposals(Answer):
     """Proposed support images that were removed: the space's revision, and their ids."""
 

@@ -19,7 +19,7 @@ class Neighbour(Answer):
     attributes: Attributes = field(default_factory=dict, hash=False, repr=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evidence(Answer):
     """The nearest support images of the predicted label, of its rival, and of the claimed label,
     best first."""

@@ -12,15 +12,15 @@ from typing import Any, ClassVar, SupportsIndex, get_type_hints
 import numpy as np
 
 from trustvlm.types.arrays import Float32s, Float64s, Int64s, Objects
-from trustvlm.types.json_form import Attributes
+from trustvlm.types.json_form import Answer, Attributes
 from trustvlm.types.registration import UnreadImage
 from trustvlm.types.tables.columns import Column
 from trustvlm.types.tables.glance import HTML_ROWS, Glance, Place
 from trustvlm.types.tables.tabular import Tabular
 
 
-@dataclass(frozen=True)
-class Hit:
+@dataclass(frozen=True, repr=False)
+class Hit(Answer):
     """One of the nearest rows of a query, counted from 0; ranks are counted from 1. JSON has
     `vector` only where vectors are requested."""
 

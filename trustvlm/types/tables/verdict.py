@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from trustvlm.types.json_form import brief_repr
+from trustvlm.types.messages.brief import brief_repr
 from trustvlm.types.tables.evidence import Evidence
 from trustvlm.types.tables.probability import ProbabilitySource
 

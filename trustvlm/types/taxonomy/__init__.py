@@ -45,7 +45,7 @@ class TreeNode(Answer):
     labels: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Taxonomy(Answer):
     """The taxonomy of a space, by name: every label that has a parent, and every node above one."""
 
