@@ -18,6 +18,8 @@ import trustvlm
 from trustvlm import Queries
 from trustvlm.client import Client
 from trustvlm.testing import AsgiTransport
+from trustvlm.types.messages.advised import placed_answer
+from trustvlm.types.messages.commands import at
 from trustvlm.types.tables.verdict import CLAIM_COLUMNS
 
 NAMES = ["label 1", None, "label 3", "", "aeroplane", "end\0"]
@@ -85,7 +87,9 @@ def test_measuring_claims_through_the_client(app: FastAPI, client: Client) -> No
     assert told.right == round(right * len(truth))
     watched = client.monitor("s", claims=True)
     assert watched.calibration_id == made.id
-    assert watched == app.state.serving.service.monitor("s", claims=True)
+    theirs = app.state.serving.service.monitor("s", claims=True)
+    with at(client.place):
+        assert watched == placed_answer(theirs)
 
 
 def test_json_and_forms_take_claims(app: FastAPI) -> None:

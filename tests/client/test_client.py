@@ -30,6 +30,8 @@ from trustvlm.demo.specs import classifier_spec, verifier_spec
 from trustvlm.service.server.server_home import ServerHome
 from trustvlm.testing import AsgiTransport
 from trustvlm.types import CALL_COLUMNS, VERDICT_COLUMNS
+from trustvlm.types.messages.advised import placed_answer
+from trustvlm.types.messages.commands import at
 
 
 @pytest.fixture
@@ -387,6 +389,8 @@ def test_measuring(client: Client, service: trustvlm.TrustService, world: World)
         "s", queries, told, sources=sources, rules=["msp", "posterior"], draws=1
     )
     assert phases[-1] == "done"
+    with at(client.place):
+        theirs = placed_answer(theirs)
     assert repr(asdict(ours)) == repr(asdict(theirs))  # NaN equals NaN there
     assert ours["msp"].aurc == theirs["msp"].aurc
     made = client.calibrate(
@@ -397,7 +401,9 @@ def test_measuring(client: Client, service: trustvlm.TrustService, world: World)
     assert client.feedback("s", world.queries(1), world.names, sampling="random").added == 6
     assert client.feedback("s", Queries(world.text[:1], world.images[:1]), "airport").added == 1
     assert client.project("s", limit=50) == service.project("s", limit=50)
-    assert client.monitor("s", alpha=0.1) == service.monitor("s", alpha=0.1)
+    with at(client.place):
+        watched = placed_answer(service.monitor("s", alpha=0.1))
+    assert client.monitor("s", alpha=0.1) == watched
     assert client.list_calibrations("s") == service.list_calibrations("s") == [made]
     verdicts = client.score("s", queries)
     assert set(verdicts.accepted) == {True, False}

@@ -20,6 +20,7 @@ from trustvlm.errors import InvalidInput
 from trustvlm.types import CALL_COLUMNS, VERDICT_COLUMNS, Hits, Verdicts
 from trustvlm.types.arrays import Bools, Float64s, Int64s, Objects, optional_texts, real_array
 from trustvlm.types.bounds import flags, number, value_range
+from trustvlm.types.messages.commands import placed_in
 from trustvlm.types.messages.shapes import remedy
 from trustvlm.types.messages.stored_text import MAX_SOURCE, clipped
 from trustvlm.types.tables.verdict import CLAIM_CALL_COLUMNS, CLAIM_COLUMNS
@@ -176,6 +177,8 @@ def _columns(answer: Mapping[str, Any]) -> dict[str, Any]:
     columns: dict[str, Any] = {}
     for name in _names(answer):
         cells = [row[name] for row in rows]
+        if name == "reason":  # some advise a command
+            cells = [placed_in(text) for text in cells]
         shape = (len(rows), top_k) if name.startswith("top_") else (len(rows),)
         if (kind := _kind(name)) in _DTYPES:  # None becomes NaN
             columns[name] = np.array(cells, _DTYPES[kind]).reshape(shape)

@@ -35,6 +35,7 @@ from trustvlm.errors import (
     Unavailable,
 )
 from trustvlm.types.json_form import from_plain
+from trustvlm.types.messages.advised import placed_answer
 from trustvlm.types.messages.commands import placed_in
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S, AWAY_PAUSE_S = 0.1, 5.0, 2.0  # away: while a service starts
@@ -101,7 +102,7 @@ def read(kind: Callable[..., T], value: Any) -> T:
     """A dataclass from the service's JSON. Raises Unavailable: what answers is no trustvlm service
     of this version."""
     try:
-        return from_plain(cast(type[T], kind), value)
+        return cast(T, placed_answer(from_plain(cast(type[T], kind), value)))
     except ValueError as error:
         raise Unavailable(
             f"expected a {kind.__name__} of a trustvlm service, got something else: {error!s:.200}"

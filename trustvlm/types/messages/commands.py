@@ -86,6 +86,11 @@ def placed_in(message: str) -> str:
     return IN_SENTENCE.sub(lambda at: f"trustvlm {_place_of(message[at.end() :])} ", message)
 
 
+def placed_command(text: str) -> str:
+    """The command `text`, on a line of its own, with the options that commands have here."""
+    return placed_in(f"'{text}'")[1:-1]
+
+
 def suggested(verb: str, *names: object, files: str = "", options: str = "") -> str:
     """The command of :func:`command` between apostrophes, as a sentence has it."""
     return f"'{command(verb, *names, files=files, options=options)}'"
