@@ -48,7 +48,7 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("trustvlm")
 
 _NO_PARAMETERS = SimpleNamespace(params={})
-LONGEST = ("test_demo.py", "test_reproduction.py", "test_export.py", "test_reembed.py")
+LONGEST = ("test_demo.py", "test_export.py", "test_reembed.py")
 """Long files of the last folders begin first, so that no worker ends with one of them."""
 
 
