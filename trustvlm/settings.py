@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
-from trustvlm.catalog import Catalog
+from trustvlm.catalog.catalog import Catalog
 from trustvlm.catalog.store.location import FileLocation, Location, parse
 from trustvlm.encoders.images.reading import ImageLimits
 from trustvlm.errors import InvalidInput, NotFound, ReadOnly

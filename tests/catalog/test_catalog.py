@@ -38,7 +38,7 @@ from sqlalchemy.schema import CreateIndex
 
 import trustvlm
 from trustvlm import Queries
-from trustvlm.catalog import Catalog
+from trustvlm.catalog.catalog import Catalog
 from trustvlm.catalog.store import schema
 from trustvlm.catalog.store.models import Base
 

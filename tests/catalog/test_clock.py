@@ -16,7 +16,7 @@ from numbered import CATALOG, create, label, queries
 from raw_sql import run_sql
 
 import trustvlm
-from trustvlm.catalog import Catalog
+from trustvlm.catalog.catalog import Catalog
 from trustvlm.catalog.store import clock
 
 needs_faketime = pytest.mark.skipif(

@@ -36,7 +36,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.schema import CreateIndex
 
 import trustvlm
-from trustvlm.catalog import Catalog
+from trustvlm.catalog.catalog import Catalog
 from trustvlm.catalog.store import schema
 from trustvlm.catalog.store.models import Base
 from trustvlm.service.backup.restore import check_backup

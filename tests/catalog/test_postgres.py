@@ -16,7 +16,7 @@ from raw_sql import dumped
 from raw_sql import server_sql as sql
 
 import trustvlm
-from trustvlm.catalog import Catalog
+from trustvlm.catalog.catalog import Catalog
 from trustvlm.catalog.store import schema
 from trustvlm.catalog.store.backends.database import database_of
 from trustvlm.catalog.store.location import ServerLocation, parse
@@ -351,16 +351,16 @@ def test_an_index_that_disagrees_with_its_table(url: str) -> None:
     catalog = Catalog.create(parse(url))
     sql(url, "CREATE EXTENSION amcheck")
     with catalog.read() as connection:
-        assert database_of(connection).upkeep.problems(connection) == []
+        assert database_of(connection).problems(connection) == []
     sql(url, "UPDATE pg_index SET indisvalid = false "
              "WHERE indexrelid = 'trustvlm.ix_labels_alias_of'::regclass")  # fmt: skip
     with catalog.read() as connection:
-        [problem] = database_of(connection).upkeep.problems(connection)
+        [problem] = database_of(connection).problems(connection)
     assert problem == "index ix_labels_alias_of is invalid"
     with catalog.write("repair.whole") as connection:
-        database_of(connection).upkeep.rebuild_index(connection, "ix_labels_alias_of")
+        database_of(connection).rebuild_index(connection, "ix_labels_alias_of")
     with catalog.read() as connection:
-        assert database_of(connection).upkeep.problems(connection) == []
+        assert database_of(connection).problems(connection) == []
         assert schema.drift(connection) == []
     catalog.close()
 

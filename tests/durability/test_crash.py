@@ -575,7 +575,7 @@ def kill_in_turns(place: Path, what: str, kills: int, seed: int) -> list[Path]:
 
 
 def require_upgraded(home: Path) -> None:
-    from trustvlm.catalog import Catalog
+    from trustvlm.catalog.catalog import Catalog
 
     Catalog.upgrade(home / CATALOG)  # as `trustvlm db upgrade`; of one that was finished, nothing
     require_sound(home)

@@ -12,7 +12,7 @@ from http_service import served
 from numbered import CATALOG, label, queries
 
 import trustvlm
-from trustvlm.catalog import Catalog
+from trustvlm.catalog.catalog import Catalog
 from trustvlm.errors import Overloaded, Unavailable
 from trustvlm.service.server.server_home import ServerHome
 

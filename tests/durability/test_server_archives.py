@@ -18,7 +18,7 @@ from numbered import CATALOG, create, label, queries, require_equal
 from raw_sql import dumped, server_sql
 
 import trustvlm
-from trustvlm.catalog import Catalog
+from trustvlm.catalog.catalog import Catalog
 from trustvlm.catalog.store import schema
 from trustvlm.catalog.store.location import FileLocation, parse
 from trustvlm.catalog.upkeep.copy_tables import copy_as_it_is

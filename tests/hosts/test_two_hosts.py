@@ -23,13 +23,13 @@ from thresholds import set_thresholds
 from waiting import until
 
 import trustvlm
+from trustvlm.catalog.server.presence import Presence
 from trustvlm.errors import TooMany
 from trustvlm.http.guard.keyring import Caller
 from trustvlm.http.work.job_queue import Progress
 from trustvlm.http.work.upkeep import Upkeep
 from trustvlm.service.home import open_home
 from trustvlm.service.home.home import only_one
-from trustvlm.service.server import workers
 from trustvlm.types.answers import Status
 
 pytestmark = [
@@ -126,7 +126,7 @@ def test_jobs_of_a_living_host_are_left_alone(
     hosts: Hosts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also by a host that starts, and by one that looks often; those of a dead host are ended."""
-    monkeypatch.setattr(workers._SessionWorker, "sure_s", 0.2)
+    monkeypatch.setattr(Presence, "sure_s", 0.2)
     a, b = hosts
     job = a.serving.jobs.record("evaluate", "space", "", "running")
     a.serving.home.create_job(job)

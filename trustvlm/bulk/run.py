@@ -27,27 +27,16 @@ from trustvlm.types.bulk import BulkReport, FailedUnit, Work
 Progress = Callable[[int, int | None], None]
 
 
-@dataclass(frozen=True)
-class Shard:
-    """Part `number` (from 1) of `count`: every count-th unit."""
-
-    number: int = 1
-    count: int = 1
-
-    def of(self, units: Sequence[Unit]) -> list[Unit]:
-        """The units of this part."""
-        return list(units[self.number - 1 :: self.count])
-
-
-def _shard_of(text: str | None) -> Shard:
-    """The part that "i/n" names; None: all. Raises InvalidInput."""
+def _shard_of(text: str | None) -> slice:
+    """The places of the units of the part that "i/n" names, every n-th one; None: all. Raises
+    InvalidInput."""
     if text is None:
-        return Shard()
+        return slice(None)
     number, _, count = str(text).partition("/")
     digits = all(part.isascii() and part.isdigit() and len(part) < 10 for part in (number, count))
     if not digits or not 1 <= int(number) <= int(count):
         raise InvalidInput(f"shard: expected I/N with I from 1 to N, such as 1/4; got {text!r:.80}")
-    return Shard(int(number), int(count))
+    return slice(int(number) - 1, None, int(count))
 
 
 @dataclass(frozen=True)
@@ -99,7 +88,7 @@ def run(
         space.check(given.work, plan, keep=given.keep_embeddings)
         settings = space.key(service, given.work, plan, given.options, claims)
         job = _job(given, out, settings, space, plan, claims)
-    units = shard.of(plan.units)
+    units = plan.units[shard]
     sweep(out)
     todo = _to_do(job, plan, units, redo=given.redo)
     _write_record(job, plan)
@@ -146,7 +135,7 @@ def _job(
         redo=given.redo,
         settings=settings,
         kept_settings=space.kept_key(given.options),
-        revision=space.revision,
+        revision=space.record.revision,
         claims=None if in_units else claims,
     )
 

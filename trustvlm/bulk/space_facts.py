@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from trustvlm import __version__
 from trustvlm.bulk.inputs.claims import Claims
+from trustvlm.bulk.inputs.columns import SIDES
 from trustvlm.bulk.units import Plan
 from trustvlm.catalog.rows import spaces
 from trustvlm.catalog.rows.spaces import SpaceRecord
@@ -64,25 +65,17 @@ class Space:
 
     record: SpaceRecord
     epoch: str
-    dims: Mapping[str, int] = field(init=False)
-    encoded: tuple[str, ...] = field(init=False)
+    dims: Mapping[str, int]
+    encoded: tuple[str, ...]
 
-    def __post_init__(self) -> None:
-        record = self.record
-        dims = {"classifier": record.classifier_dim, "verifier": record.verifier_dim}
-        encoded: list[str] = []
+    @classmethod
+    def of(cls, record: SpaceRecord, epoch: str) -> Space:
+        """The facts of a space's row."""
+        same, sides = record.verifier == "same", list[str]()
         if encodes_images(image_encoder(record)):
-            if record.verifier == "same" or encodes_images(record.classifier):
-                encoded.append("classifier")
-            if record.verifier != "same":
-                encoded.append("verifier")
-        object.__setattr__(self, "dims", dims)
-        object.__setattr__(self, "encoded", tuple(encoded))
-
-    @property
-    def revision(self) -> int:
-        """The space's revision."""
-        return self.record.revision
+            sides += ["classifier"] if same or encodes_images(record.classifier) else []
+            sides += [] if same else ["verifier"]
+        return cls(record, epoch, dict(zip(SIDES, record.dims, strict=True)), tuple(sides))
 
     def check(self, work: Work, plan: Plan, *, keep: bool) -> None:
         """Raises InvalidInput for an input that the space cannot take, before any of it is read."""
@@ -165,4 +158,4 @@ def space_facts(service: TrustService, name: str) -> Space:
     """The space `name` of an open service. Raises NotFound."""
     home = service._ready()
     with home.catalog.read() as connection:
-        return Space(spaces.find(connection, name), str(home.catalog.epoch(connection)))
+        return Space.of(spaces.find(connection, name), str(home.catalog.epoch(connection)))

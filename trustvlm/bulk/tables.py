@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,10 +65,3 @@ def _spread(
     fields += [field.with_nullable(True) for field in table.schema]
     fields.append(pa.field(FAILURE, pa.string()))
     return pa.Table.from_arrays([names, *table.columns, reasons], schema=pa.schema(fields))
-
-
-def joined(tables: Iterable[pyarrow.Table]) -> pyarrow.Table:
-    """Tables of one schema below each other."""
-    import pyarrow as pa
-
-    return pa.concat_tables(tables)

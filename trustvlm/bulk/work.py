@@ -16,7 +16,7 @@ from trustvlm.bulk.files import KEPT, SUFFIX, stored_key, write_table
 from trustvlm.bulk.inputs.claims import Claims, Names, claims_in_column, digest_of
 from trustvlm.bulk.inputs.images import Digest, read_images
 from trustvlm.bulk.inputs.vectors import VectorRows, read_vectors
-from trustvlm.bulk.tables import embedding_table, joined, verdict_table
+from trustvlm.bulk.tables import embedding_table, verdict_table
 from trustvlm.bulk.tally import Tally
 from trustvlm.bulk.units import CALL_ROWS, Unit, difference
 from trustvlm.errors import Conflict, InvalidInput, Unavailable
@@ -52,15 +52,7 @@ class Opening:
 
     def service(self) -> Any:
         """The open service."""
-        return open_service(
-            self.home,
-            read_only=self.read_only,
-            database_url=self.database_url,
-            device=self.device,
-            precision=self.precision,
-            batch_size=self.batch_size,
-            workers=self.workers,
-        )
+        return open_service(**vars(self))
 
 
 @dataclass(frozen=True)
@@ -218,6 +210,8 @@ class Worker:
     ) -> pyarrow.Table:
         """The verdicts of all parts, on the claims of their rows, if they have some; `counted`:
         progress has counted the rows already."""
+        import pyarrow as pa
+
         tables, first = [], 0
         for rows in parts:
             some = None if claims is None else claims[first : first + len(rows.sources)]
@@ -229,7 +223,7 @@ class Worker:
             tables.append(verdict_table(verdicts, rows.sources, rows.places, rows.failures))
             if not counted:
                 self._advance(len(rows.sources))
-        return joined(tables)
+        return pa.concat_tables(tables)
 
 
 def _with_claims(
@@ -256,10 +250,6 @@ def _claims_key(claims: Names | None) -> dict[str, str]:
     return {} if claims is None else {"claims": digest_of(claims)}
 
 
-def _queries(vectors: Mapping[str, Any]) -> Queries:
-    return Queries(vectors.get("classifier"), vectors.get("verifier"))
-
-
 def _rows_of(table: pyarrow.Table) -> Iterator[VectorRows]:
     """The rows of a table of embeddings, in parts of the size of a call."""
     for start in range(0, max(len(table), 1), CALL_ROWS):
@@ -272,7 +262,7 @@ def _rows_of(table: pyarrow.Table) -> Iterator[VectorRows]:
             column = part.column(side)
             rows = column.take(places).combine_chunks()
             vectors[side] = rows.flatten().to_numpy().reshape(len(places), column.type.list_size)
-        yield VectorRows(part.column("source").to_pylist(), failures, places, _queries(vectors))
+        yield VectorRows(part.column("source").to_pylist(), failures, places, Queries(**vectors))
 
 
 def is_done(job: Job, unit: Unit, parquet: ParquetFiles) -> bool:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
-from typing import Any
+from typing import Any, Protocol
 
-from trustvlm.bulk.runners.runner import Runner
+from trustvlm.bulk.units import Unit
+from trustvlm.bulk.work import Done, Job
 from trustvlm.errors import InvalidInput
 from trustvlm.types.bounds import number, whole
 
@@ -14,6 +16,22 @@ __all__ = ["Runner", "runner_of"]
 
 _EXPECTED = "on: expected here, processes:N, ray or ray:ADDRESS"
 _MOST = 1_024
+
+
+class Runner(Protocol):
+    """Does units, in any order."""
+
+    def run(
+        self, job: Job, units: Sequence[Unit], advance: Callable[[int], None]
+    ) -> Iterator[Done]:
+        """What came of each unit, as it comes; closing the iterator ends the workers.
+
+        Args:
+            advance: called with a number of rows when these are done.
+
+        Raises:
+            Unavailable: workers do not start, or end again and again. Others, as the work does.
+        """
 
 
 def runner_of(on: str, actors: int | None = None, num_gpus: float = 0.0) -> Runner:

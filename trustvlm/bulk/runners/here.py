@@ -10,7 +10,7 @@ from trustvlm.bulk.work import Done, Job, Worker
 
 
 class Here:
-    """See :class:`trustvlm.bulk.runners.runner.Runner`."""
+    """See :class:`trustvlm.bulk.runners.Runner`."""
 
     def run(
         self, job: Job, units: Sequence[Unit], advance: Callable[[int], None]

@@ -37,7 +37,7 @@ class _Child:
 
 
 class Processes:
-    """See :class:`trustvlm.bulk.runners.runner.Runner`."""
+    """See :class:`trustvlm.bulk.runners.Runner`."""
 
     def __init__(self, count: int) -> None:
         self._count = count

@@ -22,7 +22,7 @@ _RESTARTS, _RETRIES = 3, 3
 
 
 class RayActors:
-    """See :class:`trustvlm.bulk.runners.runner.Runner`.
+    """See :class:`trustvlm.bulk.runners.Runner`.
 
     Args:
         address: of a cluster; None: that of RAY_ADDRESS, else one of this machine for the call.

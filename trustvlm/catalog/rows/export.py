@@ -5,16 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, select
 
 from trustvlm.catalog.rows import spaces
 from trustvlm.catalog.rows.attributes.rows import of_label, of_support
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.store import clock
-from trustvlm.catalog.store.models import Label, Space, Support, Thumbnail
+from trustvlm.catalog.store.models import Label, Support, Thumbnail
 from trustvlm.catalog.store.vectors import verified
 from trustvlm.errors import Conflict, NotFound
 
@@ -113,14 +113,9 @@ def begin(connection: Connection, values: dict[str, Any]) -> SpaceRecord:
         Conflict: the name is taken.
     """
     _require_free(connection, values["name"])
-    unseen = {
-        "name": values["name"] + IMPORTING, "search": None, "revision": 0, "log_start": 0,
-        "created_at": datetime.now(UTC),
-        "removed_at": clock.stamp(connection) + _PATIENCE,
-    }  # fmt: skip
-    space_id = connection.scalar(insert(Space).values(**(values | unseen)).returning(Space.id))
-    assert space_id is not None
-    return find(connection, space_id)
+    late = clock.stamp(connection) + _PATIENCE
+    unseen = values | {"name": values["name"] + IMPORTING}
+    return find(connection, spaces.create(connection, unseen, removed_at=late))
 
 
 def find(connection: Connection, space_id: int) -> SpaceRecord:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,8 @@ _PROTOTYPED = (
 _PROTOTYPED_MORE = _PROTOTYPED.limit(1).offset(bindparam("beyond"))
 _COMPETITORS = _PROTOTYPED.limit(bindparam("most"))
 _TOUCHED = select(Label.id, Label.support_count).where(_OF_SPACE, _SINCE)
+_TAKEN_OUTPUTS = select(Label.output).where(_OF_SPACE, Label.output.is_not(None))
+_OUTPUTS = _TAKEN_OUTPUTS.add_columns(Label.name).where(_LIVE)
 _ALIASES = select(Label.id, Label.alias_of).where(_LIVE)
 
 
@@ -326,3 +329,25 @@ def touched(connection: Connection, space_id: int, since: int) -> list[tuple[int
     ones left out."""
     rows = connection.execute(_TOUCHED, {"space": space_id, "since": since})
     return [(row.id, row.support_count) for row in rows]
+
+
+def outputs_by_name(connection: Connection, space_id: int) -> dict[str, int]:
+    """Name → output of the live labels of a space."""
+    rows = connection.execute(_OUTPUTS, {"space": space_id})
+    return {row.name: row.output for row in rows}
+
+
+def free_outputs(connection: Connection, space_id: int, count: int, most: int) -> list[int]:
+    """Up to `count` outputs from 0 to `most` − 1 that no label of the space has.
+
+    A label keeps its output until a purge deletes it, so that it can be restored. Outputs that no
+    label ever had are taken first: embeddings of stored images say nothing of these.
+    """
+    taken = {
+        int(one)
+        for one in connection.scalars(_TAKEN_OUTPUTS, {"space": space_id})
+        if one is not None
+    }
+    after = max(taken, default=-1) + 1
+    order = (output for output in [*range(after, most), *range(after)] if output not in taken)
+    return list(islice(order, count))

@@ -194,8 +194,10 @@ def is_taken(connection: Connection, name: str) -> bool:
     return connection.scalar(holder) is not None
 
 
-def create(connection: Connection, values: dict[str, Any]) -> int:
-    """Insert a space at revision 0 and return its id.
+def create(
+    connection: Connection, values: dict[str, Any], removed_at: datetime | None = None
+) -> int:
+    """Insert a space at revision 0, unseen where it has a time of removal, and return its id.
 
     Raises:
         Conflict: the name is taken.
@@ -211,7 +213,7 @@ def create(connection: Connection, values: dict[str, Any]) -> int:
         "revision": 0,
         "log_start": 0,
         "created_at": datetime.now(UTC),
-        "removed_at": None,
+        "removed_at": removed_at,
     }
     inserted = insert(Space).values(**values, **fixed).returning(Space.id)
     return connection.execute(inserted).scalar_one()

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
 
 from trustvlm.catalog.store.side_models import IdempotentCall
 
@@ -24,9 +24,13 @@ class CallRecord:
 _COLUMNS = [getattr(IdempotentCall, name) for name in CallRecord.__dataclass_fields__]
 
 
+def _is(owner: str, key: str) -> tuple[ColumnElement[bool], ...]:
+    return IdempotentCall.owner == owner, IdempotentCall.key == key
+
+
 def find(connection: Connection, owner: str, key: str) -> CallRecord | None:
     """What is known of the call."""
-    one = select(*_COLUMNS).where(IdempotentCall.owner == owner, IdempotentCall.key == key)
+    one = select(*_COLUMNS).where(*_is(owner, key))
     row = connection.execute(one).first()
     return None if row is None else CallRecord(*row)
 
@@ -41,21 +45,19 @@ def claim(
 
 def take_over(connection: Connection, owner: str, key: str, worker: str) -> None:
     """Store that `worker` does the call of one that is gone."""
-    one = update(IdempotentCall).where(IdempotentCall.owner == owner, IdempotentCall.key == key)
+    one = update(IdempotentCall).where(*_is(owner, key))
     connection.execute(one.values(worker=worker))
 
 
 def answer(connection: Connection, owner: str, key: str, status: int, body: bytes) -> None:
     """Store what was answered."""
-    one = update(IdempotentCall).where(IdempotentCall.owner == owner, IdempotentCall.key == key)
+    one = update(IdempotentCall).where(*_is(owner, key))
     connection.execute(one.values(status=status, body=body))
 
 
 def forget(connection: Connection, owner: str, key: str) -> None:
     """Give up a claim: the call was refused for now, and may be tried again."""
-    connection.execute(
-        delete(IdempotentCall).where(IdempotentCall.owner == owner, IdempotentCall.key == key)
-    )
+    connection.execute(delete(IdempotentCall).where(*_is(owner, key)))
 
 
 def forget_older(connection: Connection, than: datetime) -> int:

@@ -4,6 +4,7 @@ and so with the process or its machine."""
 from __future__ import annotations
 
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -16,26 +17,37 @@ from trustvlm.catalog.store.location import ServerLocation
 
 
 class Presence:
-    """The lock of one process, held until :meth:`close`. Safe to use from several threads.
+    """A process that holds a lock on the server until :meth:`close`, see
+    :class:`trustvlm.service.server.workers.Worker`. Safe to use from several threads.
 
     A server that was restarted has forgotten all locks: :meth:`hold` takes this one again.
     """
 
-    def __init__(self, location: ServerLocation, name: str) -> None:
-        self._location, self._name = location, name
+    sure_s = 15.0  # three times as long as it takes a process to look for its lock
+
+    def __init__(self, location: ServerLocation) -> None:
+        self._location, self._name = location, str(uuid.uuid4())
         self._engine = postgres.make_engine(replace(location, pool=1))
         self._session: PoolProxiedConnection | None = None
         self._guard = threading.Lock()
         self.hold()
+
+    @property
+    def id(self) -> str:
+        """Under which work is stored from now on, while the lock is held."""
+        self.hold()
+        return self._name
 
     def hold(self) -> None:
         """Make sure that this process holds its lock. Raises Unavailable, Busy."""
         with self._guard, postgres.translated(self._location):
             self._ask("SELECT true")
 
-    def is_held(self, name: str) -> bool:
-        """Whether the process of that name is there. Raises Unavailable."""
-        key = postgres.lock_key(self._location, name)
+    def alive(self, worker: str) -> bool:
+        """Whether the process of this id still runs. Raises Unavailable."""
+        if worker == self._name:
+            return True
+        key = postgres.lock_key(self._location, worker)
         with self._guard, postgres.translated(self._location):
             if not self._ask(f"SELECT pg_try_advisory_lock_shared({key})"):
                 return True

@@ -40,6 +40,14 @@ class StoredText(TypeDecorator[str]):
         return value
 
 
+def no_text(error: UnicodeEncodeError) -> InvalidInput:
+    """The error of a text that cannot be encoded: only lone surrogates cannot be."""
+    return InvalidInput(
+        f"{error.object!r:.80} is not text that can be stored or looked up (it holds lone "
+        f"surrogates)"
+    )
+
+
 def json_text(value: Any) -> str:
     """The JSON of `value`, to be stored.
 

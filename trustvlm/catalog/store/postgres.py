@@ -43,9 +43,9 @@ from trustvlm.catalog.store.backends.copy_rows import (
     set_column_storage,
     set_last_ids,
 )
-from trustvlm.catalog.store.backends.database import CHANGE, DATABASE, HISTORY, Database, Upkeep
+from trustvlm.catalog.store.backends.database import CHANGE, DATABASE, HISTORY, Database
 from trustvlm.catalog.store.backends.server_refusals import why_refused
-from trustvlm.catalog.store.columns import json_text
+from trustvlm.catalog.store.columns import json_text, no_text
 from trustvlm.catalog.store.location import ServerLocation
 from trustvlm.errors import Busy, Damaged, InvalidInput, ReadOnly, TrustVLMError, Unavailable
 
@@ -108,12 +108,10 @@ def _among(column: Any, values: Sequence[Any]) -> ColumnElement[bool]:
 
 _DATABASE = Database(
     "PostgreSQL",
-    Upkeep(
-        server_upkeep.problems,
-        server_upkeep.broken_references,
-        server_upkeep.indexes,
-        server_upkeep.rebuild_index,
-    ),
+    server_upkeep.problems,
+    server_upkeep.broken_references,
+    server_upkeep.indexes,
+    server_upkeep.rebuild_index,
     last_ids,
     set_last_ids,
     _among,
@@ -315,11 +313,8 @@ def _translated(location: ServerLocation) -> Iterator[None]:
         raise _meaning(error, location) from error
     except OSError as error:
         raise Unavailable(f"{location}: {error.strerror}") from error
-    except UnicodeEncodeError as error:  # only lone surrogates cannot be encoded
-        raise InvalidInput(
-            f"{error.object!r:.80} is not text that can be stored or looked up (it holds lone "
-            f"surrogates)"
-        ) from error
+    except UnicodeEncodeError as error:
+        raise no_text(error) from error
     except PoolTimeout as error:
         raise Busy(
             f"more than {location.pool} calls at once on {location}, for {LOCK_TIMEOUT_S:g} s; "

@@ -24,9 +24,9 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import NullPool, QueuePool
 
-from trustvlm.catalog.store.backends.database import CHANGE, DATABASE, Database, Upkeep
-from trustvlm.catalog.store.columns import json_text
-from trustvlm.errors import Busy, Damaged, InvalidInput, ReadOnly, TrustVLMError, Unavailable
+from trustvlm.catalog.store.backends.database import CHANGE, DATABASE, MOST_PROBLEMS, Database
+from trustvlm.catalog.store.columns import json_text, no_text
+from trustvlm.errors import Busy, Damaged, ReadOnly, TrustVLMError, Unavailable
 from trustvlm.types.messages.commands import suggested
 
 BUSY_TIMEOUT_S = 30.0
@@ -75,9 +75,8 @@ def make_engine(path: Path, *, read_only: bool) -> Engine:
         )
         cursor = connection.cursor()
         if not read_only:
-            cursor.execute(
-                f"PRAGMA page_size={PAGE_SIZE}"
-            )  # takes effect only before the first table
+            # Takes effect only before the first table.
+            cursor.execute(f"PRAGMA page_size={PAGE_SIZE}")
             _enter_wal(cursor)
             cursor.execute("PRAGMA synchronous=FULL")
             cursor.execute("PRAGMA secure_delete=ON")
@@ -93,8 +92,11 @@ def make_engine(path: Path, *, read_only: bool) -> Engine:
     if not unwritable:
         sizes = {"pool_size": 8, "max_overflow": POOL_SIZE - 8, "pool_timeout": BUSY_TIMEOUT_S}
         pool = {"poolclass": QueuePool} | sizes
-    upkeep = Upkeep(problems, broken_references, indexes, rebuild_index)
-    options = {DATABASE: Database("SQLite", upkeep, _last_ids, _set_last_ids, _among)}
+    database = Database(
+        "SQLite", problems, broken_references, indexes, rebuild_index, _last_ids, _set_last_ids,
+        _among,
+    )  # fmt: skip
+    options = {DATABASE: database}
     engine = create_engine(
         "sqlite://", creator=connect, json_serializer=json_text, execution_options=options, **pool
     )
@@ -141,9 +143,8 @@ def translated(path: Path) -> Iterator[None]:
         raise _meaning(error.orig, path) from error
     except sqlite3.Error as error:
         raise _meaning(error, path) from error
-    except (
-        JSONDecodeError
-    ) as error:  # of a column: what users write as JSON is not read inside a transaction
+    # Of a column: what users write as JSON is not read inside a transaction.
+    except JSONDecodeError as error:
         raise Damaged(
             f"{path} holds a value that is no JSON ({error}); run "
             f"{suggested('verify', options='--all')}"
@@ -154,11 +155,8 @@ def translated(path: Path) -> Iterator[None]:
         raise Unavailable(
             f"{path}: {error.strerror}; check the disk's free space and health"
         ) from error
-    except UnicodeEncodeError as error:  # only lone surrogates cannot be encoded
-        raise InvalidInput(
-            f"{error.object!r:.80} is not text that can be stored or looked up (it holds lone "
-            f"surrogates)"
-        ) from error
+    except UnicodeEncodeError as error:
+        raise no_text(error) from error
     except PoolTimeout as error:
         raise Busy(
             f"more than {POOL_SIZE} calls at once on {path}, for {BUSY_TIMEOUT_S:g} s; try again"
@@ -188,10 +186,10 @@ def _meaning(error: Any, path: Path) -> TrustVLMError:
     raise error  # a fault of ours, not of the user's: let it show
 
 
-def problems(connection: Connection, limit: int = 100) -> list[str]:
+def problems(connection: Connection) -> list[str]:
     """What SQLite finds wrong with the file: its pages, its indexes, values missing where there
     must be one."""
-    messages = connection.exec_driver_sql(f"PRAGMA integrity_check({limit})")
+    messages = connection.exec_driver_sql(f"PRAGMA integrity_check({MOST_PROBLEMS})")
     return [str(message) for (message,) in messages if message != "ok"]
 
 

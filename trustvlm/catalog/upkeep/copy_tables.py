@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import JSON, Connection, DateTime, Table, func, inspect, select
+from sqlalchemy import JSON, Connection, DateTime, func, inspect, select
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
@@ -60,11 +60,11 @@ def copy_tables(source: Location, target: Location, progress: Progress | None = 
     return done
 
 
-def copy_as_it_is(source: Location, target: Location, progress: Progress | None = None) -> int:
+def copy_as_it_is(source: Location, target: Location) -> int:
     """Copy a catalog for a backup, see :func:`copy_tables`: the copy keeps the epoch, and the
     schema where that is older."""
     with _reading(source) as old, _making(target) as new:
-        return _fill(old, new, progress)
+        return _fill(old, new)
 
 
 def replace_tables(source: Location, target: ServerLocation) -> str:
@@ -80,7 +80,7 @@ def replace_tables(source: Location, target: ServerLocation) -> str:
 
     made = server_schema.beside(target)
     with _reading(source) as old, _making(made) as new:
-        _fill(old, new, None)
+        _fill(old, new)
         renew_epoch(new)
         disown_originals(new)
         aside = server_schema.put_in_place(new, made, target)
@@ -88,7 +88,7 @@ def replace_tables(source: Location, target: ServerLocation) -> str:
     return aside
 
 
-def _fill(old: Connection, new: Connection, progress: Progress | None) -> int:
+def _fill(old: Connection, new: Connection, progress: Progress | None = None) -> int:
     """Make the tables that `old` has, with its rows; how many."""
     revision = schema.current(old)
     schema.refuse_newer(revision)
@@ -113,7 +113,10 @@ def _columns(connection: Connection) -> dict[str, frozenset[str]]:
     Raises:
         Damaged: a table or a column that no catalog of this program or an earlier one has.
     """
-    columns_of = {table.name: {column.name for column in table.columns} for table in _tables()}
+    columns_of = {
+        table.name: {column.name for column in table.columns}
+        for table in Base.metadata.sorted_tables
+    }
     columns_there = {
         table: frozenset(column["name"] for column in inspect(connection).get_columns(table))
         for table in inspect(connection).get_table_names()
@@ -149,11 +152,7 @@ def _making(location: Location) -> Iterator[Connection]:
 def _models() -> list[type[Base]]:
     """The classes of the tables, each after those that it refers to."""
     by_table = {mapper.local_table: mapper.class_ for mapper in Base.registry.mappers}
-    return [by_table[table] for table in _tables()]
-
-
-def _tables() -> list[Table]:
-    return Base.metadata.sorted_tables
+    return [by_table[table] for table in Base.metadata.sorted_tables]
 
 
 def _counts_up(table: Any) -> bool:

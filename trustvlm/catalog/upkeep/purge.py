@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     and_,
     bindparam,
@@ -81,11 +82,8 @@ def purge_supports(
         Support.id, Support.space_id, Support.label_id, Support.content_hash,
         Support.created_revision, Support.revision,
     )  # fmt: skip
-    query = select(*columns).where(Support.removed_at <= before)
-    if label_id is not None:
-        query = query.where(Support.label_id == label_id)
-    if space_id is not None:
-        query = query.where(Support.space_id == space_id)
+    which = _given({Support.label_id: label_id, Support.space_id: space_id})
+    query = select(*columns).where(Support.removed_at <= before, *which)
     rows = connection.execute(query.limit(CHUNK_ROWS)).all()
     ids, contents = [row.id for row in rows], defaultdict[int, list[bytes]](list)
     for row in rows:
@@ -98,6 +96,11 @@ def purge_supports(
         copies = and_(Quarantine.space_id == number, Quarantine.content_hash.in_(hashes))
         quarantine.discard(connection, copies)
     return [row.space_id for row in rows]
+
+
+def _given(values: Mapping[Any, int | None]) -> list[ColumnElement[bool]]:
+    """The condition that each column has its value, those without a value aside."""
+    return [column == value for column, value in values.items() if value is not None]
 
 
 def _delete_supports(connection: Connection, ids: Sequence[int]) -> None:
@@ -118,11 +121,8 @@ def purge_labels(
     has_supports = select(Support.id).where(Support.label_id == Label.id).exists()
     columns = (Label.id, Label.space_id, Label.id.label("label_id"))
     query = select(*columns, Label.created_revision, Label.revision)
-    query = query.where(Label.removed_at <= before, ~has_supports)
-    if label_id is not None:
-        query = query.where(Label.id == label_id)
-    if space_id is not None:
-        query = query.where(Label.space_id == space_id)
+    which = _given({Label.id: label_id, Label.space_id: space_id})
+    query = query.where(Label.removed_at <= before, ~has_supports, *which)
     rows = connection.execute(query.limit(CHUNK_ROWS)).all()
     ids = [row.id for row in rows]
     if logged := verdict_log.forget_labels(connection, ids, CHUNK_ROWS):

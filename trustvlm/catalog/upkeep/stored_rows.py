@@ -32,44 +32,27 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.types import NullType, TypeDecorator
 
+from trustvlm.catalog.store import models, side_models
 from trustvlm.catalog.store.bulk import slices
 from trustvlm.catalog.store.columns import as_bytes
-from trustvlm.catalog.store.models import (
-    Base,
-    CalibrationRow,
-    Change,
-    Fit,
-    Label,
-    Observation,
-    Space,
-    Support,
-    Thumbnail,
-)
-from trustvlm.catalog.store.side_models import (
-    LabelAttributes,
-    Quarantine,
-    ReviewRow,
-    SupportAttributes,
-    VerdictRow,
-)
 from trustvlm.catalog.store.vectors import checksum
 
 StoredRow = Mapping[str, Any]
 
-KINDS: Mapping[str, type[Base]] = {
-    "space": Space,
-    "label": Label,
-    "support": Support,
-    "thumbnail": Thumbnail,
-    "observation": Observation,
-    "review": ReviewRow,
-    "calibration": CalibrationRow,
-    "fit": Fit,
-    "change": Change,
-    "quarantine": Quarantine,
-    "label data": LabelAttributes,
-    "support data": SupportAttributes,
-    "verdict": VerdictRow,
+KINDS: Mapping[str, type[models.Base]] = {
+    "space": models.Space,
+    "label": models.Label,
+    "support": models.Support,
+    "thumbnail": models.Thumbnail,
+    "observation": models.Observation,
+    "review": side_models.ReviewRow,
+    "calibration": models.CalibrationRow,
+    "fit": models.Fit,
+    "change": models.Change,
+    "quarantine": side_models.Quarantine,
+    "label data": side_models.LabelAttributes,
+    "support data": side_models.SupportAttributes,
+    "verdict": side_models.VerdictRow,
 }
 
 _KEYS = {
@@ -131,7 +114,7 @@ def _value(kind: Any, stored: Any) -> Any:
 
 def space_ids(connection: Connection) -> list[int]:
     """The ids of all spaces, removed ones too."""
-    return list(connection.scalars(select(Space.id).order_by(Space.id)))
+    return list(connection.scalars(select(models.Space.id).order_by(models.Space.id)))
 
 
 def highest_revision(connection: Connection, space_id: int, below: int) -> int:
@@ -143,7 +126,13 @@ def highest_revision(connection: Connection, space_id: int, below: int) -> int:
                 table.space_id == space_id, table.revision < below
             )
         )
-        for table in (Label, Support, Change, LabelAttributes, SupportAttributes)
+        for table in (
+            models.Label,
+            models.Support,
+            models.Change,
+            side_models.LabelAttributes,
+            side_models.SupportAttributes,
+        )
     ]
     return max((value for value in highest if isinstance(value, int)), default=0)
 
@@ -168,8 +157,8 @@ def count_live(connection: Connection, kind: str, space_id: int, revision: int, 
 
 def supports_of(connection: Connection, label_id: int, limit: int) -> list[int]:
     """The ids of up to `limit` support images of a label, removed ones too."""
-    of_label = select(Support.id).where(Support.label_id == label_id)
-    return list(connection.scalars(of_label.order_by(Support.id).limit(limit)))
+    of_label = select(models.Support.id).where(models.Support.label_id == label_id)
+    return list(connection.scalars(of_label.order_by(models.Support.id).limit(limit)))
 
 
 def pages(connection: Connection, kind: str, space_id: int, size: int) -> Iterator[list[StoredRow]]:
@@ -209,7 +198,7 @@ def set_prototype(
     """Store a label's count and prototype, beside the text prototype that the caller proved."""
     values = {"prototype": prototype, "support_count": support_count, "revision": revision}
     values["checksum"] = checksum(text_prototype, prototype)
-    connection.execute(update(Label).where(Label.id == label_id).values(**values))
+    connection.execute(update(models.Label).where(models.Label.id == label_id).values(**values))
 
 
 def _read(connection: Connection, kind: str, ids: Sequence[int]) -> list[StoredRow]:
@@ -233,8 +222,10 @@ def _key(kind: str) -> InstrumentedAttribute[int]:
 
 def _of_space(query: Select[Any], kind: str, space_id: int) -> Select[Any]:
     if kind == "thumbnail":
-        joined = query.select_from(Thumbnail).join(Support, Support.id == Thumbnail.support_id)
-        return joined.where(Support.space_id == space_id)
+        joined = query.select_from(models.Thumbnail).join(
+            models.Support, models.Support.id == models.Thumbnail.support_id
+        )
+        return joined.where(models.Support.space_id == space_id)
     table: Any = KINDS[kind]
     # A sum, not the column: its index would make SQLite sort all rows of the space for every page.
     return query.select_from(table).where(literal(0) + table.space_id == space_id)

@@ -198,7 +198,7 @@ def current(session: Session) -> None:
 
     Exit code 5 when they differ.
     """
-    from trustvlm.catalog import Catalog
+    from trustvlm.catalog.catalog import Catalog
     from trustvlm.catalog.store import schema
 
     click.echo(f"this program: schema {schema.head()}")
@@ -219,7 +219,7 @@ def create(session: Session) -> None:
 
     One that is there stays as it is.
     """
-    from trustvlm.catalog import Catalog
+    from trustvlm.catalog.catalog import Catalog
 
     existed = session.has_catalog() and Catalog.schema_of(session.location, read_only=False)
     with session.writing(create=True):
@@ -257,7 +257,7 @@ def new_epoch(session: Session) -> None:
     revisions again, with other rows. Stop all services first. Afterwards every cache and snapshot
     from before is void, and is made again. 'trustvlm restore' and 'db copy' do this themselves.
     """
-    from trustvlm.catalog import Catalog
+    from trustvlm.catalog.catalog import Catalog
 
     with closing(Catalog(session.location)) as catalog:
         epoch = catalog.begin_history()
@@ -330,8 +330,8 @@ def verify(
 
 def _report(session: Session, space: str | None, repair: bool) -> VerifyReport:
     """The report; of a catalog that cannot be opened, what keeps it from that."""
-    from trustvlm.catalog import Catalog
-    from trustvlm.service.verify.verify import unopened
+    from trustvlm.catalog.catalog import Catalog
+    from trustvlm.service.verify.verbs import unopened
 
     opened = session.writing if repair else session.reading
     try:

@@ -11,8 +11,8 @@ import numpy as np
 
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.claims import claimed_names
-from trustvlm.service.inputs.encode import notes_and_remarks
 from trustvlm.types import Embedded, Queries
+from trustvlm.types.messages.remarks import notes_of
 from trustvlm.types.messages.shapes import remedy
 
 SIDES = ("classifier", "verifier")
@@ -114,6 +114,7 @@ def divided(embedded: Embedded, counts: Sequence[int]) -> Iterator[Embedded]:
         sides = (getattr(embedded.queries, name) for name in SIDES)
         classifier, verifier = (None if rows is None else np.asarray(rows)[read] for rows in sides)
         sources = [embedded.sources[i] for i in read.tolist()]
+        remarks = tuple(embedded.remarks[i] for i in read.tolist())
         all_thumbnails = embedded.queries.thumbnails or []
         thumbnails = [all_thumbnails[i] for i in read.tolist()] if all_thumbnails else None
         yield Embedded(
@@ -122,6 +123,7 @@ def divided(embedded: Embedded, counts: Sequence[int]) -> Iterator[Embedded]:
             [embedded.failures[i] for i in unread.tolist()],
             tuple((places[read] - start).tolist()),
             tuple((failed[unread] - start).tolist()),
-            *notes_and_remarks(sources, [embedded.remarks[i] for i in read.tolist()]),
+            notes_of(zip(sources, remarks, strict=True)),
+            remarks,
         )
         start += count

@@ -28,7 +28,7 @@ from trustvlm.http.work.thread_lanes import Lane
 from trustvlm.http.work.upkeep import Upkeep
 from trustvlm.reading.claims import source_names
 from trustvlm.service import TrustService
-from trustvlm.service.home.verdict_log.requests import RequestPart, for_requests
+from trustvlm.service.home.verdict_log.logged import RequestPart, for_requests
 from trustvlm.service.server.server_home import ServerHome
 from trustvlm.service.server.workers import Worker
 from trustvlm.system.timing import LISTENERS

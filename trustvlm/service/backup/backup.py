@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from trustvlm.catalog import Catalog
+from trustvlm.catalog.catalog import Catalog
 from trustvlm.catalog.store import schema
 from trustvlm.catalog.store.location import FileLocation, Location, location_of
 from trustvlm.catalog.upkeep import copy_catalog

@@ -14,7 +14,7 @@ from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from pathlib import Path
 
-from trustvlm.catalog import Catalog
+from trustvlm.catalog.catalog import Catalog
 from trustvlm.catalog.store import schema
 from trustvlm.catalog.store.location import FileLocation, ServerLocation
 from trustvlm.catalog.upkeep import copy_catalog
@@ -34,7 +34,7 @@ from trustvlm.system.fault_points import reached
 from trustvlm.system.files.default_home import expanded
 from trustvlm.system.files.durable import make_folder, sync
 from trustvlm.system.files.work_folder import exchange, put, unwritable, work_folder
-from trustvlm.types.backups import CatalogFacts, Restored
+from trustvlm.types.backups import Restored
 from trustvlm.types.bounds import path_of
 
 Progress = Callable[[int], None]
@@ -120,17 +120,14 @@ def restore_catalog(
         reached("restore.exchanged")
         if (made / SETTINGS).is_file() and not (home / SETTINGS).exists():
             put(made / SETTINGS, home / SETTINGS, force=False)
+        with closing(Catalog(location)) as catalog, catalog.read() as connection:
+            facts = copy_catalog.facts_of(connection, location)
         manifest = opened.manifest
         left_out = sum(name.startswith(ORIGINALS) for name in manifest.members)
         return Restored(
-            home, manifest.created_at, _facts_at(location), None, outdated=False,
+            home, manifest.created_at, facts, None, outdated=False,
             database=str(location), replaced_schema=aside, originals_left_out=left_out,
         )  # fmt: skip
-
-
-def _facts_at(location: ServerLocation) -> CatalogFacts:
-    with closing(Catalog(location)) as catalog, catalog.read() as connection:
-        return copy_catalog.facts_of(connection, location)
 
 
 def _check_target(target: Path, replace: bool) -> bool:

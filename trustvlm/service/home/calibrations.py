@@ -110,9 +110,8 @@ def loaded(
         "knots": tuple((float(x), float(y)) for x, y in record.content["knots"]),
         "candidates": tuple(record.content["candidates"]),
         "predicted": tuple(record.content["predicted"]),
-        "left_out": tuple(
-            RuleLeftOut(**one) for one in record.content.get("left_out", ())
-        ),  # older ones have none
+        # Older ones have none.
+        "left_out": tuple(RuleLeftOut(**one) for one in record.content.get("left_out", ())),
     }
     if (between := content.get("threshold_range")) is not None:
         content["threshold_range"] = (float(between[0]), float(between[1]))

@@ -22,9 +22,8 @@ UNSEEN = (
 """What is not seen or turns the reading direction: two names that look alike would be two labels.
 Not among them: variation selectors (emoji, ideographs), which belong to the character before them,
 and joiners, see below."""
-JOINERS = (
-    "\u200c\u200d"  # Persian, Indic scripts and emoji need them between two of their own characters
-)
+JOINERS = "\u200c\u200d"
+"""Persian, Indic scripts and emoji need them between two of their own characters."""
 
 _UNSEEN = re.compile(f"[{UNSEEN}]")
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from trustvlm.catalog import Catalog
+from trustvlm.catalog.catalog import Catalog
 from trustvlm.catalog.rows import originals
 from trustvlm.errors import Conflict, InvalidInput, Unavailable
 from trustvlm.system.files.durable import make_folder, sync

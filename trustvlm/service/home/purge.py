@@ -17,7 +17,7 @@ from trustvlm.catalog.upkeep import purge
 from trustvlm.errors import Busy, Unavailable
 from trustvlm.service.home.home import Home, only_one
 from trustvlm.service.home.originals import forget_originals, sweep_originals
-from trustvlm.service.home.verdict_log.trim import trim_all
+from trustvlm.service.home.verdict_log.writer import trim_all
 from trustvlm.system.fault_points import reached
 from trustvlm.types.bounds import duration
 
@@ -71,26 +71,25 @@ def purge_expired(home: Home) -> None:
             log.info("purged rows stay in the log until the next purge: %s", error)
 
 
-def purge_label(home: Home, label_id: int) -> None:
-    """Purge a label that was removed just now, with its support images."""
+def purge_now(home: Home, *, label_id: int | None = None, space_id: int | None = None) -> int:
+    """Purge a removed label (`label_id`) with its support images, or all that was removed of a
+    space (`space_id`); how many rows went."""
     with home.catalog.read() as connection:
         now = clock.now(connection)
-    _in_chunks(home, lambda connection: purge.purge_supports(connection, now, label_id))
-    _in_chunks(home, lambda connection: purge.purge_labels(connection, now, label_id))
-    forget_originals(home)
-    _clear_log(home)
-
-
-def purge_space(home: Home, space_id: int) -> int:
-    """Purge all removed labels and support images of a space; how many rows went."""
-    with home.catalog.read() as connection:
-        now = clock.now(connection)
-    supports = partial(purge.purge_supports, before=now, space_id=space_id)
-    labels = partial(purge.purge_labels, before=now, space_id=space_id)
-    count = _in_chunks(home, supports) + _in_chunks(home, labels)
+    count = _purge_rows(home, now, label_id, space_id)
     forget_originals(home)
     _clear_log(home)
     return count
+
+
+def _purge_rows(
+    home: Home, before: datetime, label_id: int | None = None, space_id: int | None = None
+) -> int:
+    """Purge support images, then labels; how many rows went."""
+    return sum(
+        _in_chunks(home, partial(step, before=before, label_id=label_id, space_id=space_id))
+        for step in (purge.purge_supports, purge.purge_labels)
+    )
 
 
 def _anything(home: Home, before: datetime, *, quarantined: bool) -> bool:
@@ -102,8 +101,7 @@ def _purge(home: Home, before: datetime, *, quarantined: bool) -> int:
     """Purge what was removed before a time of the catalog's clock; how many rows went."""
     with home.catalog.read() as connection:
         gone = purge.purge_spaces(connection, before)
-    count = _in_chunks(home, lambda connection: purge.purge_supports(connection, before))
-    count += _in_chunks(home, lambda connection: purge.purge_labels(connection, before))
+    count = _purge_rows(home, before)
     for space_id in gone:
         count += _in_chunks(home, partial(purge.purge_of_space, space_id=space_id))
     while True:

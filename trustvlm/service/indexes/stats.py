@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from trustvlm.catalog.rows import spaces
-from trustvlm.errors import Conflict
 from trustvlm.index.recipe import load_recipe
 from trustvlm.service.home.home import Home
 from trustvlm.system.fault_points import reached
@@ -81,17 +80,10 @@ def index_stats(home: Home, space_name: str) -> IndexStats:
 
 def rebuild_index(home: Home, space_name: str, recipe: str | None) -> IndexStats:
     """See :meth:`TrustService.rebuild_index`."""
-    space = home.space(space_name)
-    if recipe is not None:
-        space = replace(space, recipe=load_recipe(recipe).name)
-    with home.catalog.read() as connection:
-        now = spaces.find(connection, space_name)
-        if now.id != space.id:
-            raise Conflict(
-                f"space {space_name!r} was removed and made again, or re-embedded, during the call"
-            )
-        epoch = home.catalog.epoch(connection)
-        home.caches.rebuild(connection, replace(now, recipe=space.recipe), epoch)
+    with home.read(space_name) as (connection, space):
+        if recipe is not None:
+            space = replace(space, recipe=load_recipe(recipe).name)
+        home.caches.rebuild(connection, space, home.catalog.epoch(connection))
     reached("rebuild.written")
     with home.catalog.write("space.recipe") as connection:
         spaces.set_recipe(connection, space.id, space.recipe)

@@ -6,11 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trustvlm.catalog.rows import counts, supports
 from trustvlm.errors import InvalidInput
-from trustvlm.index.recipe import Recipe, list_recipes
-from trustvlm.service.home.home import Home
-from trustvlm.types.bounds import number
+from trustvlm.index.recipe import Recipe
 from trustvlm.types.json_form import Answer
 
 MILLISECONDS = 25.0
@@ -39,14 +36,6 @@ class Suggestion(Answer):
     chosen: bool
     current: bool
     why: str
-
-
-def suggest_recipe(home: Home, space_name: str, milliseconds: float) -> list[Suggestion]:
-    """See :meth:`TrustService.suggest_recipe`."""
-    milliseconds = number("milliseconds", milliseconds)
-    with home.read(space_name) as (connection, space):
-        rows = max(supports.count(connection, space.id), counts.count(connection, space.id).labels)
-    return estimate(list_recipes(), rows, space.verifier_dim, milliseconds, space.recipe)
 
 
 def estimate(

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from trustvlm.catalog.rows import counts, supports
+from trustvlm.catalog.rows.attributes import rows
+from trustvlm.errors import InvalidInput, NotFound
+from trustvlm.index.recipe import list_recipes
 from trustvlm.service.home.open_home import OpenHome
-from trustvlm.service.indexes.attributes import index_attribute
 from trustvlm.service.indexes.stats import IndexStats, index_stats, rebuild_index
-from trustvlm.service.indexes.suggest import MILLISECONDS, Suggestion, suggest_recipe
+from trustvlm.service.indexes.suggest import MILLISECONDS, Suggestion, estimate
 from trustvlm.service.indexes.tune import Tuned, tune_index
-from trustvlm.types.bounds import flags
+from trustvlm.types.attributes.filters import key_path
+from trustvlm.types.bounds import flags, number
+
+MOST_INDEXED = 64
+"""Indexed keys of a space."""
 
 
 class IndexVerbs(OpenHome):
@@ -51,9 +58,29 @@ class IndexVerbs(OpenHome):
         all rows, and which follows the catalog. Raises NotFound, InvalidInput, Unavailable.
         """
         flags(remove=remove)
-        return index_attribute(self._writable(), space, key, remove=remove)
+        key_path(key, "key")
+        home = self._writable()
+        with home.write("space.attribute", space) as (connection, record):
+            keys = rows.indexed_keys(connection, record.id)
+            if remove and not rows.remove_indexed_key(connection, record.id, key):
+                indexed = ", ".join(keys) or "none"
+                raise NotFound(f"key: {key!r} is not indexed; indexed keys: {indexed}")
+            if not remove and key not in keys:
+                if len(keys) >= MOST_INDEXED:
+                    raise InvalidInput(f"key: expected at most {MOST_INDEXED} indexed keys")
+                rows.add_indexed_key(connection, record.id, key)
+        files = home.caches.attributes
+        with home.read(space) as (connection, record):
+            files.write(connection, record, home.catalog.epoch(connection))
+            keys = rows.indexed_keys(connection, record.id)
+        files.check(record.id, record.revision)
+        return keys
 
     def suggest_recipe(self, space: str, *, milliseconds: float = MILLISECONDS) -> list[Suggestion]:
         """The cost of each index recipe in this space, and which one searches within
         `milliseconds`. Raises NotFound, InvalidInput."""
-        return suggest_recipe(self._ready(), space, milliseconds)
+        milliseconds = number("milliseconds", milliseconds)
+        with self._ready().read(space) as (connection, record):
+            labels = counts.count(connection, record.id).labels
+            count = max(supports.count(connection, record.id), labels)
+        return estimate(list_recipes(), count, record.verifier_dim, milliseconds, record.recipe)

@@ -150,7 +150,8 @@ def embed(
         [(source, reason) for source, reason in images.failures],
         tuple(images.places),
         tuple(images.failed),
-        *notes_and_remarks(images.names, images.remarks),
+        images.notes,
+        tuple(images.remarks),
     )
 
 
@@ -216,13 +217,6 @@ def _column(rows: Sequence[tuple[Float32s, ...]], encoder: int, dim: int) -> Flo
     return np.array([row[encoder] for row in rows]).reshape(len(rows), dim)
 
 
-def notes_and_remarks(
-    sources: Sequence[str], remarks: Sequence[tuple[Remark, ...]]
-) -> tuple[tuple[str, ...], tuple[tuple[Remark, ...], ...]]:
-    """(notes, remarks) of images with these names, as in :class:`Embedded`."""
-    return notes_of(zip(sources, remarks, strict=True)), tuple(remarks)
-
-
 def encoded(
     home: Home,
     space: SpaceRecord,
@@ -245,7 +239,10 @@ def encoded(
         raise InvalidInput("queries: pass vectors, or images, or text, not several of them")
     if queries.text is not None:
         return _encoded_texts(home, space, queries.text), None
-    images = _encoded_images(home, space, queries, thumbnails)
+    given = queries.images
+    sources = given if isinstance(given, ImageStream) else image_list(given, "queries.images")
+    limits = image_limits(home, queries.image_range, queries.accept_truncated)
+    images = _encode_queries(home, space, sources, limits=limits, thumbnails=thumbnails)
     if images.failures and on_error != "skip":
         raise unreadable(images.failures, len(images.names) + len(images.failures))
     both = beside_images(queries, images.queries, images.came, images.places)
@@ -351,12 +348,3 @@ def _checked_texts(home: Home, text: str | Sequence[str]) -> list[str]:
     for text in texts:
         check_characters(" ".join(text.split()), "queries.text")
     return texts
-
-
-def _encoded_images(
-    home: Home, space: SpaceRecord, queries: Queries, thumbnails: bool
-) -> ImageQueries:
-    given = queries.images
-    images = given if isinstance(given, ImageStream) else image_list(given, "queries.images")
-    limits = image_limits(home, queries.image_range, queries.accept_truncated)
-    return _encode_queries(home, space, images, limits=limits, thumbnails=thumbnails)

@@ -173,20 +173,16 @@ def _before_encoding(
 
 def _pictures(home: Home, queries: Queries, count: int, *, ours: bool) -> Sequence[bytes | None]:
     """A small JPEG of each query, or None; nothing where they have none. Unless they are `ours`,
-    they are made again. Raises InvalidInput."""
+    they are made again: nothing but their pixels is stored. Raises InvalidInput."""
     if queries.thumbnails is None:
         return ()
     _check_count("queries.thumbnails", queries.thumbnails, count)
-    return queries.thumbnails if ours else _made_again(home, queries.thumbnails)
-
-
-def _made_again(home: Home, thumbnails: Sequence[bytes | None]) -> list[bytes | None]:
-    """Thumbnails of callers as pictures of our own: nothing but their pixels is stored. Raises
-    InvalidInput."""
+    if ours:
+        return queries.thumbnails
     try:
         return [
             None if one is None else decode_image(bytes(one), home.limits).thumbnail
-            for one in thumbnails
+            for one in queries.thumbnails
         ]
     except (UnreadableImage, TypeError, ValueError) as error:
         raise InvalidInput(f"queries.thumbnails: expected JPEG files or None: {error}") from error

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from trustvlm.catalog.rows import labels
 from trustvlm.catalog.rows.likeness import not_found_text, unknown
-from trustvlm.catalog.rows.outputs import rows as output_rows
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.store.names import normal
 from trustvlm.encoders.specs.parse import parse_spec
@@ -92,7 +92,7 @@ def _places(reading: Reading, outputs: Outputs) -> Mapping[str, int]:
     names as they are spelled there. Raises NotFound: one is no label."""
     space = reading.view.space
     places: Mapping[str, int] = reading.once(
-        "outputs", lambda: output_rows.by_name(reading.connection, space.id)
+        "outputs", lambda: labels.outputs_by_name(reading.connection, space.id)
     )
     names = [name for name in outputs.names if name is not None]
     if missing := [name for name in names if name not in places and normal(name) not in places]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from trustvlm.catalog.rows import observations, spaces
 from trustvlm.catalog.rows.spaces import SpaceRecord
-from trustvlm.errors import Conflict, InvalidInput
+from trustvlm.errors import InvalidInput
 from trustvlm.scoring.rules import Rule, require_images, resolve_parameters
 from trustvlm.selective.calibration import (
     choose_configuration,
@@ -141,11 +141,7 @@ def _calibrate(
         )
     may_stop()
     with home.catalog.write("calibrate") as connection:
-        if spaces.find(connection, space.name).id != space.id:
-            raise Conflict(
-                f"space {space.name!r} was removed and made again, or re-embedded, during the "
-                f"call; calibrate again"
-            )
+        spaces.require_same(connection, space)
         claims = calibration.claims
         if keep and not (calibration.failed and in_force(connection, space, claims=claims)):
             observations.forget_calibration(connection, space.id, claims=claims)
@@ -192,7 +188,8 @@ def _calibration(context: Context, images: UsableImages, options: CalibrateOptio
     if options.procedure == "split":
         tuning, testing = split(hashes)
         choice = _choose(context, images, tuning, options)
-        tested = _judge(context, images, testing, choice.configuration)
+        best = choice.configuration
+        tested = _judged(context, images, testing, [(best.rule, best.parameters)])[0]
         parts = [choice.judged, tested]
         proved, between = _by_split(context, options, *parts)
         threshold = _in_all(proved, len(tuning))
@@ -272,13 +269,6 @@ def _choose(
     return _Choice(compared[chosen.index], parts[chosen.index], candidates, left_out)
 
 
-def _judge(
-    context: Context, images: UsableImages, rows: Int64s, configuration: Configuration
-) -> _Part:
-    rules = [(configuration.rule, configuration.parameters)]
-    return _judged(context, images, rows, rules)[0]
-
-
 def _judged(
     context: Context,
     images: UsableImages,
@@ -321,11 +311,8 @@ def _by_ranks(
 ) -> tuple[RiskThreshold, Range | None]:
     """The loosest threshold that all images prove, or the requested one; and the range of those
     that can be requested. `truth`: (n,) ids of their true labels, −1 for none."""
-    proving, promise = (
-        (_acceptable_trust(context, options, judged), judged.right),
-        _promise(options),
-    )
-    wrong = None
+    proving = _acceptable_trust(context, options, judged), judged.right
+    promise, wrong = _promise(options), None
     if options.back_off:
         slots = np.where(truth < 0, -1, context.view.text.slots(np.maximum(truth, 0)))
         wrong = wrong_up_to(space_tree(context.reading), judged.columns, slots)

@@ -51,14 +51,7 @@ from trustvlm.service.query.judge import judge_all
 from trustvlm.types import Queries, RuleLeftOut
 from trustvlm.types.arrays import Float64s, Int64s
 from trustvlm.types.bounds import flags, number, whole
-from trustvlm.types.evaluation import (
-    Confusion,
-    Evaluation,
-    LabelAdvice,
-    LabelOutcome,
-    ShotOutcome,
-    WrongImage,
-)
+from trustvlm.types.evaluation import Evaluation, ShotOutcome, WrongImage
 from trustvlm.types.options import EvaluateOptions
 
 Chosen = dict[str, tuple[Rule, Mapping[str, float | None]]]
@@ -163,6 +156,7 @@ def _evaluation(
 ) -> Evaluation:
     """The evaluation; `chosen_before`: the rules that some of these images chose."""
     truth, observed, claims = images.truth, images.observed, images.claimed is not None
+    space = context.view.space
     outcomes = [
         rule_outcome(name, parameters, judged, truth, options)
         for name, (_, parameters) in chosen.items()
@@ -186,7 +180,7 @@ def _evaluation(
         for source, place in zip(observed.sources, images.places.tolist(), strict=True)
     ]
     return Evaluation(
-        space=context.view.space.name,
+        space=space.name,
         revision=context.view.revision,
         images=len(images),
         labels=len(np.unique(truth[truth >= 0])),
@@ -198,7 +192,9 @@ def _evaluation(
         coverage=float(options.coverage),
         rules=tuple(sorted(outcomes, key=lambda outcome: outcome.aurc.value)),
         per_label=labels,
-        label_advice=() if claims else _label_advice(context, labels, confused),
+        label_advice=()
+        if claims
+        else label_advice(space.name, labels, confused, prompts=encodes_texts(space.classifier)),
         confusions=confused,
         shots=() if claims else _shots(context, images, chosen, sides, options.draws),
         wrong=_wrong(context, images, judged, fused or text or next(iter(chosen)), names, sources),
@@ -214,13 +210,6 @@ def _evaluation(
         unclaimed=images.unclaimed,
         peers=compare_peers(context, observed.unit, truth, claims=claims) if options.peers else (),
     )
-
-
-def _label_advice(
-    context: Context, labels: Sequence[LabelOutcome], confused: Sequence[Confusion]
-) -> tuple[LabelAdvice, ...]:
-    space = context.view.space
-    return label_advice(space.name, labels, confused, prompts=encodes_texts(space.classifier))
 
 
 def _choose_rules(

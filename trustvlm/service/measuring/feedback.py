@@ -8,12 +8,11 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
-from sqlalchemy import Connection
 
 from trustvlm.catalog.rows import observations, spaces, supports
 from trustvlm.catalog.rows.observations import GivenVerdict, NewObservation
 from trustvlm.catalog.rows.spaces import SpaceRecord
-from trustvlm.errors import Conflict, InvalidInput
+from trustvlm.errors import InvalidInput
 from trustvlm.reading.sets.rows import label_of_images
 from trustvlm.service.home.home import Home
 from trustvlm.service.inputs.encode import image_limits
@@ -67,7 +66,7 @@ def feedback(
     judged = judged_images(home, space_name, queries, truth, sampling, sources)
     watch = watched(home, judged.space) if promote else None
     with home.catalog.write("feedback") as connection:
-        require_unchanged(connection, judged.space)
+        spaces.require_same(connection, judged.space)
         stored = observations.store(connection, judged.space.id, judged.rows)
     promoted, taught = 0, None
     if promote:
@@ -160,15 +159,6 @@ def right_answers(
         slots = np.where(true_labels < 0, -1, view.text.slots(np.maximum(true_labels, 0)))
         right = right | stands_under(space_tree(reading), list(nodes), slots)
     return right
-
-
-def require_unchanged(connection: Connection, space: SpaceRecord) -> None:
-    """Raises Conflict: the space was replaced during the call."""
-    if spaces.find(connection, space.name).id != space.id:
-        raise Conflict(
-            f"space {space.name!r} was removed and made again, or re-embedded, during the "
-            f"call; nothing was stored"
-        )
 
 
 def given_verdicts(verdicts: Verdicts) -> list[GivenVerdict]:

@@ -13,29 +13,9 @@ import numpy as np
 
 from trustvlm.errors import InvalidInput
 from trustvlm.scoring.rules import RULES
+from trustvlm.selective import intervals, metrics
 from trustvlm.selective.calibration import split
 from trustvlm.selective.chosen_threshold import threshold_range
-from trustvlm.selective.intervals import (
-    accuracy_interval,
-    aurc_difference_interval,
-    aurc_interval,
-    auroc_interval,
-    coverage_at_risk_interval,
-    fpr_at_tpr_interval,
-    risk_at_coverage_interval,
-)
-from trustvlm.selective.metrics import (
-    RiskCoverage,
-    augrc,
-    aupr_error,
-    aurc,
-    auroc,
-    coverage_at_risk,
-    e_aurc,
-    fpr_at_tpr,
-    risk_at_coverage,
-    risk_coverage_curve,
-)
 from trustvlm.selective.ranks import find_by_ranks
 from trustvlm.selective.reliability import ece, reliability
 from trustvlm.selective.risk import risk_upper_bounds
@@ -81,9 +61,9 @@ def rule_outcome(
         interval: Callable[[Float64s, Bools], Interval],
         why: str | None = None,
     ) -> Estimate:
-        return _estimate(metric(trust, right), len(right), why, partial(interval, trust, right))
+        return estimated(metric(trust, right), len(right), why, partial(interval, trust, right))
 
-    curve = risk_coverage_curve(trust, right)
+    curve = metrics.risk_coverage_curve(trust, right)
     points = np.unique(np.linspace(0, len(curve.coverage) - 1, _POINTS).astype(np.int64))
     risk, coverage = options.risk, options.coverage
     is_probability = RULES[name].probability
@@ -91,20 +71,21 @@ def rule_outcome(
         rule=name,
         kind=RULES[name].kind,
         params=dict(parameters),
-        accuracy=estimate(lambda _, correct: float(correct.mean()), accuracy_interval),
-        aurc=estimate(aurc, aurc_interval),
+        accuracy=estimate(lambda _, correct: float(correct.mean()), intervals.accuracy_interval),
+        aurc=estimate(metrics.aurc, intervals.aurc_interval),
         versus_msp=_versus_msp(name, judged, truth),
-        e_aurc=e_aurc(trust, right),
-        augrc=augrc(trust, right),
-        auroc=estimate(auroc, auroc_interval, inseparable),
-        aupr_error=aupr_error(trust, right),
-        fpr95=estimate(fpr_at_tpr, fpr_at_tpr_interval, inseparable),
+        e_aurc=metrics.e_aurc(trust, right),
+        augrc=metrics.augrc(trust, right),
+        auroc=estimate(metrics.auroc, intervals.auroc_interval, inseparable),
+        aupr_error=metrics.aupr_error(trust, right),
+        fpr95=estimate(metrics.fpr_at_tpr, intervals.fpr_at_tpr_interval, inseparable),
         coverage_at_risk=estimate(
-            partial(coverage_at_risk, risk=risk), partial(coverage_at_risk_interval, risk=risk)
+            partial(metrics.coverage_at_risk, risk=risk),
+            partial(intervals.coverage_at_risk_interval, risk=risk),
         ),
         risk_at_coverage=estimate(
-            partial(risk_at_coverage, coverage=coverage),
-            partial(risk_at_coverage_interval, coverage=coverage),
+            partial(metrics.risk_at_coverage, coverage=coverage),
+            partial(intervals.risk_at_coverage_interval, coverage=coverage),
         ),
         ece=ece(trust, right) if is_probability else None,
         curve=tuple(zip(curve.coverage[points].tolist(), curve.risk[points].tolist(), strict=True)),
@@ -178,7 +159,7 @@ def _image_outcomes(columns: Columns, right: Bools) -> tuple[ImageOutcome, ...]:
 
 
 def _thresholds(
-    curve: RiskCoverage, images: int, confidence: float
+    curve: metrics.RiskCoverage, images: int, confidence: float
 ) -> tuple[ThresholdOutcome, ...]:
     """What each distinct trust accepts as a threshold, strictest first."""
     accepted = np.rint(curve.coverage * images).astype(np.int64)
@@ -204,12 +185,12 @@ def _versus_msp(name: str, judged: Mapping[str, Columns], truth: Int64s) -> Esti
         (cast(Float64s, judged[rule]["trust"]), right_rows(judged[rule], truth))
         for rule in (name, "msp")
     )
-    difference = aurc(trust, right) - aurc(base_trust, base_right)
-    interval = partial(aurc_difference_interval, trust, right, base_trust, base_right)
-    return _estimate(difference, len(right), _too_few(right & base_right), interval)
+    difference = metrics.aurc(trust, right) - metrics.aurc(base_trust, base_right)
+    interval = partial(intervals.aurc_difference_interval, trust, right, base_trust, base_right)
+    return estimated(difference, len(right), _too_few(right & base_right), interval)
 
 
-def _estimate(
+def estimated(
     value: float, images: int, why: str | None, interval: Callable[[], Interval]
 ) -> Estimate:
     """The estimate, without an interval where there is a reason `why` or it says nothing."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from functools import partial
 
 import numpy as np
 
@@ -12,10 +12,11 @@ from trustvlm.scoring.peers import PEERS, Material, run
 from trustvlm.scoring.vectors import unit_rows
 from trustvlm.selective.intervals import aurc_interval
 from trustvlm.selective.metrics import aurc
+from trustvlm.service.measuring.outcome import estimated
 from trustvlm.service.measuring.shot_curve import SpaceLabels, space_labels
 from trustvlm.service.query.context import Context
 from trustvlm.types.arrays import Bools, Float64s, Int64s
-from trustvlm.types.evaluation import Estimate, PeerOutcome
+from trustvlm.types.evaluation import PeerOutcome
 
 MAX_LABELS, MAX_SUPPORTS = 2_000, 20_000
 """They look at every label and every support image of each image."""
@@ -74,9 +75,6 @@ def _classifier_embeddings(context: Context, labels: SpaceLabels) -> Float64s | 
 
 
 def _outcome(name: str, trust: Float64s, right: Bools) -> PeerOutcome:
-    low, high = aurc_interval(trust, right)
-    value, reason = aurc(trust, right), None
-    if high - low >= 1:
-        low, high, reason = math.nan, math.nan, f"too few images ({len(right)}) to say"
-    peer = PEERS[name]
-    return PeerOutcome(name, Estimate(value, low, high, reason), peer.source, peer.ours)
+    interval = partial(aurc_interval, trust, right)
+    area, peer = estimated(aurc(trust, right), len(right), None, interval), PEERS[name]
+    return PeerOutcome(name, area, peer.source, peer.ours)

@@ -15,7 +15,6 @@ from trustvlm.reading.claims import claimed_names, source_names
 from trustvlm.scoring.rules import Rule, require_images, resolve_parameters
 from trustvlm.service.home.calibrations import in_force
 from trustvlm.service.home.home import Home
-from trustvlm.service.home.verdict_log.keep import keep
 from trustvlm.service.inputs.encode import ImageQueries, encoded, to_be_encoded, unit_queries
 from trustvlm.service.inputs.outputs import no_classifier, require_logits
 from trustvlm.service.memory.label_subset import LabelChoice, subset_of
@@ -112,7 +111,7 @@ def score(
         labelled = answer if answer.claimed is None else home.answer(space_name, without, expected)
         _collect(home, judged_in[0], vectors, labelled)
     if logged and judged_in[0].verdict_log is not None and review is not False:
-        keep(home.verdict_writer, judged_in[0], answer, all_labels=labels is None)
+        home.verdict_writer.keep(judged_in[0], answer, all_labels=labels is None)
     return answer
 
 

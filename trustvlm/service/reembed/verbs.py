@@ -8,14 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy.typing as npt
 
 from trustvlm.service.home.open_home import OpenHome
-from trustvlm.service.reembed.reembed import (
-    begin,
-    cut_over,
-    exclusive,
-    reembed_status,
-    remove_beside,
-    restore_space,
-)
+from trustvlm.service.reembed import reembed
 from trustvlm.service.reembed.sources import GivenVectors, Originals, Sources
 from trustvlm.service.registration.spaces import repoint
 from trustvlm.types import SpaceRow
@@ -77,13 +70,13 @@ class ReembedVerbs(OpenHome):
         if isinstance(originals_from, str | os.PathLike):
             originals_from = [originals_from]
         folders = [path_of("originals_from", folder) for folder in originals_from]
-        with exclusive(home):
+        with reembed.exclusive(home):
             specs = {"classifier": classifier, "verifier": verifier}
-            old, new, job = begin(home, space, specs, templates, logit_scale)
+            old, new, job = reembed.begin(home, space, specs, templates, logit_scale)
             vectors = GivenVectors(new, text_vectors, image_vectors, classifier_image_vectors)
             originals = Originals(home, folders)
             sources = Sources(old, new, vectors, originals)
-            return cut_over(home, space, job, sources, drop_missing, progress)
+            return reembed.cut_over(home, space, job, sources, drop_missing, progress)
 
     def repoint_space(
         self, space: str, *, classifier: str | None = None, verifier: str | None = None
@@ -102,20 +95,22 @@ class ReembedVerbs(OpenHome):
 
     def reembed_status(self, space: str) -> Reembedding:
         """How far the re-embedding of a space is, and what it lacks. Raises NotFound."""
-        return reembed_status(self._ready(), space)
+        return reembed.reembed_status(self._ready(), space)
 
     def abort_reembed(self, space: str) -> None:
         """Give up re-embedding a space; it stays as it is. Raises NotFound when nothing is under
         way."""
-        remove_beside(self._writable(), space, "staged", "nothing is being re-embedded in it")
+        reembed.remove_beside(
+            self._writable(), space, "staged", "nothing is being re-embedded in it"
+        )
 
     def discard_old(self, space: str) -> None:
         """Delete, with the next purge, the embeddings from before a space was re-embedded. Raises
         NotFound without any."""
-        remove_beside(self._writable(), space, "kept", "it keeps no old embeddings")
+        reembed.remove_beside(self._writable(), space, "kept", "it keeps no old embeddings")
 
     def restore_space(self, name: str) -> None:
         """Bring back the space of that name that was removed last; or, of one that was re-embedded,
         its old embeddings, as they were then (the new ones are removed). Raises NotFound, or
         Conflict when the name is in use."""
-        restore_space(self._writable(), name)
+        reembed.restore_space(self._writable(), name)

@@ -23,7 +23,7 @@ from trustvlm.scoring.prototypes import text_prototype
 from trustvlm.scoring.vectors import as_matrix
 from trustvlm.service.home.home import Home
 from trustvlm.service.home.names import check_name
-from trustvlm.service.home.purge import purge_label
+from trustvlm.service.home.purge import purge_now
 from trustvlm.service.inputs.space_encoders import (
     cut_message,
     encode_prompts,
@@ -189,7 +189,7 @@ def restore_support(home: Home, space_name: str, ids: Sequence[int]) -> int:
     return revision
 
 
-def remove_label(home: Home, space_name: str, name: str, *, purge_now: bool) -> int:
+def remove_label(home: Home, space_name: str, name: str, *, purged: bool) -> int:
     """See :meth:`TrustService.remove_label`."""
     with home.write("label.remove", space_name) as (connection, space):
         label = labels.find(connection, space.id, name)
@@ -203,8 +203,8 @@ def remove_label(home: Home, space_name: str, name: str, *, purge_now: bool) -> 
         labels.remove(connection, [label.id], revision)
         changed = [] if label.alias_of is None else [label.alias_of]
         follow_supports(home, connection, space, changed, revision)
-    if purge_now:
-        purge_label(home, label.id)
+    if purged:
+        purge_now(home, label_id=label.id)
     return revision
 
 

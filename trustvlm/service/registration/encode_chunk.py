@@ -128,16 +128,16 @@ def encode_chunk(
         contents={label.name: {} for label in chunk},
     )
     stored, existing = _looked_up(home, space, chunk, earlier, encoded)
-    files: list[tuple[str, ImageSource, str | None]] = []
+    call, files = _Images(encoded, stored, options), list[tuple[str, ImageSource, str | None]]()
     for label in chunk:
         for support in label.vectors(space):
-            if not _stays_out(encoded, stored, options, label.name, support.content_hash):
+            if not call.stays_out(label.name, support.content_hash):
                 if (picture := options.pictures.get(support.content_hash)) is not None:
                     support = replace(support, source=picture[0], thumbnail=picture[1])
                 support = replace(support, proposed=options.proposed)
                 encoded.supports[label.name].append(support)
         for file, text in zip(label.images, label.image_attributes, strict=True):
-            if _is_new(encoded, stored, options, label.name, file):
+            if call.is_new(label.name, file):
                 files.append((label.name, file, text))
             elif options.progress is not None:
                 options.progress(1)
@@ -194,44 +194,37 @@ def _encode_texts(
         encoded.texts |= texts
 
 
-def _stays_out(
-    encoded: EncodedChunk,
-    stored: StoredImages,
-    options: RegisterOptions,
-    name: str,
-    content: bytes,
-    source: str | None = None,
-) -> bool:
-    """Record an image of the call; whether it was taken out of its label and stays out."""
-    encoded.contents[name].setdefault(content, source)
-    removed_id = stored.taken_out.get(stored.key(name, content))
-    if removed_id is None:
-        return False
-    encoded.taken_out.append(KnownImage(source, name, name, removed_id))
-    return not options.bring_back
+class _Images(NamedTuple):
+    """The images of a call, which are compared with those that their labels have or had."""
 
+    encoded: EncodedChunk
+    stored: StoredImages
+    options: RegisterOptions
 
-def _is_new(
-    encoded: EncodedChunk,
-    stored: StoredImages,
-    options: RegisterOptions,
-    name: str,
-    file: ImageSource,
-) -> bool:
-    """Record an image of the call; whether it is to be encoded. An image that its label has is not:
-    that makes repeating an interrupted call cheap."""
-    source = source_name(file)
-    try:
-        content = hash_image(file, options.limits)
-    except UnreadableImage as error:
-        encoded.failures.append(UnreadImage(source, with_place(file, error.reason)))
+    def stays_out(self, name: str, content: bytes, source: str | None = None) -> bool:
+        """Record an image of the call; whether it was taken out of its label and stays out."""
+        self.encoded.contents[name].setdefault(content, source)
+        removed_id = self.stored.taken_out.get(self.stored.key(name, content))
+        if removed_id is None:
+            return False
+        self.encoded.taken_out.append(KnownImage(source, name, name, removed_id))
+        return not self.options.bring_back
+
+    def is_new(self, name: str, file: ImageSource) -> bool:
+        """Record an image of the call; whether it is to be encoded. An image that its label has is
+        not: that makes repeating an interrupted call cheap."""
+        encoded, stored, source = self.encoded, self.stored, source_name(file)
+        try:
+            content = hash_image(file, self.options.limits)
+        except UnreadableImage as error:
+            encoded.failures.append(UnreadImage(source, with_place(file, error.reason)))
+            return False
+        stays_out = self.stays_out(name, content, source)
+        if not stays_out and stored.key(name, content) not in stored.present:
+            return True
+        encoded.skipped += not stays_out
+        encoded.relied_on[name] = stored.labels[name].id
         return False
-    stays_out = _stays_out(encoded, stored, options, name, content, source)
-    if not stays_out and stored.key(name, content) not in stored.present:
-        return True
-    encoded.skipped += not stays_out
-    encoded.relied_on[name] = stored.labels[name].id
-    return False
 
 
 def _add_image(

@@ -66,11 +66,7 @@ class PlannedLabel:
     def _bytes(self, space: SpaceRecord) -> int:
         """Bytes of vectors that this label may bring."""
         supports = len(self.hashes) + len(self.images)
-        return 4 * (
-            space.classifier_dim
-            + space.verifier_dim
-            + supports * (space.verifier_dim + space.classifier_dim)
-        )
+        return 4 * (1 + supports) * sum(space.dims)
 
     def text(self, space: SpaceRecord) -> Float32s | None:
         """The text prototype of the label's text vectors."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Connection
@@ -29,6 +29,7 @@ from trustvlm.types import LabelInput
 from trustvlm.types.messages.commands import suggested
 from trustvlm.types.registration import KeptLabel, KnownImage, RegisterResult, UnreadImage
 
+_IN_RESULT = ("moved", "removed", "removed_labels", "kept")
 _CHUNK = 1_000  # support images that one transaction removes
 
 
@@ -63,8 +64,7 @@ class Surplus:
 
     def in_result(self) -> dict[str, Any]:
         """The fields of a :class:`RegisterResult`."""
-        names = [one.name for one in fields(self) if one.name != "ids"]
-        return {name: tuple(getattr(self, name)) for name in names}
+        return {name: tuple(getattr(self, name)) for name in _IN_RESULT}
 
 
 def register_with(
@@ -103,15 +103,9 @@ def register_with(
     }
     extra = sync_contents(home, space_name, replace(call, unread=call.unread | unread))
     moved = {image.id for image in extra.moved}
-    return replace(
-        result,
-        revision=extra.revision,
-        elsewhere=tuple(image for image in result.elsewhere if image.id not in moved),
-        moved=extra.moved,
-        removed=extra.removed,
-        removed_labels=extra.removed_labels,
-        kept=extra.kept,
-    )
+    elsewhere = tuple(image for image in result.elsewhere if image.id not in moved)
+    of_sync = {name: getattr(extra, name) for name in (*_IN_RESULT, "revision")}
+    return replace(result, elsewhere=elsewhere, **of_sync)
 
 
 def _contents(
@@ -217,7 +211,7 @@ def sync_contents(home: Home, space_name: str, call: Contents) -> RegisterResult
     for start in range(0, len(extra.ids), _CHUNK):
         revision = remove_support(home, space.name, extra.ids[start : start + _CHUNK])
     for name in extra.removed_labels:
-        revision = remove_label(home, space.name, name, purge_now=False)
+        revision = remove_label(home, space.name, name, purged=False)
     return RegisterResult(0, 0, 0, (), revision, **extra.in_result())
 
 

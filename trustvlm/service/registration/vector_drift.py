@@ -78,11 +78,8 @@ def _vectors(space: SpaceRecord, planned: Iterable[PlannedLabel], side: str) -> 
 
 
 def _baseline(home: Home, space: SpaceRecord, side: str) -> Baseline | None:
-    key = (
-        space.id,
-        side,
-        space.classifier_identity if side != "image" else space.verifier_identity,
-    )
+    identity = space.verifier_identity if side == "image" else space.classifier_identity
+    key = space.id, side, identity
     if key in home.baselines:
         return home.baselines[key]
     with home.catalog.read() as connection:
@@ -96,9 +93,8 @@ def _baseline(home: Home, space: SpaceRecord, side: str) -> Baseline | None:
             )
     if len(rows) < LEAST_VECTORS:
         return None
-    baseline = baseline_of(
-        rows.astype(np.float64), owners, norms=side != "text"
-    )  # text prototypes are normalised
+    # Text prototypes are normalised.
+    baseline = baseline_of(rows.astype(np.float64), owners, norms=side != "text")
     if len(rows) == SAMPLE:
         home.baselines[key] = baseline
     return baseline

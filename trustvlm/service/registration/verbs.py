@@ -15,18 +15,10 @@ from trustvlm.reading.hold_out import HoldOut
 from trustvlm.service.home.open_home import OpenHome
 from trustvlm.service.home.originals import require_place
 from trustvlm.service.inputs.encode import image_limits
-from trustvlm.service.registration import edit_labels, spaces, synonyms
+from trustvlm.service.registration import edit_labels, filtered, spaces, synonyms
 from trustvlm.service.registration import taxonomy as tree
 from trustvlm.service.registration.attributes import update_support
 from trustvlm.service.registration.encode_chunk import RegisterOptions
-from trustvlm.service.registration.filtered import (
-    chosen_labels,
-    count_labels,
-    filtered_rows,
-    label_row,
-    label_rows,
-    remove_labels,
-)
 from trustvlm.service.registration.register import register
 from trustvlm.service.registration.sync import register_with
 from trustvlm.types import LabelInput, LabelRow, RegisterResult, SpaceRow
@@ -238,7 +230,7 @@ class RegistrationVerbs(OpenHome):
         deleted for good at once. Raises NotFound.
         """
         flags(purge=purge)
-        return edit_labels.remove_label(self._writable(), space, label, purge_now=purge)
+        return edit_labels.remove_label(self._writable(), space, label, purged=purge)
 
     def restore_label(self, space: str, label: str) -> int:
         """Restore the label of this name that was removed last, with its support images; the new
@@ -300,15 +292,15 @@ class RegistrationVerbs(OpenHome):
         flags(vectors=vectors)
         home = self._ready()
         if filter is not None:
-            return filtered_rows(home, space, as_filter(filter), vectors)
-        return label_rows(home, space, vectors)
+            return filtered.filtered_rows(home, space, as_filter(filter), vectors)
+        return filtered.label_rows(home, space, vectors)
 
     def count_labels(self, space: str, *, filter: FilterLike | None = None) -> int:
         """How many labels the space has, or a filter keeps. Raises NotFound, InvalidInput."""
         home = self._ready()
         if filter is None:
             return spaces.space_row(home, space).label_count
-        return count_labels(home, space, as_filter(filter))
+        return filtered.count_labels(home, space, as_filter(filter))
 
     def remove_labels(
         self, space: str, labels: Sequence[str] | None = None, *, filter: FilterLike | None = None
@@ -323,12 +315,14 @@ class RegistrationVerbs(OpenHome):
             them.
         """
         home = self._writable()
-        return remove_labels(home, space, chosen_labels(home, space, labels, filter))
+        return filtered.remove_labels(
+            home, space, filtered.chosen_labels(home, space, labels, filter)
+        )
 
     def get_label(self, space: str, label: str, *, vectors: bool = False) -> LabelRow:
         """One label as it is listed; `vectors` as for :meth:`list_labels`. Raises NotFound."""
         flags(vectors=vectors)
-        return label_row(self._ready(), space, label, vectors)
+        return filtered.label_row(self._ready(), space, label, vectors)
 
     def unknown_labels(self, space: str, names: Iterable[str | None]) -> dict[str, str | None]:
         """Those of `names` (None aside) that are no labels of the space, each with the label that

@@ -18,7 +18,7 @@ from trustvlm.catalog.store.location import ServerLocation
 from trustvlm.errors import InvalidInput, NotFound, Overloaded, TrustVLMError
 from trustvlm.service.home.home import Home
 from trustvlm.service.home.open_home import OpenHome
-from trustvlm.service.home.verdict_log.trim import trim_all
+from trustvlm.service.home.verdict_log.writer import trim_all
 from trustvlm.service.server.workers import Worker, worker_of
 
 KEPT = timedelta(days=2)

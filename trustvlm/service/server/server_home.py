@@ -11,7 +11,7 @@ from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.upkeep.trash import removed_rows
 from trustvlm.errors import NotFound
 from trustvlm.service.home.open_home import OpenHome
-from trustvlm.service.home.purge import purge_space
+from trustvlm.service.home.purge import purge_now
 from trustvlm.service.inputs.outputs import with_vectors
 from trustvlm.service.inputs.space_encoders import encoder_of, encodes_images
 from trustvlm.service.query.collect import can_collect, collect
@@ -160,7 +160,7 @@ class ServerHome(OwnWork, ApiKeys, Observations):
         home = self._writable()
         with home.catalog.read() as connection:
             space_id = spaces.find(connection, space).id
-        return purge_space(home, space_id)
+        return purge_now(home, space_id=space_id)
 
     def label_page_by_id(
         self, space: str, *, after: int, limit: int, vectors: bool = False

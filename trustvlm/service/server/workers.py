@@ -47,38 +47,10 @@ def worker_of(home: Home) -> Worker:
     """Register this process as one that serves the catalog of a home."""
     location = home.catalog.location
     if isinstance(location, ServerLocation):
-        return _SessionWorker(location)
-    return _FileWorker(home.folder)
-
-
-class _SessionWorker:
-    """A process that holds a lock on the server."""
-
-    sure_s = 3 * HOLD_EVERY_S
-
-    def __init__(self, location: ServerLocation) -> None:
         from trustvlm.catalog.server.presence import Presence  # needs the server's driver
 
-        self._id = str(uuid.uuid4())
-        self._presence = Presence(location, self._id)
-
-    @property
-    def id(self) -> str:
-        """Under which work is stored from now on, while the lock is held."""
-        self.hold()
-        return self._id
-
-    def hold(self) -> None:
-        """Take the lock again where the server has lost it."""
-        self._presence.hold()
-
-    def alive(self, worker: str) -> bool:
-        """Whether the process of this id still runs."""
-        return worker == self._id or self._presence.is_held(worker)
-
-    def close(self) -> None:
-        """Give up the lock."""
-        self._presence.close()
+        return Presence(location)
+    return _FileWorker(home.folder)
 
 
 class _FileWorker:

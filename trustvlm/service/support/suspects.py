@@ -178,13 +178,16 @@ class _Judge:
 
     def __init__(self, first: _FirstPass, fit: DiscriminantFit | None) -> None:
         self._first, self._fit = first, fit
-        self._matrix = self._second = None
+        self._matrix: Float64s | None = None
+        self._second: Float64s | None = None
         if fit is not None and fit.kind == "whitened":
-            self._matrix = whitening(first.verifier.scatter)
-            self._halves = _halves(self._matrix, first.prototypes)
+            matrix = whitening(first.verifier.scatter)
+            assert matrix is not None  # the fit whitens
+            self._matrix, self._halves = matrix, whitened_halves(matrix, first.prototypes)
             if fit.share < 1 and first.classifier is not None and first.second is not None:
-                self._second = whitening(first.classifier.scatter)
-                self._second_halves = _halves(self._second, first.second)
+                matrix = whitening(first.classifier.scatter)
+                assert matrix is not None
+                self._second, self._second_halves = matrix, whitened_halves(matrix, first.second)
 
     def block(self, block: Block) -> JudgedImages:
         """What is said of the images of a block."""
@@ -235,8 +238,3 @@ class _Judge:
         if stored.any():
             logits[stored] = self._first.logits(classifier[stored])
         return logits, stored
-
-
-def _halves(matrix: Float64s | None, prototypes: Float64s) -> Float64s:
-    assert matrix is not None
-    return whitened_halves(matrix, prototypes)

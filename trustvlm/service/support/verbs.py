@@ -10,14 +10,8 @@ from trustvlm.errors import InvalidInput
 from trustvlm.reading.claims import are_labelled_by_claims
 from trustvlm.reading.given import given_labelled, given_queries, named_queries
 from trustvlm.service.home.open_home import OpenHome
+from trustvlm.service.support import listing
 from trustvlm.service.support.audit import audit, audit_given, claims_as_truth
-from trustvlm.service.support.edit import keep_support, move_support
-from trustvlm.service.support.listing import (
-    count_supports,
-    list_supports,
-    remove_supports,
-    supports_by_id,
-)
 from trustvlm.service.support.propose import propose, remove_proposed
 from trustvlm.types import Queries, SupportRow
 from trustvlm.types.attributes.filters import FilterLike, as_filter
@@ -147,10 +141,10 @@ class SupportVerbs(OpenHome):
         home = self._ready()
         if ids is None:
             chosen = None if filter is None else as_filter(filter)
-            return list_supports(home, space, label, chosen, vectors, after, most)
+            return listing.list_supports(home, space, label, chosen, vectors, after, most)
         if (label, filter, limit, after) != (None, None, None, 0):
             raise InvalidInput("ids: expected without label, filter, after and limit")
-        return supports_by_id(home, space, ids, vectors)
+        return listing.supports_by_id(home, space, ids, vectors)
 
     def count_supports(
         self, space: str, label: str | None = None, *, filter: FilterLike | None = None
@@ -158,7 +152,7 @@ class SupportVerbs(OpenHome):
         """How many support images the space has, or a label, or a filter keeps of them; see
         :meth:`list_supports`. Raises NotFound, InvalidInput."""
         chosen = None if filter is None else as_filter(filter)
-        return count_supports(self._ready(), space, label, chosen)
+        return listing.count_supports(self._ready(), space, label, chosen)
 
     def remove_supports(
         self, space: str, label: str | None = None, *, filter: FilterLike | None = None
@@ -171,7 +165,7 @@ class SupportVerbs(OpenHome):
             NotFound: unknown space or label. InvalidInput: neither a label nor a filter.
         """
         chosen = None if filter is None else as_filter(filter)
-        return remove_supports(self._writable(), space, label, chosen)
+        return listing.remove_supports(self._writable(), space, label, chosen)
 
     def move_support(self, space: str, ids: Sequence[int], label: str) -> MovedSupports:
         """Give support images to another label, all of them or none.
@@ -183,7 +177,7 @@ class SupportVerbs(OpenHome):
             NotFound: unknown space, label or id, or a removed support image. InvalidInput: an image
             that is one of `label`.
         """
-        return move_support(self._writable(), space, ids, label)
+        return listing.move_support(self._writable(), space, ids, label)
 
     def keep_support(self, space: str, ids: Sequence[int], *, keep: bool = True) -> int:
         """Store that support images are right: :meth:`audit` flags them no more. With `keep` False,
@@ -193,4 +187,4 @@ class SupportVerbs(OpenHome):
             NotFound: unknown space or id, or a removed support image.
         """
         flags(keep=keep)
-        return keep_support(self._writable(), space, ids, bool(keep))
+        return listing.keep_support(self._writable(), space, ids, bool(keep))

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from sqlalchemy import Connection
 
@@ -19,11 +18,10 @@ from trustvlm.errors import TrustVLMError
 from trustvlm.scoring.rules import RULES
 from trustvlm.service.home.calibrations import loaded
 from trustvlm.service.memory.support_fit import disagreement
-from trustvlm.service.verify.space_facts import Problem, SpaceFacts
+from trustvlm.service.verify.space_facts import Problem, Row, SpaceFacts, for_quarantine
 from trustvlm.types.bounds import DECISIONS
 from trustvlm.types.verification import Damage
 
-Row = dict[str, Any]
 _NO_SENSE = (ValueError, KeyError, TypeError, AttributeError)
 
 
@@ -32,16 +30,17 @@ def check_calibrations(
 ) -> Iterator[Problem]:
     """What is wrong with calibrations: each must say what it promises, and of which revision and
     labels."""
-    for row in rows:
-        try:
-            problem = _calibration_problem(facts, row)
-        except _NO_SENSE as error:
-            problem = f"its content makes no sense: {type(error).__name__}: {error}"
-        if problem is not None:
-            yield row["id"], problem, "quarantine"
+    return for_quarantine(rows, lambda row: _calibration_problem(facts, row))
 
 
 def _calibration_problem(facts: SpaceFacts, row: Row) -> str | None:
+    try:
+        return _promise_problem(facts, row)
+    except _NO_SENSE as error:
+        return f"its content makes no sense: {type(error).__name__}: {error}"
+
+
+def _promise_problem(facts: SpaceFacts, row: Row) -> str | None:
     if not 0 <= row["revision"] <= facts.revision:
         return f"it was made at revision {row['revision']} of a space at {facts.revision}"
     record = CalibrationRecord(
@@ -86,30 +85,33 @@ def check_changes(
     for kind in ("label", "support"):
         named = sorted({row["row_id"] for row in rows if row["kind"] == kind})
         alive |= {(kind, row["id"]) for row in stored_rows.by_ids(connection, kind, named)}
-    for row in rows:
+
+    def problem_of(row: Row) -> str | None:
         kind, row_id, created = row["kind"], row["row_id"], row["created_revision"]
         if kind not in ("label", "support"):
-            yield row["id"], f"it is of kind {kind!r:.20}, expected label or support", "quarantine"
-        elif (kind, row_id) in alive:
-            yield row["id"], f"it says that {kind} {row_id} was purged: it exists", "quarantine"
-        elif not 0 <= created <= row["revision"] <= facts.revision:
-            problem = (
-                f"created at {created}, removed at {row['revision']}: impossible at "
-                f"{facts.revision}"
-            )
-            yield row["id"], problem, "quarantine"
+            return f"it is of kind {kind!r:.20}, expected label or support"
+        if (kind, row_id) in alive:
+            return f"it says that {kind} {row_id} was purged: it exists"
+        if 0 <= created <= row["revision"] <= facts.revision:
+            return None
+        return f"created at {created}, removed at {row['revision']}: impossible at {facts.revision}"
+
+    return for_quarantine(rows, problem_of)
 
 
 def check_verdicts(
     connection: Connection, facts: SpaceFacts, rows: Sequence[Row]
 ) -> Iterator[Problem]:
     """What is wrong with rows of the verdict log."""
-    for row in rows:
+
+    def problem_of(row: Row) -> str | None:
         chances = [row["probability"], row["claimed_probability"], row["node_probability"]]
         if row["decision"] not in DECISIONS:
-            yield row["id"], f"its decision is {row['decision']!r:.40}", "quarantine"
-        elif not all(one is None or 0 <= one <= 1.000001 for one in chances):
-            yield row["id"], "it holds probabilities that are none", "quarantine"
+            return f"its decision is {row['decision']!r:.40}"
+        sound = all(one is None or 0 <= one <= 1.000001 for one in chances)
+        return None if sound else "it holds probabilities that are none"
+
+    return for_quarantine(rows, problem_of)
 
 
 def check_tree(connection: Connection, facts: SpaceFacts) -> Iterator[Damage]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from sqlalchemy import Connection
 
@@ -14,13 +13,14 @@ from trustvlm.catalog.upkeep import stored_rows
 from trustvlm.catalog.upkeep.stored_rows import StoredRow
 from trustvlm.service.verify.space_facts import (
     Problem,
+    Row,
     SpaceFacts,
+    for_quarantine,
+    judged_problem,
     revision_problem,
     vector_problems,
 )
 from trustvlm.types.review import STATES
-
-Row = dict[str, Any]
 
 
 def check_supports(
@@ -29,15 +29,15 @@ def check_supports(
     """What is wrong with support images of a space."""
     owners = sorted({row["label_id"] for row in rows})
     labels = {label["id"]: label for label in stored_rows.by_ids(connection, "label", owners)}
-    for row in rows:
-        problem = _vectors_problem(
-            row, ("embedding", facts.verifier_dim), ("classifier_embedding", facts.classifier_dim)
-        ) or _support_problem(facts, row, labels.get(row["label_id"]))
-        if problem is not None:
-            yield row["id"], problem, "quarantine"
+    return for_quarantine(
+        rows, lambda row: _support_problem(facts, row, labels.get(row["label_id"]))
+    )
 
 
 def _support_problem(facts: SpaceFacts, row: Row, label: StoredRow | None) -> str | None:
+    sides = (("embedding", facts.verifier_dim), ("classifier_embedding", facts.classifier_dim))
+    if (problem := _vectors_problem(row, *sides)) is not None:
+        return problem
     if label is None or label.get("space_id") != facts.id:
         return f"its label {row['label_id']} is not there"
     if row["removed_revision"] is None and label["removed_revision"] is not None:
@@ -59,14 +59,15 @@ def check_thumbnails(
     connection: Connection, facts: SpaceFacts, rows: Sequence[Row]
 ) -> Iterator[Problem]:
     """Which thumbnails are no JPEG pictures."""
-    for row in rows:
-        if (problem := _picture_problem(row["jpeg"])) is not None:
-            yield row["support_id"], f"it {problem}", "quarantine"
+    return for_quarantine(rows, lambda row: _picture_problem(row["jpeg"], "it"), "support_id")
 
 
-def _picture_problem(jpeg: bytes) -> str | None:
-    """What is wrong with a thumbnail."""
+def _picture_problem(jpeg: bytes | None, what: str) -> str | None:
+    """What is wrong with a picture, if there is one; `what`: its name in the message."""
     from PIL import Image
+
+    if jpeg is None:
+        return None
 
     try:
         with warnings.catch_warnings():
@@ -74,7 +75,7 @@ def _picture_problem(jpeg: bytes) -> str | None:
             with Image.open(io.BytesIO(jpeg), formats=["JPEG"]) as picture:
                 picture.load()
     except (OSError, SyntaxError, ValueError, Warning, Image.DecompressionBombError) as error:
-        return f"is no complete JPEG: {error}"
+        return f"{what} is no complete JPEG: {error}"
     return None
 
 
@@ -82,27 +83,27 @@ def check_reviews(
     connection: Connection, facts: SpaceFacts, rows: Sequence[Row]
 ) -> Iterator[Problem]:
     """What is wrong with items of the review queue."""
-    for row in rows:
-        sides = (row["classifier_embedding"], row["verifier_embedding"])
-        of_log = row["logged_id"] is not None and sides == (b"", None)
-        problem = (
-            None
-            if of_log
-            else _vectors_problem(
-                row,
-                ("classifier_embedding", facts.classifier_dim),
-                ("verifier_embedding", facts.verifier_dim),
-            )
-        )
-        if problem is None and row["state"] not in STATES:
-            problem = f"it is {row['state']!r:.20}, which no item is"
-        if problem is None and not 0 <= row["revision"] <= facts.revision:
-            problem = f"it was judged at revision {row['revision']} of a space at {facts.revision}"
-        picture = row["thumbnail"]
-        if problem is None and picture is not None and (wrong := _picture_problem(picture)):
-            problem = f"its picture {wrong}"
-        if problem is not None:
-            yield row["id"], problem, "quarantine"
+    return for_quarantine(rows, lambda row: _review_problem(facts, row))
+
+
+def _review_problem(facts: SpaceFacts, row: Row) -> str | None:
+    of_log = row["logged_id"] is not None and _is_emptied(row)
+    if not of_log and (problem := _sides_problem(facts, row)) is not None:
+        return problem
+    if row["state"] not in STATES:
+        return f"it is {row['state']!r:.20}, which no item is"
+    return judged_problem(row, facts) or _picture_problem(row["thumbnail"], "its picture")
+
+
+def _is_emptied(row: Row) -> bool:
+    """Whether a row has no embeddings."""
+    return row["classifier_embedding"] == b"" and row["verifier_embedding"] is None
+
+
+def _sides_problem(facts: SpaceFacts, row: Row) -> str | None:
+    """What is wrong with the embeddings of both sides."""
+    classifier = ("classifier_embedding", facts.classifier_dim)
+    return _vectors_problem(row, classifier, ("verifier_embedding", facts.verifier_dim))
 
 
 def check_observations(
@@ -111,29 +112,19 @@ def check_observations(
     """What is wrong with the images of calibrations and feedback."""
     promoted = sorted({row["support_id"] for row in rows if row["support_id"] is not None})
     supports = {row["id"] for row in stored_rows.by_ids(connection, "support", promoted)}
-    for row in rows:
-        problem = _observation_problem(facts, row, supports)
-        if problem is not None:
-            yield row["id"], problem, "quarantine"
+    return for_quarantine(rows, lambda row: _observation_problem(facts, row, supports))
 
 
 def _observation_problem(facts: SpaceFacts, row: Row, supports: set[int]) -> str | None:
-    classifier, verifier = row["classifier_embedding"], row["verifier_embedding"]
     # The purge of its image empties an observation of feedback.
-    emptied = classifier == b"" and verifier is None and row["origin"] == "feedback"
-    sides = (
-        ("classifier_embedding", 0 if emptied else facts.classifier_dim),
-        ("verifier_embedding", facts.verifier_dim),
-    )
-    if not emptied and (problem := _vectors_problem(row, *sides)) is not None:
+    emptied = _is_emptied(row) and row["origin"] == "feedback"
+    if not emptied and (problem := _sides_problem(facts, row)) is not None:
         return problem
-    if row["thumbnail"] is not None and (wrong := _picture_problem(row["thumbnail"])) is not None:
-        return f"its thumbnail {wrong}"
+    if (problem := _picture_problem(row["thumbnail"], "its thumbnail")) is not None:
+        return problem
     origin, sampling = row["origin"], row["sampling"]
     if origin not in ("calibration", "feedback") or sampling not in ("random", "chosen", "claimed"):
         return f"it is {origin!r:.20} drawn {sampling!r:.20}, which no observation is"
     if row["support_id"] is not None and row["support_id"] not in supports and not facts.purging:
         return f"it became support image {row['support_id']}, which is not there"
-    if row["revision"] is not None and not 0 <= row["revision"] <= facts.revision:
-        return f"it was judged at revision {row['revision']} of a space at {facts.revision}"
-    return None
+    return judged_problem(row, facts)

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection
@@ -21,7 +20,9 @@ from trustvlm.errors import Damaged, InvalidInput
 from trustvlm.scoring.prototypes import mean_prototype
 from trustvlm.service.verify.space_facts import (
     Problem,
+    Row,
     SpaceFacts,
+    for_quarantine,
     revision_problem,
     vector_problems,
 )
@@ -29,7 +30,7 @@ from trustvlm.types.arrays import Float32s
 from trustvlm.types.attributes.values import attributes_text, parse_attributes
 
 _CATALOG = Path("the catalog")
-Row = dict[str, Any]
+
 Derived = tuple[int, bytes | None]
 """Support count and prototype of a label."""
 
@@ -172,17 +173,16 @@ def _check(
 ) -> Iterator[Problem]:
     keys = [row[f"{kind}_id"] for row in rows]
     owners = {row["id"]: row for row in stored_rows.by_ids(connection, kind, keys)}
-    for row in rows:
-        key, problem = row[f"{kind}_id"], None
-        owner = owners.get(key)
+
+    def problem_of(row: Row) -> str | None:
+        owner = owners.get(row[f"{kind}_id"])
         if owner is None or owner.get("space_id") != facts.id:
-            problem = "what they belong to is not there"
-        elif not 1 <= row["revision"] <= facts.revision:
-            problem = f"changed at revision {row['revision']} of a space at {facts.revision}"
-        else:
-            problem = _content_problem(row["content"])
-        if problem is not None:
-            yield key, problem, "quarantine"
+            return "what they belong to is not there"
+        if not 1 <= row["revision"] <= facts.revision:
+            return f"changed at revision {row['revision']} of a space at {facts.revision}"
+        return _content_problem(row["content"])
+
+    return for_quarantine(rows, problem_of, f"{kind}_id")
 
 
 def _content_problem(text: str) -> str | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
-from trustvlm.catalog import Catalog
+from trustvlm.catalog.catalog import Catalog
 from trustvlm.catalog.store import schema
 from trustvlm.catalog.store.backends.database import database_of
 from trustvlm.catalog.store.names import normal
@@ -18,27 +18,9 @@ from trustvlm.catalog.upkeep import stored_rows
 from trustvlm.catalog.upkeep.stored_rows import StoredRow, Unreadable
 from trustvlm.errors import Damaged, NotFound
 from trustvlm.service.home.home import Home
-from trustvlm.service.verify.check_derived import (
-    check_calibrations,
-    check_changes,
-    check_fits,
-    check_tree,
-    check_verdicts,
-)
-from trustvlm.service.verify.check_images import (
-    check_observations,
-    check_reviews,
-    check_supports,
-    check_thumbnails,
-)
-from trustvlm.service.verify.check_labels import (
-    Row,
-    check_label_attributes,
-    check_labels,
-    check_support_attributes,
-)
+from trustvlm.service.verify import check_derived, check_images, check_labels
 from trustvlm.service.verify.check_snapshots import OpenSnapshot, check_snapshot, open_snapshots
-from trustvlm.service.verify.space_facts import Problem, SpaceFacts, check_space
+from trustvlm.service.verify.space_facts import Problem, Row, SpaceFacts, check_space
 from trustvlm.types.messages.commands import suggested
 from trustvlm.types.thresholds import Thresholds
 from trustvlm.types.verification import Damage
@@ -48,17 +30,17 @@ Progress = Callable[[int, int], None]
 Tick = Callable[[str, int], None]
 
 CHECKS: Mapping[str, Check] = {
-    "label": check_labels,
-    "support": check_supports,
-    "thumbnail": check_thumbnails,
-    "observation": check_observations,
-    "review": check_reviews,
-    "calibration": check_calibrations,
-    "change": check_changes,
-    "fit": check_fits,
-    "label data": check_label_attributes,
-    "support data": check_support_attributes,
-    "verdict": check_verdicts,
+    "label": check_labels.check_labels,
+    "support": check_images.check_supports,
+    "thumbnail": check_images.check_thumbnails,
+    "observation": check_images.check_observations,
+    "review": check_images.check_reviews,
+    "calibration": check_derived.check_calibrations,
+    "change": check_derived.check_changes,
+    "fit": check_derived.check_fits,
+    "label data": check_labels.check_label_attributes,
+    "support data": check_labels.check_support_attributes,
+    "verdict": check_derived.check_verdicts,
 }
 """What checks each kind of row, once its columns hold what their types can."""
 
@@ -149,7 +131,7 @@ def _look_at_catalog(catalog: Catalog, result: Look) -> tuple[str, list[int]]:
     with result.noting(None, None, "catalog"), catalog.read() as connection:
         with result.noting(None, None, "catalog"):
             database, name = database_of(connection), catalog.location.name
-            for message in database.upkeep.problems(connection):
+            for message in database.problems(connection):
                 index = message.startswith("index ") or any(
                     text in message for text in _INDEX_TROUBLE
                 )
@@ -161,9 +143,7 @@ def _look_at_catalog(catalog: Catalog, result: Look) -> tuple[str, list[int]]:
                 problem = f"to be as this program's: {difference}"
                 result.add_to_catalog("the schema", problem, remedy)
         with result.noting(None, None, "catalog"):
-            for table, row_id, parent in database_of(connection).upkeep.broken_references(
-                connection
-            ):
+            for table, row_id, parent in database_of(connection).broken_references(connection):
                 kind = stored_rows.kind_of_table(table)
                 what, remedy = (
                     f"row {row_id} of table {table!r}",
@@ -230,7 +210,7 @@ def _look_at_rows(
                     result.add(damage)
                 tick(kind, len(page))
     with result.noting(facts.name, space_id, "tree"):
-        for damage in check_tree(connection, facts):
+        for damage in check_derived.check_tree(connection, facts):
             result.add(damage)
     for file in files:
         damages, notes = check_snapshot(connection, facts, epoch, file, thresholds, tick)

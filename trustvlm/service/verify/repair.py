@@ -216,10 +216,10 @@ def _quarantine_orphan(home: Home, damage: Damage) -> bool:
 def _rebuild_indexes(home: Home) -> bool:
     """Build every index again from its table, a transaction each."""
     with home.catalog.read() as connection:
-        names = database_of(connection).upkeep.indexes(connection)
+        names = database_of(connection).indexes(connection)
     for name in names:
         with home.catalog.write("repair.whole") as connection:
-            database_of(connection).upkeep.rebuild_index(connection, name)
+            database_of(connection).rebuild_index(connection, name)
     return _renew_epoch(home)
 
 

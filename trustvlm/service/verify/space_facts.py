@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.index.recipe import load_recipe
 from trustvlm.types.verification import Damage
 
+Row = dict[str, Any]
 Problem = tuple[int, str, str]
 """The key of a damaged row, what is wrong with it, and the remedy."""
 
@@ -121,6 +122,22 @@ def _content_problems(row: dict[str, Any]) -> Iterator[str]:
         load_recipe(row["recipe"] or "")
     except (NotFound, InvalidInput) as error:
         yield str(error)
+
+
+def for_quarantine(
+    rows: Sequence[Row], problem_of: Callable[[Row], str | None], key: str = "id"
+) -> Iterator[Problem]:
+    """The rows of which `problem_of` says that something is wrong; `key`: their key."""
+    for row in rows:
+        if (problem := problem_of(row)) is not None:
+            yield row[key], problem, "quarantine"
+
+
+def judged_problem(row: Row, facts: SpaceFacts) -> str | None:
+    """What is wrong with the revision at which a row was judged; NULL: it was not."""
+    if row["revision"] is None or 0 <= row["revision"] <= facts.revision:
+        return None
+    return f"it was judged at revision {row['revision']} of a space at {facts.revision}"
 
 
 def revision_problem(row: dict[str, Any], facts: SpaceFacts) -> str | None:

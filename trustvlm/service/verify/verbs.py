@@ -1,16 +1,23 @@
-"""The verbs that keep a home in order, each a line over the file that does it."""
+"""The verbs that keep a home in order."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
+from trustvlm.catalog.upkeep import quarantine
 from trustvlm.service.home.open_home import OpenHome
 from trustvlm.service.home.purge import purge_removed
-from trustvlm.service.verify.verify import verify
+from trustvlm.service.verify.look import look
+from trustvlm.service.verify.repair import repair as repairs
 from trustvlm.types.backups import Scrubbed
 from trustvlm.types.bounds import callbacks, flags
-from trustvlm.types.verification import VerifyReport
+from trustvlm.types.verification import Damage, VerifyReport
+
+LISTED = 1_000
+"""Damage and rows in quarantine that a report lists at most."""
 
 
 class UpkeepVerbs(OpenHome):
@@ -53,6 +60,30 @@ class UpkeepVerbs(OpenHome):
         """
         flags(repair=repair)
         callbacks(progress=progress)
-        return verify(
-            self._writable() if repair else self._ready(), space, mend=repair, progress=progress
+        home = self._writable() if repair else self._ready()
+        started = time.monotonic()
+        result, repaired = look(home, space, progress), list[Damage]()
+        if repair and result.damage:
+            result, repaired = repairs(home, space, result)
+        space_id = None if space is None else next(iter(result.spaces), None)
+        with home.catalog.read() as connection:
+            quarantined = quarantine.count(connection, space_id)
+            rows = quarantine.list_rows(connection, result.spaces, LISTED, space_id)
+        return VerifyReport(
+            home=str(home.folder),
+            spaces=tuple(result.spaces.values()),
+            checked=dict(result.checked),
+            damage=tuple(result.damage[:LISTED]),
+            more=max(0, len(result.damage) - LISTED) + result.more,
+            repaired=tuple(repaired),
+            notes=tuple(result.notes),
+            quarantine=rows,
+            quarantined=quarantined,
+            seconds=time.monotonic() - started,
         )
+
+
+def unopened(folder: Path, catalog: str, problem: str) -> VerifyReport:
+    """The report on a home whose catalog, shown as `catalog`, cannot be opened."""
+    damage = Damage(None, None, "catalog", None, catalog, problem, "backup")
+    return VerifyReport(home=str(folder), spaces=(), damage=(damage,))

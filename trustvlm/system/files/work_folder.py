@@ -62,9 +62,8 @@ def work_folder(parent: Path) -> Iterator[Path]:
     try:
         with (folder / _NEW_LOCK).open("xb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            (folder / _NEW_LOCK).rename(
-                folder / _LOCK
-            )  # under its name it is locked from the first moment on
+            # Under its name it is locked from the first moment on.
+            (folder / _NEW_LOCK).rename(folder / _LOCK)
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -89,15 +88,11 @@ def put(made: Path, target: Path, *, force: bool) -> None:
     else:
         try:
             os.link(made, target)  # unlike a rename, it never replaces what appeared meanwhile
-        except FileExistsError as error:
-            raise Conflict(
-                f"{target} exists already; choose another name, or --force to replace it"
-            ) from error
-        except OSError:  # a file system without links
+        except OSError as error:  # it is there, or a file system without links
             if os.path.lexists(target):
                 raise Conflict(
                     f"{target} exists already; choose another name, or --force to replace it"
-                ) from None
+                ) from error
             made.rename(target)
     reached("backup.renamed")
     sync(target.parent)

@@ -22,22 +22,8 @@ HISTORY = "trustvlm-history"
 absent where there is but one."""
 
 
-@dataclass(frozen=True)
-class Upkeep:
-    """How a database is checked and mended.
-
-    Attributes:
-        problems: what it finds wrong with its own files and indexes, some messages at most.
-        broken_references: (table, row id, table that it points into) of each reference that points
-            to nothing.
-        indexes: the names of those that can be rebuilt. rebuild_index: rebuilds one from its table,
-            or drops it where damaged rows break its uniqueness.
-    """
-
-    problems: Callable[[Connection], list[str]]
-    broken_references: Callable[[Connection], Iterator[tuple[str, int, str]]]
-    indexes: Callable[[Connection], list[str]]
-    rebuild_index: Callable[[Connection, str], None]
+MOST_PROBLEMS = 100
+"""What a database finds wrong with itself that is reported."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +31,12 @@ class Database:
     """What differs between databases where no statement of SQLAlchemy hides it.
 
     Attributes:
-        name: of its kind. upkeep: how it is checked and mended.
+        name: of its kind.
+        problems: what it finds wrong with its own files and indexes, up to :data:`MOST_PROBLEMS`.
+        broken_references: (table, row id, table that it points into) of each reference that points
+            to nothing.
+        indexes: the names of those that can be rebuilt. rebuild_index: rebuilds one from its table,
+            or drops it where damaged rows break its uniqueness.
         last_ids: the highest id that each of some tables ever gave, 0 for none. set_last_ids: makes
             the next ones higher than these.
         among: the condition that a column has one of many values.
@@ -57,7 +48,10 @@ class Database:
     """
 
     name: str
-    upkeep: Upkeep
+    problems: Callable[[Connection], list[str]]
+    broken_references: Callable[[Connection], Iterator[tuple[str, int, str]]]
+    indexes: Callable[[Connection], list[str]]
+    rebuild_index: Callable[[Connection, str], None]
     last_ids: Callable[[Connection, Sequence[str]], dict[str, int]]
     set_last_ids: Callable[[Connection, Mapping[str, int]], None]
     among: Callable[[SQLColumnExpression[Any], Sequence[Any]], ColumnElement[bool]]

@@ -1,7 +1,13 @@
-"""A catalog in an SQLite file, which every process of one machine opens by itself."""
+"""A catalog in an SQLite file, which every process of one machine opens by itself.
+
+A home that is moved away, restored by hand or mounted over while a service runs leaves the service
+with open files that have no name any more: SQLite goes on writing into them, and no other process
+reads them. Device and inode show the difference.
+"""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Hashable
 from contextlib import AbstractContextManager
@@ -10,9 +16,10 @@ from sqlalchemy import Connection, PoolProxiedConnection, event, text
 
 from trustvlm.catalog.store import sqlite
 from trustvlm.catalog.store.backends.commit_watch import CommitWatch
-from trustvlm.catalog.store.backends.file_identity import FileIdentity
 from trustvlm.catalog.store.location import FileLocation
-from trustvlm.errors import Busy, NotFound
+from trustvlm.errors import Busy, NotFound, Unavailable
+
+_LOG = "trustvlm-log"  # key of a connection's `info`
 
 
 class FileBackend:
@@ -22,14 +29,38 @@ class FileBackend:
         if not create and not location.path.is_file():
             raise NotFound(f"no catalog at {location}")
         self._path = location.path
-        self._identity = FileIdentity(self._path)
+        self._names = os.fspath(self._path), f"{self._path}-wal"
+        self._file = _identity(self._names[0])
         self.engine = sqlite.make_engine(self._path, read_only=read_only)
         self._watch = CommitWatch(self.engine, self._data_version)
         event.listen(self.engine, "engine_disposed", lambda _: self._watch.close())
 
-    def check(self, connection: Connection, *, committed: bool = False) -> None:
-        """See :meth:`FileIdentity.check`."""
-        self._identity.check(connection, committed=committed)
+    def check(
+        self, connection: Connection | PoolProxiedConnection, *, committed: bool = False
+    ) -> None:
+        """Make sure that a transaction of `connection` is one of the files that have the catalog's
+        names.
+
+        Args:
+            connection: one in whose transaction something was read or locked, so that SQLite has
+                opened the log.
+            committed: the transaction has ended; otherwise nothing was changed yet.
+
+        Raises:
+            Unavailable: a file was moved, deleted or replaced since it was opened.
+        """
+        log = _identity(self._names[1])
+        if connection.info.get(_LOG) is None:
+            # The log exists as long as a connection is open that has read it.
+            connection.info[_LOG] = log
+        if _identity(self._names[0]) == self._file and log == connection.info[_LOG]:
+            return
+        lost = "the change went into the old file and is lost with it"
+        raise Unavailable(
+            f"{self._path.parent} was moved, deleted or replaced while this process had it "
+            f"open: {lost if committed else 'nothing was changed'}; restart every program that "
+            f"uses this home"
+        )
 
     def translated(self) -> AbstractContextManager[None]:
         """See :func:`trustvlm.catalog.store.sqlite.translated`."""
@@ -45,7 +76,7 @@ class FileBackend:
         cursor = connection.cursor()
         cursor.execute("PRAGMA data_version")
         [(number,)] = cursor.fetchall()
-        self._identity.check(connection)
+        self.check(connection)
         return int(number)
 
     def reclaim(self, *, wait: bool, rewrite: bool = False) -> None:
@@ -71,3 +102,12 @@ class FileBackend:
                 f"the log of {self._path} was in use all the time, so purged rows are still in "
                 f"it; purge again"
             )
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """(device, inode) of a file; None where there is none."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 - of a Path it takes four times as long
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from sqlalchemy import Connection, exists, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
+from trustvlm.catalog.store.backends.database import MOST_PROBLEMS
 from trustvlm.catalog.store.models import Base
 
 _INDEXES = text("""
@@ -22,7 +23,7 @@ JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'amch
 _INDEX_DAMAGED, _NO_RIGHT = "XX002", "42501"
 
 
-def problems(connection: Connection, limit: int = 100) -> list[str]:
+def problems(connection: Connection) -> list[str]:
     """What the server finds wrong with indexes: those that it calls invalid and, where the
     extension amcheck is installed and may be used, those that disagree with their table."""
     schema = connection.scalar(_AMCHECK)
@@ -32,7 +33,7 @@ def problems(connection: Connection, limit: int = 100) -> list[str]:
             messages.append(f"index {name} is invalid")
         elif schema is not None and (problem := _checked(connection, schema, oid)):
             messages.append(f"index {name}: {problem}")
-    return messages[:limit]
+    return messages[:MOST_PROBLEMS]
 
 
 def _checked(connection: Connection, schema: str, oid: int) -> str | None:

@@ -1,15 +1,17 @@
-"""Verdicts as rows of a log."""
+"""Verdicts as rows of a log, and which requests they answer: the HTTP service names these where one
+call answers several."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from trustvlm.service.home.verdict_log.requests import RequestPart
 from trustvlm.types import Verdicts
 from trustvlm.types.messages.stored_text import stored_text
 
@@ -23,6 +25,42 @@ _PLACEHOLDER = re.compile(r"<(?:bytes|image|array|file) [0-9]+>")
 """The name of an image that came without one, by its place in the call."""
 _TEXTS = ("decision", "label", "reason_code", "node")
 _CLAIMS = ("claimed", "claimed_probability", "claimed_id")
+
+
+@dataclass(frozen=True)
+class RequestPart:
+    """One request, and its part of the queries of a call.
+
+    Attributes:
+        rows: number of its queries. request_id: None where there is no request.
+        sources: the names of its images, as the caller gave them; None: it brought none.
+        logged: False for an experiment, whose answers no log keeps.
+    """
+
+    rows: int
+    request_id: str | None = None
+    sources: Sequence[str | None] | None = None
+    logged: bool = True
+
+
+_REQUESTS: ContextVar[tuple[RequestPart, ...] | None] = ContextVar(
+    "trustvlm_requests", default=None
+)
+
+
+def current_requests() -> tuple[RequestPart, ...] | None:
+    """The requests whose queries the current call has, in their order; None: nothing names them."""
+    return _REQUESTS.get()
+
+
+@contextmanager
+def for_requests(requests: Sequence[RequestPart]) -> Iterator[None]:
+    """Name the requests of the call within the block."""
+    token = _REQUESTS.set(tuple(requests))
+    try:
+        yield
+    finally:
+        _REQUESTS.reset(token)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,5 @@
-"""The one thread of a process that stores what spaces log, so that no answer waits for it.
+"""The one thread of a process that stores what spaces log, so that no answer waits for it, and what
+deletes the rows that are older, or more, than a space keeps.
 
 What is offered was promised to no caller: a process that is killed loses the answers of about the
 last second, and a full queue or a catalog that cannot be written drops some, which are counted.
@@ -20,9 +21,12 @@ from trustvlm.catalog.catalog import Catalog
 from trustvlm.catalog.rows import labels, spaces
 from trustvlm.catalog.rows.verdict_log import rows as log_rows
 from trustvlm.errors import TrustVLMError
-from trustvlm.service.home.verdict_log.logged import NEAREST_NAME, Batch
-from trustvlm.service.home.verdict_log.requests import RequestPart
-from trustvlm.service.home.verdict_log.trim import trim
+from trustvlm.service.home.verdict_log.logged import (
+    NEAREST_NAME,
+    Batch,
+    RequestPart,
+    current_requests,
+)
 from trustvlm.system.background import Failures
 from trustvlm.types import Verdicts
 
@@ -56,19 +60,18 @@ class VerdictWriter:
         self._told = set[int]()
         self.counted: Counted = lambda space, stored, dropped: None
 
-    def offer(
-        self,
-        space: spaces.SpaceRecord,
-        verdicts: Verdicts,
-        requests: Sequence[RequestPart],
-        *,
-        nearest: bool = False,
-    ) -> None:
-        """Log the verdicts of a call soon, if there is room for them; with `nearest`, also how
-        similar the nearest prototype is."""
+    def keep(self, space: spaces.SpaceRecord, verdicts: Verdicts, *, all_labels: bool) -> None:
+        """Log the verdicts of a call soon, if the space's log is on and there is room for them; of
+        those among all labels also how similar the nearest prototype is."""
+        if not len(verdicts) or not (space.verdict_log or {}).get("logging"):
+            return
         if self._catalog.read_only:
             self._tell(space)
             return
+        if (requests := current_requests()) is None:
+            sources = None if verdicts.source is None else verdicts.source.tolist()
+            requests = (RequestPart(len(verdicts), sources=sources),)
+        nearest = all_labels and not verdicts.approximate
         batch = Batch(space.id, space.name, verdicts, requests, nearest)
         if not batch.rows:
             return
@@ -209,3 +212,28 @@ def _gathered(batches: Sequence[Batch]) -> list[list[dict[str, Any]]]:
                 pieces.append([])
             pieces[-1] += rows
     return [piece for piece in pieces if piece]
+
+
+def trim(catalog: Catalog, space_id: int, kept: Mapping[str, Any]) -> int:
+    """Cut the log of a space to what it keeps, in transactions of bounded size; how many rows
+    went."""
+    total = 0
+    while True:
+        with catalog.write("verdict_log") as connection:
+            number = log_rows.trim_some(connection, space_id, kept["days"], kept["rows"])
+        total += number
+        if not number:
+            return total
+
+
+def trim_all(catalog: Catalog) -> int:
+    """Cut the logs of all spaces, also of those that log no longer; how many rows went. Without
+    logs this is one look at the spaces."""
+    with catalog.read() as connection:
+        logs = spaces.verdict_logs(connection)
+        due = {
+            space_id: kept
+            for space_id, kept in logs.items()
+            if log_rows.is_due(connection, space_id, kept["days"], kept["rows"])
+        }
+    return sum(trim(catalog, space_id, kept) for space_id, kept in due.items())

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from sqlalchemy import Connection
 
-from trustvlm.catalog.rows import labels, observations, supports
+from trustvlm.catalog.rows import labels, observations, spaces, supports
 from trustvlm.catalog.rows.observations import NewObservation
 from trustvlm.catalog.rows.review import items
 from trustvlm.catalog.rows.review.items import StoredImage
@@ -17,7 +17,7 @@ from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.store.vectors import hash_of
 from trustvlm.errors import Conflict, InvalidInput, NotFound
 from trustvlm.service.home.home import Home
-from trustvlm.service.measuring.feedback import judged_images, require_unchanged
+from trustvlm.service.measuring.feedback import judged_images
 from trustvlm.service.measuring.review.logged import observation_of
 from trustvlm.service.measuring.taught import watched
 from trustvlm.service.registration.edit_labels import remove_support
@@ -61,7 +61,7 @@ def answer(
         else:
             rows = _rows_of_image(home, space, item, image, truth, sampling)
         with home.catalog.write("review") as connection:
-            require_unchanged(connection, space)
+            spaces.require_same(connection, space)
             item = _answered(connection, space, rows, item, truth, use_as_support)
     _require_same(space_name, item, truth)
     if watch is None or image is None or item.support_id is not None:
@@ -148,7 +148,7 @@ def _promote(home: Home, space: SpaceRecord, item: ReviewItem, image: StoredImag
     )
     register(home, space.name, [given], options)
     with home.catalog.write("promote") as connection:
-        require_unchanged(connection, space)
+        spaces.require_same(connection, space)
         ids = supports.ids_of_hashes(connection, space.id, [content])
         if content in ids:
             items.set_support(connection, item.id, ids[content])

@@ -21,6 +21,9 @@ from trustvlm.types.verdict_log import LoggedVerdict
 
 LIMIT = 100
 _NO_IMAGE = np.empty(0, np.float32)
+_OF_VERDICT = (
+    "source", "decision", "probability", "trust", "rule", "calibration_id", "revision", "node",
+)  # fmt: skip
 
 
 def add_logged(home: Home, space_name: str, options: AddLoggedOptions) -> AddedLogged:
@@ -53,20 +56,13 @@ def _item(verdict: LoggedVerdict, tray: str) -> NewItem:
     return NewItem(
         tray=tray,
         content_hash=hashlib.sha256(b"logged verdict %d" % verdict.id).digest(),
-        source=verdict.source,
         predicted_id=verdict.label_id,
         predicted=verdict.label,
-        decision=verdict.decision,
-        probability=verdict.probability,
-        trust=verdict.trust,
-        rule=verdict.rule,
-        calibration_id=verdict.calibration_id,
-        revision=verdict.revision,
         classifier_embedding=_NO_IMAGE,
         verifier_embedding=None,
         thumbnail=None,
-        node=verdict.node,
         logged_id=verdict.id,
+        **{name: getattr(verdict, name) for name in _OF_VERDICT},
     )
 
 

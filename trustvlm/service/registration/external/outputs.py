@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
-from trustvlm.catalog.rows.outputs import rows as outputs
+from trustvlm.catalog.rows import labels
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.encoders.specs.parse import MAX_OUTPUTS, parse_spec
 from trustvlm.errors import Conflict, InvalidInput
@@ -64,7 +64,7 @@ def new_outputs(
         Conflict: the space has too few outputs left.
     """
     dim = space.classifier_dim
-    free = outputs.free(connection, space.id, len(names), dim - 1)
+    free = labels.free_outputs(connection, space.id, len(names), dim - 1)
     if len(free) < len(names):
         raise Conflict(
             f"space {space.name!r} has room for {dim - 1:,} labels ({space.classifier}), removed "

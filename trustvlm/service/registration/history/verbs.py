@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
+from trustvlm.catalog.rows.history import changes as change_rows
+from trustvlm.catalog.rows.history import revisions as revision_rows
+from trustvlm.catalog.rows.history.changes import Place
+from trustvlm.errors import InvalidInput
 from trustvlm.reading.verdict_log.files import VerdictLog
+from trustvlm.service.home.home import Home
 from trustvlm.service.home.open_home import OpenHome
-from trustvlm.service.registration.history.history import changes, history
 from trustvlm.service.registration.history.verdict_log import HomeVerdictLog
+from trustvlm.types.bounds import got, whole
 from trustvlm.types.rows import ChangePage, HistoryRow
+
+_PAGE = 1_000
+_CURSOR = re.compile(r"([0-9]{1,18})-(label|support)-([0-9]{1,18})")
+_LARGEST = 2**63 - 1
 
 
 class HistoryVerbs(OpenHome):
@@ -28,7 +38,8 @@ class HistoryVerbs(OpenHome):
         Raises:
             NotFound: no such space. InvalidInput: a negative revision.
         """
-        return history(self._ready(), space, since)
+        since, home = whole("since", since), self._ready()
+        return _revisions(home, home.space(space).id, since)
 
     def changes(
         self, space: str, since: int = 0, *, limit: int = 1_000, cursor: str | None = None
@@ -48,4 +59,35 @@ class HistoryVerbs(OpenHome):
         Raises:
             NotFound: no such space. InvalidInput: a number out of range, or no such cursor.
         """
-        return changes(self._ready(), space, since, limit, cursor)
+        since, limit = whole("since", since), whole("limit", limit, bounds="changes")
+        after = (since, "support", _LARGEST) if cursor is None else _place(cursor)
+        home = self._ready()
+        with home.read(space) as (connection, record):
+            rows = change_rows.page(connection, record.id, since, after, limit + 1)
+            epoch = f"{home.catalog.epoch(connection)}/{record.id}"
+        following = None
+        if len(rows) > limit:
+            last = rows[limit - 1]
+            following = f"{last.revision}-{last.kind}-{last.id}"
+        complete = since == 0 or since >= record.log_start
+        return ChangePage(record.revision, tuple(rows[:limit]), following, complete, epoch)
+
+
+def _revisions(home: Home, space_id: int, since: int) -> Iterator[HistoryRow]:
+    """The revisions of a space after `since`. One transaction a page: none stays open while the
+    caller works on the rows."""
+    while True:
+        with home.catalog.read() as connection:
+            rows = revision_rows.page(connection, space_id, since, _PAGE)
+        yield from rows
+        if len(rows) < _PAGE:
+            return
+        since = rows[-1].revision
+
+
+def _place(cursor: object) -> Place:
+    """The place that the cursor of a page of changes names. Raises InvalidInput."""
+    match = _CURSOR.fullmatch(cursor) if isinstance(cursor, str) else None
+    if match is None:
+        raise InvalidInput(f"cursor: expected the next_cursor of a page, got {got(cursor)}")
+    return int(match[1]), match[2], int(match[3])

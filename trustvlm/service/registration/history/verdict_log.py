@@ -11,7 +11,7 @@ from trustvlm.catalog.rows import spaces
 from trustvlm.catalog.rows.verdict_log import rows as log_rows
 from trustvlm.reading.verdict_log.files import VerdictLog
 from trustvlm.service.home.home import Home
-from trustvlm.service.home.verdict_log.trim import trim
+from trustvlm.service.home.verdict_log.writer import trim
 from trustvlm.types.messages.placed import placed
 from trustvlm.types.verdict_log import (
     DAYS,

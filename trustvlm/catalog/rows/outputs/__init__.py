@@ -1,1 +1,0 @@
-"""The outputs of external classifiers: which label has which."""
