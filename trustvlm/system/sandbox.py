@@ -93,10 +93,12 @@ class Sandbox:
             )
         except OSError as error:
             raise Unavailable(f"no child process can be started ({error.strerror})") from error
-        for stream in (self._child.stdin, self._child.stdout):
+        streams: list[Any] = [self._child.stdin, self._child.stdout]
+        self._input, self._output = streams
+        for stream in streams:
             # An image in one piece: each further one waits for both processes to have their turn.
             with suppress(AttributeError, OSError):  # Linux only, and up to its own limit
-                fcntl.fcntl(self._pipe(stream), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+                fcntl.fcntl(stream, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
     def ask(
         self, request: dict[str, Any], *parts: Any, memory: int, seconds: float
@@ -141,7 +143,7 @@ class Sandbox:
         self._pending = True
         # Of a child that is gone the reason is read where its answer should be.
         with suppress(OSError, ValueError), self._pipes:
-            _send(self._pipe(self._child.stdin), order, parts)
+            _send(self._input, order, parts)
         self._receive(order["memory"], order["seconds"])
 
     @property
@@ -160,9 +162,8 @@ class Sandbox:
         self._child.kill()
         with self._pipes:
             self._child.wait()
-            for stream in (self._child.stdin, self._child.stdout):
-                if stream is not None:
-                    stream.close()
+            self._input.close()
+            self._output.close()
 
     def _await_start(self) -> None:
         if self._ready:
@@ -196,13 +197,12 @@ class Sandbox:
         left = memoryview(data)
         waiting = select.poll()
         try:
-            stream = self._pipe(self._child.stdout)
-            waiting.register(stream, select.POLLIN)
+            waiting.register(self._output, select.POLLIN)
             while left:
                 if not waiting.poll(max(0.0, 1_000 * (deadline - time.monotonic()))):
                     self._end()
                     raise Unreadable(f"it could not be read within {seconds:g} s")
-                if not (count := stream.readinto(left)):  # type: ignore[attr-defined]
+                if not (count := self._output.readinto(left)):
                     raise EOFError
                 left = left[count:]
         except (OSError, ValueError, EOFError) as error:  # it ended, or another thread closed it
@@ -217,12 +217,6 @@ class Sandbox:
             return "it takes too much CPU time to be read"
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         return f"its reader ended over it with {how}"
-
-    @staticmethod
-    def _pipe(stream: Any) -> BinaryIO:
-        assert stream is not None
-        pipe: BinaryIO = stream
-        return pipe
 
 
 def limit_cpu(seconds: float) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from importlib import import_module
 from typing import Any, Protocol
 
 from trustvlm.bulk.units import Unit
-from trustvlm.bulk.work import Done, Job
+from trustvlm.bulk.work import Done, Job, Worker
 from trustvlm.errors import InvalidInput
 from trustvlm.types.bounds import number, whole
 
@@ -34,6 +35,18 @@ class Runner(Protocol):
         """
 
 
+class Here:
+    """This process does all units, one after the other; see :class:`Runner`."""
+
+    def run(
+        self, job: Job, units: Sequence[Unit], advance: Callable[[int], None]
+    ) -> Iterator[Done]:
+        """What came of each unit, in order."""
+        if units:
+            with closing(Worker(job, advance)) as worker:
+                yield from map(worker.do, units)
+
+
 def runner_of(on: str, actors: int | None = None, num_gpus: float = 0.0) -> Runner:
     """The runner that `on` names.
 
@@ -51,7 +64,7 @@ def runner_of(on: str, actors: int | None = None, num_gpus: float = 0.0) -> Runn
         option = "actors" if actors is not None else "num_gpus"
         raise InvalidInput(f"{option}: is for on='ray'; leave it out with {on!r:.80}")
     if on == "here":
-        return _made("here", "Here")
+        return Here()
     if name == "processes" and re.fullmatch(r"[0-9]{1,4}", rest) and 1 <= int(rest) <= _MOST:
         return _made("processes", "Processes", int(rest))
     if name == "ray" and (rest or ":" not in on):

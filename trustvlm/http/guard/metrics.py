@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 from trustvlm import __version__
 from trustvlm.catalog.store import schema
 from trustvlm.errors import TrustVLMError
-from trustvlm.service.server.states import SpaceState
+from trustvlm.service.server.server_home import SpaceState
 from trustvlm.types import Verdicts
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)

@@ -33,13 +33,6 @@ _STALE_S = 3600.0
 _CHUNK = 500
 
 
-def require_place(home: Home, keep_originals: bool) -> None:
-    """Make sure that originals, if they are to be kept, have a place which all processes on the
-    catalog share; see :meth:`OriginalsPlace.prepare`."""
-    if keep_originals:
-        home.originals.prepare(home.catalog)
-
-
 def keep(
     home: Home, sources: Sequence[ImageSource], limits: ImageLimits
 ) -> dict[bytes, ImageSource]:

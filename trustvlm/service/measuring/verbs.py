@@ -17,9 +17,9 @@ from trustvlm.service.home.open_home import OpenHome
 from trustvlm.service.measuring.calibrate import calibrate, recalibrate
 from trustvlm.service.measuring.evaluate import evaluate, evaluate_stored
 from trustvlm.service.measuring.feedback import feedback
+from trustvlm.service.measuring.monitor import monitor
 from trustvlm.service.measuring.report import write_report
 from trustvlm.service.measuring.review.queue import HomeReviewQueue
-from trustvlm.service.measuring.watching.monitor import monitor
 from trustvlm.service.query.decide import UNKNOWN_RATE
 from trustvlm.types import Queries
 from trustvlm.types.arrays import rule_names

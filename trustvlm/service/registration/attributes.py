@@ -7,13 +7,11 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from trustvlm.catalog.rows import spaces, supports
 from trustvlm.catalog.rows.attributes import rows
 from trustvlm.catalog.rows.labels import LabelRecord
-from trustvlm.errors import Conflict, InvalidInput, NotFound
-from trustvlm.service.home.home import Home
+from trustvlm.errors import Conflict, InvalidInput
 from trustvlm.types.attributes.values import attributes_text, merged_text
-from trustvlm.types.bounds import flags, identifier
+from trustvlm.types.bounds import flags
 
 CHANGES = "replace=True of register, or update_label, changes"
 
@@ -57,17 +55,3 @@ def check_stored(connection: Connection, given: Sequence[tuple[LabelRecord, str]
         if (now := stored.get(record.id, "{}")) != text:
             has = "no attributes" if now == "{}" else f"the attributes {now:.80}"
             raise Conflict(f"label {record.name!r} has {has}, not {text:.80}; {CHANGES} them")
-
-
-def update_support(
-    home: Home, space_name: str, support_id: int, given: Mapping[str, Any], merge: bool
-) -> int:
-    """See :meth:`TrustService.update_support`."""
-    support_id = identifier("support image", support_id)
-    attributes = Attributes(given, merge)
-    with home.write("support.update", space_name) as (connection, space):
-        if not supports.find_alive(connection, space.id, [support_id]):
-            raise NotFound(f"no support image {support_id} in space {space_name!r}")
-        revision = spaces.advance(connection, space.id, supports=1, effect="none")
-        attributes.put(connection, rows.SUPPORTS, space.id, revision, support_id)
-    return revision

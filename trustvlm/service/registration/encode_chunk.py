@@ -21,8 +21,7 @@ from trustvlm.service.home.home import Home
 from trustvlm.service.inputs.encode import encode_for
 from trustvlm.service.inputs.outputs import is_external
 from trustvlm.service.inputs.space_encoders import encode_prompts, encoder_of, prompts_of
-from trustvlm.service.registration.plan import PlannedLabel, text_prototypes
-from trustvlm.service.registration.upsert.replaced import encoded_again
+from trustvlm.service.registration.plan import PlannedLabel, encoded_again, text_prototypes
 from trustvlm.types.arrays import Float32s
 from trustvlm.types.messages.remarks import Remark
 from trustvlm.types.messages.stored_text import stored_text
@@ -128,7 +127,8 @@ def encode_chunk(
         contents={label.name: {} for label in chunk},
     )
     stored, existing = _looked_up(home, space, chunk, earlier, encoded)
-    call, files = _Images(encoded, stored, options), list[tuple[str, ImageSource, str | None]]()
+    call = _Images(encoded, stored, options)
+    files: list[tuple[str, ImageSource, str | None]] = []
     for label in chunk:
         for support in label.vectors(space):
             if not call.stays_out(label.name, support.content_hash):

@@ -31,11 +31,6 @@ def label_ids(home: Home, space_name: str, chosen: Filter) -> Int64s:
     )
 
 
-def count_labels(home: Home, space_name: str, chosen: Filter) -> int:
-    """See :meth:`TrustService.count_labels`."""
-    return len(label_ids(home, space_name, chosen))
-
-
 def filtered_page(
     home: Home, space_name: str, chosen: Filter, after: int, limit: int, vectors: bool = False
 ) -> list[LabelRow]:
@@ -77,13 +72,6 @@ def label_page(
     with home.read(space_name) as (connection, space):
         page = label_pages.label_page_by_id(connection, space.id, after, limit)
         return label_pages.with_vectors(connection, page, space.dims) if vectors else page
-
-
-def label_row(home: Home, space_name: str, name: str, vectors: bool) -> LabelRow:
-    """See :meth:`TrustService.get_label`."""
-    with home.read(space_name) as (connection, space):
-        rows = label_pages.rows_of(connection, [labels.find(connection, space.id, name).id])
-        return (label_pages.with_vectors(connection, rows, space.dims) if vectors else rows)[0]
 
 
 def _rows(home: Home, ids: Sequence[int], dims: tuple[int, int] | None = None) -> list[LabelRow]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from trustvlm.catalog.rows.labels import LabelRecord
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.rows.supports import NewSupport
 from trustvlm.catalog.store.vectors import hash_of
@@ -322,3 +323,8 @@ def chunked(
         total += size(item)
     if chunk:
         yield chunk
+
+
+def encoded_again(label: PlannedLabel, record: LabelRecord | None) -> bool:
+    """Whether the call gives a label that exists another prompt, which is to be encoded."""
+    return record is not None and label.prompt is not None and label.prompt != record.prompt

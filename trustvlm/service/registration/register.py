@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection
 
 from trustvlm.catalog.rows import contents, labels, spaces, supports
+from trustvlm.catalog.rows.attributes import rows as attributes
 from trustvlm.catalog.rows.labels import LabelRecord, NewLabel
 from trustvlm.catalog.rows.likeness import not_found_text, unknown
 from trustvlm.catalog.rows.spaces import SpaceRecord
@@ -29,17 +30,17 @@ from trustvlm.service.registration.plan import (
     PlannedLabel,
     check_prototype,
     chunks,
+    encoded_again,
     plan,
     same_direction,
 )
 from trustvlm.service.registration.prototypes import prototype_of, renew_prototypes
 from trustvlm.service.registration.taxonomy import new_edges
-from trustvlm.service.registration.upsert.replaced import encoded_again, replaced_labels, store
 from trustvlm.service.registration.vector_drift import departed
 from trustvlm.system.fault_points import reached
 from trustvlm.system.signals import unbroken
 from trustvlm.types import LabelInput, RegisterResult
-from trustvlm.types.arrays import iterates
+from trustvlm.types.arrays import Float32s, iterates
 from trustvlm.types.messages.remarks import Remark, notes_of
 from trustvlm.types.registration import KnownImage, UnreadImage
 
@@ -243,14 +244,14 @@ def _write(
     kept = [label for label in chunk if label.name in existing or label in new]
     placed = new_edges(connection, space.id, _parents(kept), replace=replace)
     images = sum(map(len, fresh.values()))
-    changes = replaced_labels(connection, space, chunk, existing, encoded.texts) if replace else []
+    changes = _replaced_labels(connection, space, chunk, existing, encoded.texts) if replace else []
     texts = sum(one.text is not None for one in changes)
     if new or placed or images or changes:
         revision = spaces.advance(
             connection, space.id, labels=max(len(new) + len(changes), len(placed)), supports=images,
             effect="verdicts" if new or images or texts else "nodes" if placed else "none",
         )  # fmt: skip
-        store(connection, space, revision, changes)
+        _store(connection, space, revision, changes)
         edges.store(connection, space.id, revision, placed)
         if is_external(space):
             encoded.texts |= new_outputs(connection, space, [label.name for label in new])
@@ -304,3 +305,63 @@ def _new_label(
         support_count=len(images),
         attributes=None if label.attributes == "{}" else label.attributes,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Replaced:
+    """A label that exists, with what a call gives it in place of what it has.
+
+    Attributes:
+        prompt, source, text: its text prototype and where that comes from; `text` None: it stays.
+        attributes: as JSON; None: they stay.
+    """
+
+    record: LabelRecord
+    prompt: str | None
+    source: str
+    text: Float32s | None
+    attributes: str | None
+
+
+def _replaced_labels(
+    connection: Connection,
+    space: SpaceRecord,
+    chunk: Iterable[PlannedLabel],
+    existing: Mapping[str, LabelRecord],
+    texts: Mapping[str, Float32s],
+) -> list[_Replaced]:
+    """What changes of the labels of a chunk that exist; `texts`: the encoded ones, and those that
+    came as vectors."""
+    pairs = [(label, existing[label.name]) for label in chunk if label.name in existing]
+    given = [record.id for label, record in pairs if label.attributes is not None]
+    stored = attributes.contents(connection, attributes.LABELS, given)
+    changes = []
+    for label, record in pairs:
+        text, prompt, source = None, None, "vector"
+        if label.text_vector is not None:
+            now = unpack([record.text_prototype], space.classifier_dim)[0]
+            given_text = texts[label.name]
+            text = None if same_direction(given_text, now) else given_text
+        elif encoded_again(label, record):
+            text, prompt, source = texts[label.name], label.prompt, "prompt"
+        described = label.attributes
+        if described == stored.get(record.id, "{}"):
+            described = None
+        if text is not None or described is not None:
+            changes.append(_Replaced(record, prompt, source, text, described))
+    return changes
+
+
+def _store(
+    connection: Connection, space: SpaceRecord, revision: int, changes: Sequence[_Replaced]
+) -> None:
+    """Store what replaces what labels have."""
+    for one in changes:
+        if one.text is not None:
+            labels.set_text(
+                connection, one.record.id, revision, name=one.record.name, prompt=one.prompt,
+                text_source=one.source, text_prototype=one.text,
+            )  # fmt: skip
+    described = {one.record.id: one.attributes for one in changes if one.attributes is not None}
+    if described:
+        attributes.put(connection, attributes.LABELS, space.id, revision, described)

@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
+from trustvlm.catalog.rows import label_pages, labels, supports
 from trustvlm.catalog.rows import spaces as space_rows
-from trustvlm.catalog.rows import supports
+from trustvlm.catalog.rows.attributes.rows import SUPPORTS
 from trustvlm.catalog.rows.likeness import unknown
+from trustvlm.errors import NotFound
 from trustvlm.reading.given import given_labels
 from trustvlm.reading.hold_out import HoldOut
 from trustvlm.service.home.open_home import OpenHome
-from trustvlm.service.home.originals import require_place
 from trustvlm.service.inputs.encode import image_limits
 from trustvlm.service.registration import edit_labels, filtered, spaces, synonyms
 from trustvlm.service.registration import taxonomy as tree
-from trustvlm.service.registration.attributes import update_support
+from trustvlm.service.registration.attributes import Attributes
 from trustvlm.service.registration.encode_chunk import RegisterOptions
 from trustvlm.service.registration.register import register
 from trustvlm.service.registration.sync import register_with
@@ -147,7 +148,8 @@ class RegistrationVerbs(OpenHome):
         flags(sync=sync, dry_run=dry_run)
         callbacks(on_commit=on_commit, progress=progress)
         home = self._writable()
-        require_place(home, keep_originals)
+        if keep_originals:
+            home.originals.prepare(home.catalog)
         given = given_labels(inputs, home.calls.images)
         split = HoldOut.of(hold_out, seed)
         inputs = given if split is None else split.support(given)
@@ -179,7 +181,8 @@ class RegistrationVerbs(OpenHome):
         :class:`LabelInput`. Raises NotFound."""
         flags(keep_originals=keep_originals)
         home = self._writable()
-        require_place(home, keep_originals)
+        if keep_originals:
+            home.originals.prepare(home.catalog)
         addition = LabelInput(
             label,
             images=images,
@@ -221,7 +224,13 @@ class RegistrationVerbs(OpenHome):
         """Give a support image these attributes in place of all that it has, {} for none; with
         `merge` change these keys alone, None takes one away. The space's new revision. Raises
         NotFound, InvalidInput."""
-        return update_support(self._writable(), space, support_id, attributes, merge)
+        support_id, given = identifier("support image", support_id), Attributes(attributes, merge)
+        with self._writable().write("support.update", space) as (connection, record):
+            if not supports.find_alive(connection, record.id, [support_id]):
+                raise NotFound(f"no support image {support_id} in space {space!r}")
+            revision = space_rows.advance(connection, record.id, supports=1, effect="none")
+            given.put(connection, SUPPORTS, record.id, revision, support_id)
+        return revision
 
     def remove_label(self, space: str, label: str, *, purge: bool = False) -> int:
         """Remove a label with its support images; the space's new revision.
@@ -300,7 +309,7 @@ class RegistrationVerbs(OpenHome):
         home = self._ready()
         if filter is None:
             return spaces.space_row(home, space).label_count
-        return filtered.count_labels(home, space, as_filter(filter))
+        return len(filtered.label_ids(home, space, as_filter(filter)))
 
     def remove_labels(
         self, space: str, labels: Sequence[str] | None = None, *, filter: FilterLike | None = None
@@ -322,7 +331,11 @@ class RegistrationVerbs(OpenHome):
     def get_label(self, space: str, label: str, *, vectors: bool = False) -> LabelRow:
         """One label as it is listed; `vectors` as for :meth:`list_labels`. Raises NotFound."""
         flags(vectors=vectors)
-        return filtered.label_row(self._ready(), space, label, vectors)
+        with self._ready().read(space) as (connection, record):
+            row_id = labels.find(connection, record.id, label).id
+            [row] = label_pages.rows_of(connection, [row_id])
+            [row] = label_pages.with_vectors(connection, [row], record.dims) if vectors else [row]
+        return row
 
     def unknown_labels(self, space: str, names: Iterable[str | None]) -> dict[str, str | None]:
         """Those of `names` (None aside) that are no labels of the space, each with the label that

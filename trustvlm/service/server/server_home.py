@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from trustvlm.catalog.rows import label_pages, labels, spaces, supports
@@ -10,6 +11,7 @@ from trustvlm.catalog.rows.review import states
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.upkeep.trash import removed_rows
 from trustvlm.errors import NotFound
+from trustvlm.service.home.calibrations import in_force
 from trustvlm.service.home.open_home import OpenHome
 from trustvlm.service.home.purge import purge_now
 from trustvlm.service.inputs.outputs import with_vectors
@@ -22,9 +24,32 @@ from trustvlm.service.server.api_keys import ApiKeys
 from trustvlm.service.server.label_records import LabelRecords
 from trustvlm.service.server.observations import Observations
 from trustvlm.service.server.own_work import OwnWork
-from trustvlm.service.server.states import SpaceState, space_states
 from trustvlm.types import Evidence, LabelRow, Queries, RegisterResult
 from trustvlm.types.answers import LabelDetails, RemovedList
+
+
+@dataclass(frozen=True)
+class SpaceState:
+    """One space.
+
+    Attributes:
+        space, revision: its name and revision. lag: revisions that this process has not read; 0
+            where it has no cache.
+        labels, prototypes: in the cache. replayed: labels read since the last snapshot.
+            snapshot_bytes: 0 without one.
+        calibrated, stale: whether a calibration is in force, and whether the space has changed
+            since in what it is about.
+    """
+
+    space: str
+    revision: int
+    lag: int
+    labels: int
+    prototypes: int
+    replayed: int
+    snapshot_bytes: int
+    calibrated: bool
+    stale: bool
 
 
 class ServerHome(OwnWork, ApiKeys, Observations):
@@ -68,7 +93,28 @@ class ServerHome(OwnWork, ApiKeys, Observations):
 
     def space_states(self) -> list[SpaceState]:
         """The revision of each space, and the revision and size of this process's caches."""
-        return space_states(self._ready())
+        states = []
+        home = self._ready()
+        with home.catalog.read() as connection:
+            for space in spaces.list_records(connection):
+                name, space_id, revision = space.name, space.id, space.revision
+                cache = home.caches.peek(name)
+                labels, prototypes = (0, 0) if cache is None else cache.sizes
+                calibration = in_force(connection, space)
+                path = home.caches.path(space_id)
+                state = SpaceState(
+                    space=name,
+                    revision=revision,
+                    lag=0 if cache is None else max(0, revision - cache.revision),
+                    labels=labels,
+                    prototypes=prototypes,
+                    replayed=0 if cache is None else cache.replayed,
+                    snapshot_bytes=path.stat().st_size if path.is_file() else 0,
+                    calibrated=calibration is not None,
+                    stale=calibration is not None and calibration.stale,
+                )
+                states.append(state)
+        return states
 
     def unverified_count(self, space: str) -> int:
         """How many labels of a space have no support image. Raises NotFound."""

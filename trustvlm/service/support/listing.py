@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from trustvlm.catalog.rows import labels, spaces, supports
 from trustvlm.catalog.rows.likeness import not_found_text, unknown
 from trustvlm.catalog.rows.spaces import SpaceRecord
-from trustvlm.catalog.rows.support import images, pages
+from trustvlm.catalog.rows.support import images
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.service.home.home import Home
 from trustvlm.service.memory.attributes.masks import support_ids
@@ -34,7 +34,7 @@ def supports_by_id(
     with home.read(space_name) as (connection, space):
         require_alive(connection, space, ids)
         dims = space.dims if vectors else None
-        return pages.rows_of(connection, ids, dims)
+        return images.rows_of(connection, ids, dims)
 
 
 def list_supports(
@@ -51,15 +51,15 @@ def list_supports(
     with home.read(space_name) as (connection, space):
         dims = space.dims if vectors else None
         if label is None and fitting is None:
-            ids = pages.ids_after(connection, space.id, after, limit)
-            return pages.rows_of(connection, ids, dims)
+            ids = images.ids_after(connection, space.id, after, limit)
+            return images.rows_of(connection, ids, dims)
         ids = _chosen(connection, space.id, label, fitting)
         behind = [one for one in ids if one > after]
         rows = list[SupportRow]()
         while behind and (limit is None or len(rows) < limit):
             # Some may have been removed since they were chosen.
             most = len(behind) if limit is None else limit - len(rows)
-            rows += pages.rows_of(connection, behind[:most], dims)
+            rows += images.rows_of(connection, behind[:most], dims)
             behind = behind[most:]
     return rows
 
@@ -113,7 +113,7 @@ def _chosen(
     if label is None:
         return sorted(fitting or ())
     record = labels.find(connection, space_id, label)
-    ids = pages.ids_of_label(connection, record.id)
+    ids = images.ids_of_label(connection, record.id)
     return ids if fitting is None else [one for one in ids if one in fitting]
 
 

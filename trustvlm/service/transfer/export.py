@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -30,9 +30,7 @@ from trustvlm.service.transfer.export_format import (
     FileFacts,
     SpaceManifest,
     group_rows,
-    label_schema,
-    support_schema,
-    taxonomy_schema,
+    schema_of,
 )
 from trustvlm.system.fault_points import reached
 from trustvlm.system.files.durable import sync
@@ -62,20 +60,19 @@ def export_space(
             labels = _label_rows(connection, space, at_once)
             most = home.thresholds.transaction_labels
             supports = _support_rows(connection, space, at_once, most, progress)
-            of_labels = label_schema(manifest, _optional(connection, space.id, attributes.LABELS))
-            columns = _optional(connection, space.id, attributes.SUPPORTS)
-            of_supports = support_schema(manifest, [*columns, *marks_in(connection, space.id)])
+            of_labels = _optional(connection, space.id, attributes.LABELS)
+            of_supports = _optional(connection, space.id, attributes.SUPPORTS)
+            of_supports += marks_in(connection, space.id)
             files = {
-                LABELS: _write(made / LABELS, of_labels, labels, at_once),
-                SUPPORTS: _write(made / SUPPORTS, of_supports, supports, at_once),
+                LABELS: _write(made / LABELS, manifest, of_labels, labels, at_once),
+                SUPPORTS: _write(made / SUPPORTS, manifest, of_supports, supports, at_once),
             }
             if latest(connection, space.id):
                 tree = (
                     {"child": child, "parent": parent}
                     for child, parent in edges(connection, space.id)
                 )
-                schema = taxonomy_schema(manifest)
-                files[TAXONOMY] = _write(made / TAXONOMY, schema, tree, at_once)
+                files[TAXONOMY] = _write(made / TAXONOMY, manifest, (), tree, at_once)
             (made / MANIFEST).write_text(replace(manifest, files=files).to_json(), encoding="utf-8")
             sync(made / MANIFEST)
             sync(made)
@@ -121,10 +118,14 @@ def _support_rows(
             progress(len(labels))
 
 
-def _write(path: Path, schema: pyarrow.Schema, rows: Rows, at_once: int) -> FileFacts:
-    """Write rows as row groups of `at_once`. The file is on disk when this returns."""
+def _write(
+    path: Path, manifest: SpaceManifest, extra: Collection[str], rows: Rows, at_once: int
+) -> FileFacts:
+    """Write rows, with these of the optional columns, as row groups of `at_once`. The file is on
+    disk when this returns."""
     import pyarrow.parquet as pq
 
+    schema = schema_of(path.name, manifest, extra)
     count, last = 0, False
     options = {"compression": "none", "use_dictionary": False, "write_page_checksum": True}
     with path.open("xb") as file, pq.ParquetWriter(file, schema, **options) as writer:

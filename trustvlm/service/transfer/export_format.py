@@ -137,46 +137,43 @@ def _check(manifest: SpaceManifest) -> None:
         raise InvalidInput(f"files: expected {LABELS}, {SUPPORTS} and, at most, {TAXONOMY}")
 
 
-def label_schema(manifest: SpaceManifest, extra: Collection[str] = OPTIONAL) -> pyarrow.Schema:
-    """The columns of labels.parquet, of the optional ones those named in `extra`."""
+def schema_of(
+    file: str, manifest: SpaceManifest, extra: Collection[str] = OPTIONAL
+) -> pyarrow.Schema:
+    """The columns of an exported file, of the optional ones those named in `extra`."""
     import pyarrow as pa
 
+    text, dims = pa.string(), (manifest.classifier_dim, manifest.verifier_dim)
+    of_classifier, of_verifier = (pa.list_(pa.float32(), dim) for dim in dims)
+    described = ("attributes", text, True)
+    columns = {
+        LABELS: [
+            ("name", text, False),
+            ("prompt", text, True),
+            ("text_source", text, False),
+            ("alias_of", text, True),
+            ("support_count", pa.int32(), False),
+            ("text_prototype", of_classifier, False),
+            ("prototype", of_verifier, True),
+            described,
+        ],
+        SUPPORTS: [
+            ("label", text, False),
+            ("content_hash", pa.binary(32), False),
+            ("source", text, True),
+            ("embedding", of_verifier, False),
+            ("classifier_embedding", of_classifier, True),
+            ("thumbnail", pa.binary(), True),
+            described,
+            *((mark, pa.bool_(), True) for mark in MARKS),
+        ],
+        TAXONOMY: [("child", text, False), ("parent", text, False)],
+    }
     fields = [
-        pa.field("name", pa.string(), nullable=False),
-        pa.field("prompt", pa.string()),
-        pa.field("text_source", pa.string(), nullable=False),
-        pa.field("alias_of", pa.string()),
-        pa.field("support_count", pa.int32(), nullable=False),
-        pa.field("text_prototype", pa.list_(pa.float32(), manifest.classifier_dim), nullable=False),
-        pa.field("prototype", pa.list_(pa.float32(), manifest.verifier_dim)),
-        *([pa.field("attributes", pa.string())] if "attributes" in extra else []),
+        pa.field(name, kind, nullable=nullable)
+        for name, kind, nullable in columns[file]
+        if name not in OPTIONAL or name in extra
     ]
-    return pa.schema(fields, metadata={"trustvlm": manifest.to_json()})
-
-
-def support_schema(manifest: SpaceManifest, extra: Collection[str] = OPTIONAL) -> pyarrow.Schema:
-    """The columns of supports.parquet, of the optional ones those named in `extra`."""
-    import pyarrow as pa
-
-    fields = [
-        pa.field("label", pa.string(), nullable=False),
-        pa.field("content_hash", pa.binary(32), nullable=False),
-        pa.field("source", pa.string()),
-        pa.field("embedding", pa.list_(pa.float32(), manifest.verifier_dim), nullable=False),
-        pa.field("classifier_embedding", pa.list_(pa.float32(), manifest.classifier_dim)),
-        pa.field("thumbnail", pa.binary()),
-        *([pa.field("attributes", pa.string())] if "attributes" in extra else []),
-        *[pa.field(mark, pa.bool_()) for mark in MARKS if mark in extra],
-    ]
-    return pa.schema(fields, metadata={"trustvlm": manifest.to_json()})
-
-
-def taxonomy_schema(manifest: SpaceManifest, extra: Collection[str] = OPTIONAL) -> pyarrow.Schema:
-    """The columns of taxonomy.parquet, none of which is optional."""
-    import pyarrow as pa
-
-    columns = ("child", "parent")
-    fields = [pa.field(name, pa.string(), nullable=False) for name in columns]
     return pa.schema(fields, metadata={"trustvlm": manifest.to_json()})
 
 

@@ -7,7 +7,7 @@ more rows than its size allows; and each value is checked like one that a caller
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,7 @@ from trustvlm.service.transfer.export_format import (
     SUPPORTS,
     TAXONOMY,
     SpaceManifest,
-    label_schema,
-    support_schema,
-    taxonomy_schema,
+    schema_of,
 )
 from trustvlm.types.arrays import Float32s
 from trustvlm.types.attributes.values import attributes_text, parse_attributes
@@ -92,7 +90,7 @@ def read_label_rows(
     for a row that cannot be right."""
     path, taken = folder / LABELS, set[int]()
     external = parse_spec(manifest.classifier).is_external
-    for row in _rows(path, manifest, label_schema, "text_prototype"):
+    for row in _rows(path, manifest, "text_prototype"):
         alias_of = row.pop("alias_of")
         name = check_name(row["name"], f"{path}: name")
         what = f"{path}: label {name!r}"
@@ -135,7 +133,7 @@ def read_support_rows(folder: Path, manifest: SpaceManifest) -> Generator[tuple[
     """(label name, support image) of an exported space. Raises InvalidInput for a row that cannot
     be right."""
     path = folder / SUPPORTS
-    for row in _rows(path, manifest, support_schema, "embedding"):
+    for row in _rows(path, manifest, "embedding"):
         label = row.pop("label")
         what = f"{path}: support image {row['content_hash'].hex()[:12]}… of {label!r:.60}"
         marks = {mark: bool(row.get(mark)) for mark in MARKS}
@@ -171,24 +169,22 @@ def read_tree(folder: Path, manifest: SpaceManifest) -> Iterator[tuple[str, str]
     path = folder / TAXONOMY
     if TAXONOMY not in manifest.files:
         return
-    for row in _rows(path, manifest, taxonomy_schema, None):
+    for row in _rows(path, manifest, None):
         yield (
             check_name(row["child"], f"{path}: child"),
             check_name(row["parent"], f"{path}: parent"),
         )
 
 
-def _rows(
-    path: Path, manifest: SpaceManifest, schema_of: Callable[..., Any], full_column: str | None
-) -> Iterator[dict[str, Any]]:
+def _rows(path: Path, manifest: SpaceManifest, full_column: str | None) -> Iterator[dict[str, Any]]:
     """The rows of a file as dictionaries, vectors as float32 arrays; every row has a vector in
     `full_column`, or (None) two texts. Optional columns may be missing."""
-    schema = schema_of(manifest)
+    schema = schema_of(path.name, manifest)
     width = 8 if full_column is None else 4 * schema.field(full_column).type.list_size
     fields: list[Any] = []
 
     def check(facts: ParquetFacts) -> None:
-        expected_schema = schema_of(manifest, facts.schema.names)
+        expected_schema = schema_of(path.name, manifest, facts.schema.names)
         if not facts.schema.equals(expected_schema, check_metadata=False):
             wanted, perhaps = (
                 ", ".join(

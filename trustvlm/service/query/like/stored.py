@@ -9,7 +9,7 @@ import numpy as np
 
 from trustvlm.catalog.rows import label_pages, labels, supports
 from trustvlm.catalog.rows.likeness import not_found_text, unknown
-from trustvlm.catalog.rows.support import pages
+from trustvlm.catalog.rows.support import images
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.scoring.vectors import as_unit
 from trustvlm.service.memory.reading import Reading
@@ -93,7 +93,7 @@ def _of_supports(reading: Reading, ids: list[int], kind: str) -> Like:
         raise NotFound(
             f"queries.like_supports: no support image {missing[0]} in space {space.name!r}"
         )
-    stored = pages.embeddings(reading.connection, ids, dims)
+    stored = images.embeddings(reading.connection, ids, dims)
     if kind != "text":
         rows = as_unit(np.array([stored[one][0] for one in ids]), dims[1], "like_supports")
         themselves = ids if kind == "support" else [-1] * len(ids)
@@ -150,7 +150,7 @@ def vectors_of_hits(reading: Reading, kind: str, ids: Int64s, *, by_classifier: 
     distinct = np.unique(ids[ids >= 0]).tolist()
     side = 1 if by_classifier and reading.view.space.verifier != "same" else 0
     if kind == "support":
-        stored = pages.embeddings(reading.connection, distinct, dims)
+        stored = images.embeddings(reading.connection, distinct, dims)
     else:
         side = 0 if kind == "text" else 1
         stored = label_pages.vectors(reading.connection, distinct, dims)

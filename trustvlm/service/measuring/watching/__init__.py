@@ -1,1 +1,0 @@
-"""Watching over what comes in, and over the promise of a calibration."""
