@@ -84,6 +84,14 @@ def label_rows(
         yield [StoredLabel(*row[:-1]) for row in verified("label", rows)]
 
 
+def label_names(connection: Connection, space_id: int, batch: int) -> Iterator[dict[int, str]]:
+    """Id → name of the live labels of a space, in order of id, in batches."""
+    alive = (Label.space_id == space_id, Label.removed_revision.is_(None))
+    query = select(Label.id, Label.name).where(*alive).order_by(Label.id)
+    for rows in connection.execute(query, execution_options={"yield_per": batch}).partitions():
+        yield {row.id: row.name for row in rows}
+
+
 def support_rows(
     connection: Connection, label_ids: Sequence[int], batch: int
 ) -> Iterator[list[StoredSupport]]:

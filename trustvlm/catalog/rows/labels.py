@@ -285,6 +285,12 @@ def sample_texts(connection: Connection, space_id: int, limit: int, dim: int) ->
     return unpack([row.text_prototype for row in rows], dim)
 
 
+def support_counts(connection: Connection, ids: Sequence[int]) -> dict[int, int]:
+    """Label id → number of its support images, those of its aliases included."""
+    rows = rows_among(connection, select(Label.id, Label.support_count), Label.id, ids)
+    return {row.id: row.support_count for row in rows}
+
+
 def is_alive(connection: Connection, label_id: int) -> bool:
     """Whether a label exists, is not removed, and is no alias."""
     query = select(Label.id).where(Label.id == label_id, _LIVE, Label.alias_of.is_(None))

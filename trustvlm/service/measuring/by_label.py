@@ -9,7 +9,7 @@ from typing import cast
 
 import numpy as np
 
-from trustvlm.catalog.rows import supports
+from trustvlm.catalog.rows import labels
 from trustvlm.scoring.rules import RULES
 from trustvlm.selective.advice import state_of
 from trustvlm.selective.metrics import aurc
@@ -37,8 +37,8 @@ def by_label(
     plain = next((name for name in sides if name is not None and not RULES[name].relabels), None)
     if plain is None:
         return (), ()
-    labels = _per_label(context, judged, sides, judged[plain], truth, risk)
-    return labels, _confusions(context, judged[plain], truth)
+    outcomes = _per_label(context, judged, sides, judged[plain], truth, risk)
+    return outcomes, _confusions(context, judged[plain], truth)
 
 
 def _per_label(
@@ -46,9 +46,11 @@ def _per_label(
 ) -> tuple[LabelOutcome, ...]:
     view = context.view
     given, right = cast(Int64s, columns["label_id"]), right_rows(columns, truth)
-    owners = _support_counts(context, np.unique(np.concatenate([given, truth[truth >= 0]])))
+    ids = np.unique(np.concatenate([given, truth[truth >= 0]])).tolist()
+    counts = labels.support_counts(context.connection, ids)
     outcomes = []
-    for label, supports_of_label in owners.items():
+    for label in ids:
+        supports_of_label = counts[label]
         may_stop()
         mine = np.flatnonzero(given == label)
         text, image, fused = (_area(judged, name, mine, right) for name in sides)
@@ -89,15 +91,6 @@ def _standing(supports: int, wrong: int, text: float, fused: float, ideal: float
     if fused < _PROFITS * text:
         return "profits"
     return "stays untrustworthy" if fused > _POOR * ideal else "as before"
-
-
-def _support_counts(context: Context, ids: Int64s) -> dict[int, int]:
-    owners, _, _ = supports.embeddings(
-        context.connection, ids.tolist(), context.view.space.verifier_dim
-    )
-    owning, counts = np.unique(owners, return_counts=True)
-    by_label = dict(zip(owning.tolist(), counts.tolist(), strict=True))
-    return {label: by_label.get(label, 0) for label in ids.tolist()}
 
 
 def _confusions(context: Context, columns: Columns, truth: Int64s) -> tuple[Confusion, ...]:

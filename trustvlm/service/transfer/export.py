@@ -110,12 +110,11 @@ def _support_rows(
     labels_at_once: int,
     progress: Callable[[int], None] | None,
 ) -> Rows:
-    for labels in export.label_rows(connection, space.id, labels_at_once):
-        names = {label.id: label.name for label in labels}
+    for names in export.label_names(connection, space.id, labels_at_once):
         for supports in export.support_rows(connection, list(names), at_once):
             yield from (vars(one) | {"label": names[one.label_id]} for one in supports)
         if progress is not None:
-            progress(len(labels))
+            progress(len(names))
 
 
 def _write(
