@@ -24,6 +24,7 @@ MOST_SECONDS = 600
 """Longest time of a cell, and of the start of its kernel: a machine may be busy."""
 _ROLE = re.compile(r":(?:attr|class|data|func|meth|mod):(?=<code>|<a )")
 """Sphinx roles in docstrings; what follows them is shown as code."""
+_PAGE = re.compile(r"(?<![\w/\">])docs/([\w-]+)\.md\b")
 
 
 def on_files(files: Any, config: Any) -> Any:
@@ -75,8 +76,10 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     )
 
 
-def on_page_content(html: str, **_: Any) -> str:
-    """Show the roles of docstrings as plain code."""
+def on_page_content(html: str, page: Any, **_: Any) -> str:
+    """Show the roles of docstrings as plain code, and link to the pages that docstrings name."""
+    if page.file.src_uri.startswith("reference-"):
+        html = _PAGE.sub(r'<a href="\1.html">docs/\1.md</a>', html)
     return _ROLE.sub("", html)
 
 
