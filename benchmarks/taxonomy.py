@@ -24,10 +24,11 @@ import trustvlm
 from benchmarks.report import arguments, header, store
 from trustvlm.scoring.rules import resolve_parameters
 from trustvlm.selective.ranks import find_by_ranks
-from trustvlm.service.memory.taxonomy.space_tree import space_tree
-from trustvlm.service.query.back_off.nodes import top_mass, wrong_up_to
+from trustvlm.service.memory.space_tree import space_tree
+from trustvlm.service.query.candidates import UnitQueries
 from trustvlm.service.query.context import context_of
 from trustvlm.service.query.judge import judge
+from trustvlm.service.query.nodes import top_mass, wrong_up_to
 
 SIZE, RISK, REAL_RISK = 20_000, 0.05, 0.02
 RESULTS = Path(__file__).resolve().parent / "results" / "taxonomy.json"
@@ -134,7 +135,8 @@ def real(path: Path, shots: int) -> dict[str, Pair]:
             context = context_of(home, reading, reading.view.space.id, own_fit=True)
             tree = space_tree(reading)
             _, rule, parameters = resolve_parameters("posterior", None)
-            columns = judge(context, unit, unit, rule, parameters, 1, tree=tree)
+            queries, rules = UnitQueries(unit, unit), [(rule, parameters)]
+            [columns] = judge(context, queries, rules, 1, tree=tree)
             ids = {row.name: row.id for row in service.list_labels("s")}
             true_ids = np.array([ids[names[i]] for i in labels[left]], np.int64)
             wrong = wrong_up_to(tree, columns, context.view.text.slots(true_ids))

@@ -22,8 +22,7 @@ from trustvlm.encoders.images.reading import ImageLimits
 from trustvlm.errors import InvalidInput, NotFound, ReadOnly
 from trustvlm.index.shared.snapshot_store import SnapshotStore
 from trustvlm.service import TrustService
-from trustvlm.service.home.home import EncoderPool, Home
-from trustvlm.service.home.limits import CallLimits, ReviewLimits
+from trustvlm.service.home.home import CallLimits, EncoderPool, Home, ReviewLimits
 from trustvlm.service.home.originals_place import OriginalsPlace
 from trustvlm.service.home.place import place_of
 from trustvlm.service.home.verdict_log.writer import VerdictWriter

@@ -84,12 +84,10 @@ def filled(service: TrustService, state: str, side: str) -> tuple[Queries, list[
 
 QUICK = ("no images", "images for some")
 """States that are tried with every side in each run; the others with their own verifier only."""
-RARE = ("one label, one image", "one image each", "images for all", "aliases only, no images")
-"""States between others, that are tried in the slow suite only."""
 
 
 def case(state: str, side: str, half: bool = False) -> object:
-    quick = not half and (state in QUICK or (side == "verifier" and state not in RARE))
+    quick = not half and (side == "verifier" or state in QUICK)
     return pytest.param(state, side, half, marks=[] if quick else pytest.mark.slow)
 
 

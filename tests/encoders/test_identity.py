@@ -143,13 +143,7 @@ OF_VERIFIER = ("verifier weights", "size", "verifier pooling")
 TEXT_ONLY = ("search by text", "register by name")
 
 
-RARE = ("std", "interpolation", "activation")
-"""Changes that another one of their kind stands for by default."""
-
-
-@pytest.mark.parametrize(
-    "change", [pytest.param(one, marks=[pytest.mark.slow] * (one in RARE)) for one in CHANGES]
-)
+@pytest.mark.parametrize("change", CHANGES)
 def test_another_encoder_is_refused_and_what_differs_is_said(made: Made, change: str) -> None:
     alter, message = CHANGES[change]
     alter(made)

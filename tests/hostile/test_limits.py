@@ -18,7 +18,7 @@ import trustvlm
 from trustvlm import LabelInput, Queries
 from trustvlm.encoders.images.reading import ImageLimits
 from trustvlm.errors import InvalidInput
-from trustvlm.service.home.limits import CallLimits
+from trustvlm.service.home.home import CallLimits
 from trustvlm.service.home.names import MAX_NAME, MAX_PROMPT
 from trustvlm.service.registration.spaces import MAX_TEMPLATES
 from trustvlm.settings import Settings

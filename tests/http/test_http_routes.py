@@ -17,7 +17,7 @@ from worlds import IMAGE_DIM, TEXT_DIM, World
 
 import trustvlm
 from trustvlm.demo.specs import classifier_spec, verifier_spec
-from trustvlm.system.timing import STAGES
+from trustvlm.system.stages import STAGES
 from trustvlm.types import CALL_COLUMNS
 
 SPACE = {

@@ -20,8 +20,8 @@ from benchmarks.synthetic import DIM, Labels
 from trustvlm import LabelInput, Queries, TrustService, Verdicts
 from trustvlm.index.snapshot import read_snapshot, write_snapshot
 
-LABELS, VERIFIER, QUERIES = 1_500, 48, 24
-HALF_FROM = 500
+LABELS, VERIFIER, QUERIES = 3_000, 48, 24
+HALF_FROM = 1_000
 
 
 def prototype_rows(count: int, seed: int = 5) -> np.ndarray:

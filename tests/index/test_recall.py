@@ -150,6 +150,8 @@ def test_every_door_says_what_is_missed(home: Path, tmp_path: Path) -> None:
     asked = ("search", "s", "--vector", tmp_path / "q.npy", "-k", "3")
     assert "approximate" not in cli.run(*asked).stderr
     assert "recall" in cli("index", "rebuild", "s", "--recipe", "hnsw")
+    table = cli("index", "tune", "s", "--recall", "0.9")
+    assert "proved" in table
     with trustvlm.open(home) as service:
         (recall,) = service.index_stats("s").recall.values()
         app = create_app(service)

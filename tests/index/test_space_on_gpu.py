@@ -49,10 +49,8 @@ def gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     "recipe",
     [
         "flat",
-        *(
-            pytest.param(name, marks=pytest.mark.slow)
-            for name in ("flat-fp16", "ivf-flat", "ivf-sq8")
-        ),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("flat-fp16", "ivf-flat")),
+        "ivf-sq8",
         "hnsw",
     ],
 )

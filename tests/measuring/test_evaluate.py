@@ -18,8 +18,7 @@ from worlds import IMAGE_DIM, TEXT_DIM, World, make_space
 import trustvlm
 from trustvlm import LabelInput, Queries
 from trustvlm.selective.metrics import aurc
-from trustvlm.selective.plots import risk_coverage, winners
-from trustvlm.selective.report import render_html
+from trustvlm.selective.report import render_html, risk_coverage, winners
 
 NASTY = "<script>alert('$x_1$')</script>"
 

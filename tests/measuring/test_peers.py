@@ -13,8 +13,7 @@ from worlds import World, make_space
 
 import trustvlm
 from trustvlm import InvalidInput, Queries
-from trustvlm.scoring.peers import PEERS, Material, run
-from trustvlm.scoring.peers.heads import _left_out
+from trustvlm.scoring.peers import PEERS, Material, _left_out, run
 from trustvlm.scoring.prototypes import mean_prototype
 from trustvlm.selective.metrics import aurc, auroc
 

@@ -17,7 +17,7 @@ from worlds import IMAGE_DIM, TEXT_DIM, make_space
 import trustvlm
 from trustvlm import RULES, LabelInput, Queries
 from trustvlm.scoring import vectors
-from trustvlm.service.query.ranked import choice
+from trustvlm.service.query import columns
 from trustvlm.softmax import dense
 
 NAMES = ("label", "rival", "nearest_prototype", "corrected_from", "agrees", "unverified", "unknown")
@@ -111,7 +111,7 @@ def test_verdicts_without_the_compiled_library_are_equal(
         changed_space(service, labels, rng)
         queries = Queries(rng.normal(size=(30, TEXT_DIM)), rng.normal(size=(30, IMAGE_DIM)))
         compiled = {rule: service.score("s", queries, rule=rule) for rule in RULES}
-        for module in (choice, dense, vectors):
+        for module in (columns, dense, vectors):
             monkeypatch.setattr(module, "library", lambda: None)
         for rule in RULES:
             assert_equal(service.score("s", queries, rule=rule), compiled[rule])

@@ -20,7 +20,7 @@ from served_client import application, client_of
 import trustvlm
 from trustvlm import InvalidInput, LabelInput, Queries
 from trustvlm.selective.metrics import aurc, auroc
-from trustvlm.selective.reliability import ece
+from trustvlm.selective.ranking import ece
 
 DIM = 4
 ROWS = np.array([[1.0, 0.0, 0.5, 0.0], [0.0, 2.0, 0.0, 0.25], [0.0, 0.0, -4.0, 0.0]])

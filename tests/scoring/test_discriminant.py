@@ -10,19 +10,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lda_oracle import bias_of, discriminant, leave_each_out, smoothed, unit, whitened_grid
 
-from trustvlm.scoring.discriminant.fit import DiscriminantFit, Tower, fit_discriminant
-from trustvlm.scoring.discriminant.group_odds import GroupOdds, Novelty
+from trustvlm.scoring.discriminant.fit import (
+    DiscriminantFit,
+    GroupOdds,
+    Novelty,
+    Tower,
+    fit_discriminant,
+)
 from trustvlm.scoring.discriminant.rule import DiscriminantValues, discriminant_posterior
-from trustvlm.scoring.discriminant.text_bias import TextSide, text_bias
 from trustvlm.scoring.discriminant.whitening import (
     LeftOutImages,
+    TextSide,
     left_out_values,
+    text_bias,
     whitened_halves,
     whitening,
 )
-from trustvlm.scoring.image_evidence import agrees_with_text, fit_evidence
+from trustvlm.scoring.image_evidence import (
+    agrees_with_text,
+    fit_evidence,
+    plain_sharpness,
+    smoothed_sharpness,
+)
 from trustvlm.scoring.posterior import general_evidence, posterior
-from trustvlm.scoring.sharpness import plain_sharpness, smoothed_sharpness
 
 D = 10
 PARAMETERS = {"lambda": 1.0, "tau": None, "towers": None}

@@ -24,7 +24,7 @@ from trustvlm.selective.metrics import (
     risk_at_coverage,
     risk_coverage_curve,
 )
-from trustvlm.selective.reliability import BINNING, ece, reliability
+from trustvlm.selective.ranking import BINNING, ece, reliability
 
 
 def coverage_at_a_third(trust: object, correct: object) -> float:

@@ -17,7 +17,7 @@ from worlds import World, make_space
 import trustvlm
 from trustvlm import LabelInput, Queries
 from trustvlm.errors import InvalidInput
-from trustvlm.scoring.taxonomy.tree import Tree, finest, node_mass, worst_wrong
+from trustvlm.scoring.tree import Tree, finest, node_mass, worst_wrong
 from trustvlm.selective.ranks import find_by_ranks
 
 

@@ -465,8 +465,10 @@ FORGERIES: dict[str, tuple[Callable[[Forgery], object], str]] = {
 
 
 OFTEN = {
-    "name with a line break", "alias of nothing", "another prototype", "embedding with NaN",
-    "support images out of order", "thumbnail that is no JPEG", "no Parquet",
+    "name with a line break", "alias of nothing", "another prototype",
+    "text that is no unit vector", "embedding with NaN", "vector with an empty place",
+    "support images out of order", "support image twice", "thumbnail that is no JPEG",
+    "a column less", "compressed", "no Parquet",
 }  # fmt: skip
 """Of the lies in the Parquet files, which take a process each to find; the others are slow tests."""
 

@@ -23,7 +23,7 @@ from trustvlm.system.author import current_author
 from trustvlm.system.fault_points import reached
 from trustvlm.system.files.durable import make_folder
 from trustvlm.system.signals import unbroken
-from trustvlm.system.timing import stage
+from trustvlm.system.stages import stage
 from trustvlm.types.backups import CatalogFacts, Scrubbed
 from trustvlm.types.messages.commands import suggested
 

@@ -27,7 +27,7 @@ from trustvlm.encoders.images.sandboxes import FilePixels, is_uniform, read_file
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.sets.rows import with_place
 from trustvlm.system.sandbox import Sandbox
-from trustvlm.system.timing import stage
+from trustvlm.system.stages import stage
 from trustvlm.types.arrays import Float32s
 from trustvlm.types.messages.remarks import Remark
 

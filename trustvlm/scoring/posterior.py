@@ -164,7 +164,7 @@ def has_bare(log_p: Float64s, evidence: Float64s, verified: Float64s) -> bool:
     return bool((verified != 1.0).any() or (bare.any() and not np.isneginf(log_p[bare]).all()))
 
 
-def log_sum(values: Float64s, further: Float64s) -> Float64s:
+def log_sum(values: Float64s, further: Float64s | float = -np.inf) -> Float64s:
     """(n,) log of the sum of e^values of each row and of e^further; −inf for a sum of nothing."""
     top = np.maximum(values.max(axis=1), further)
     top = np.where(np.isneginf(top), 0.0, top)

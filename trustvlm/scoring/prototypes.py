@@ -58,21 +58,26 @@ def leave_one_out(embeddings: Float64s, owner: Int64s, sampled: Int64s) -> Float
         embeddings: (n, d) raw verifier embeddings of *all* support images of the labels concerned.
         owner: (n,) label of each. sampled: (m,) which rows.
 
-    NaN where an image is its label's only one, or the others cancel out.
+    NaN as of :func:`left_out_prototypes`.
     """
-    similarity = np.full(len(sampled), np.nan)
-    labels, of = np.unique(owner, return_inverse=True)
-    counts = np.bincount(of, minlength=len(labels))
-    if not len(sampled):
-        return similarity
-    sums = np.add.reduceat(embeddings[np.argsort(of, kind="stable")], np.cumsum(counts) - counts)
-    several = np.flatnonzero(counts[of[sampled]] >= 2)
-    rest = sums[of[sampled[several]]] - embeddings[sampled[several]]
-    images = embeddings[sampled[several]]
-    defined = np.linalg.norm(rest, axis=1) > _CANCELLED * np.linalg.norm(images, axis=1)
-    unit_images, unit_rest = unit_rows(images[defined]), unit_rows(rest[defined])
-    similarity[several[defined]] = np.einsum("nd,nd->n", unit_images, unit_rest)
+    others = left_out_prototypes(embeddings, owner, sampled)
+    similarity: Float64s = np.einsum("nd,nd->n", unit_rows(embeddings[sampled]), others)
     return similarity
+
+
+def left_out_prototypes(embeddings: Float64s, owner: Int64s, sampled: Int64s) -> Float64s:
+    """(m, d) prototype of each sampled image's label without the image; NaN where that is the
+    label's only one, or the others cancel out. Arguments as of :func:`leave_one_out`."""
+    prototypes, images = np.full((len(sampled), embeddings.shape[1]), np.nan), embeddings[sampled]
+    if not len(sampled):
+        return prototypes
+    _, of, counts = np.unique(owner, return_inverse=True, return_counts=True)
+    sums = np.add.reduceat(embeddings[np.argsort(of, kind="stable")], np.cumsum(counts) - counts)
+    rest = sums[of[sampled]] - images
+    far = np.linalg.norm(rest, axis=1) > _CANCELLED * np.linalg.norm(images, axis=1)
+    defined = far & (counts[of[sampled]] >= 2)
+    prototypes[defined] = unit_rows(rest[defined])
+    return prototypes
 
 
 def imputed_similarity(left_out: Float64s, other: Float64s) -> float:

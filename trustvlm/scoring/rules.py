@@ -85,7 +85,7 @@ class Rule:
     cosines: bool = False
 
     def trust_range(self, parameters: Mapping[str, float | None]) -> tuple[float, float]:
-        """The lowest and the highest trust that there can be; infinite where nothing bounds it."""
+        """The lowest and the highest trust of any label; infinite where nothing bounds it."""
         weight = parameters.get("lambda") or 0.0
         (low, low_added), (high, high_added) = self.least, self.most
         return low + weight * low_added, high + weight * high_added
@@ -265,7 +265,7 @@ _NIL = (0.0, 0.0)
 RULES: dict[str, Rule] = {
     "msp": Rule(_msp, "text", reach="text", probability=True, least=_NIL, most=_ONE),
     "max_logit": Rule(_max_logit, "text", absolute=True, reach="text", logits=True),
-    "margin": Rule(_margin, "text", reach="text", least=_NIL, most=_ONE),
+    "margin": Rule(_margin, "text", reach="text", least=(-1.0, 0.0), most=_ONE),
     "entropy": Rule(_entropy, "text", of_label=False, reach="text", most=_NIL),
     "energy": Rule(_energy, "text", absolute=True, of_label=False, reach="text"),
     "doctor": Rule(_doctor, "text", of_label=False, reach="text", most=_ONE),
@@ -332,18 +332,15 @@ def resolve_parameters(
     return name, rule, resolved
 
 
-def require_images(names: Iterable[str], dim: int, *, images: bool) -> None:
-    """Make sure that rules which look at images have verifier embeddings to look at.
-
-    Raises:
-        InvalidInput: there are none.
-    """
-    needy = [name for name in names if RULES[name].uses_images]
-    if needy and not images:
-        raise InvalidInput(
-            f"queries.verifier: rule {needy[0]!r} needs verifier embeddings of {dim} values; "
-            f"none were given"
-        )
+def require_text_rules(names: Iterable[str], dim: int) -> None:
+    """Make sure that no rule looks at images, where there are no verifier embeddings (of `dim`
+    values). Raises InvalidInput."""
+    for name in names:
+        if RULES[name].uses_images:
+            raise InvalidInput(
+                f"queries.verifier: rule {name!r} needs verifier embeddings of {dim} values; none "
+                f"were given"
+            )
 
 
 def close_calls(

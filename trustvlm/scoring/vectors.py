@@ -72,7 +72,7 @@ def as_unit(values: npt.ArrayLike, dim: int, what: str) -> Float32s:
 
 
 def _rows(values: npt.ArrayLike, dim: int, what: str) -> npt.NDArray[Any]:
-    if type(values) is np.ndarray and values.dtype == np.float32 and values.ndim == 2:
+    if type(values) is np.ndarray and (values.dtype == np.float32 or values.dtype == np.float64):
         array: npt.NDArray[Any] = values
     else:
         array = real_array(values, what)

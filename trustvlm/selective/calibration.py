@@ -21,9 +21,8 @@ import numpy.typing as npt
 
 from trustvlm.errors import InvalidInput
 from trustvlm.selective.metrics import aurc
-from trustvlm.selective.ranking import checked
-from trustvlm.selective.reliability import ece
-from trustvlm.system.stopping import may_stop
+from trustvlm.selective.ranking import checked, ece
+from trustvlm.system.stages import may_stop
 from trustvlm.types.arrays import Bools, Float64s, Int64s, real_array
 
 FOLDS = 5
@@ -162,7 +161,7 @@ def cross_validated_ece(trust: npt.ArrayLike, correct: npt.ArrayLike) -> float |
     with; smaller is better.
 
     In each of ten rounds a tenth of the images is left out, evenly over the range of trust, and
-    gets its probability from a map of the others; :func:`trustvlm.selective.reliability.ece` of all
+    gets its probability from a map of the others; :func:`trustvlm.selective.ranking.ece` of all
     together. None below 20 images.
     """
     values, right = checked(trust, correct)

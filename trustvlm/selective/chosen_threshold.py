@@ -31,13 +31,14 @@ from trustvlm.selective.risk import (
     counts_at,
     finite_thresholds,
     most_likely,
+    passed_first,
     passes,
     ranked,
     risk_upper_bound,
     smallest_proof,
     what_would_do,
 )
-from trustvlm.types.arrays import Bools, Float64s
+from trustvlm.types.arrays import Float64s
 from trustvlm.types.tables.probability import promise
 
 STEPS = 200
@@ -85,11 +86,11 @@ def threshold_range(
     worst = accepted[:-1] + (above - errors[:-1])
     between = passes(worst, above, max_risk, sure)
     down = np.column_stack([between[start:], at[start + 1 :]]).ravel()
-    steps, half = divmod(_passed_first(down), 2)
+    steps, half = divmod(passed_first(down), 2)
     low = ladder[start + steps]
     if half:  # everything down to the next candidate, which itself is not
         low = np.nextafter(ladder[start + steps + 1], np.inf)
-    high = ladder[start - _passed_first(between[:start][::-1])]
+    high = ladder[start - passed_first(between[:start][::-1])]
     return float(low), float(high)
 
 
@@ -205,8 +206,3 @@ def _ladder(tuned: Ranking, start: int) -> tuple[Float64s, int]:
     ladder = finite_thresholds(tuned.trust[np.unique([*chosen.tolist(), start])])
     place = int(np.searchsorted(-ladder, -np.clip(tuned.trust[start], LOWEST, -LOWEST)))
     return (ladder if ladder[-1] == LOWEST else np.append(ladder, LOWEST)), place
-
-
-def _passed_first(passed: Bools) -> int:
-    """How many pass before the first that fails."""
-    return len(passed) if passed.all() else int(passed.argmin())

@@ -27,6 +27,7 @@ from trustvlm.selective.ranking import Ranking, checked
 from trustvlm.selective.risk import (
     RiskThreshold,
     check_promise,
+    passed_first,
     passes,
     proved_or_not,
     smallest_proof,
@@ -151,7 +152,7 @@ def _walks(
         arrived = bool(walks) and walks[-1][1] >= start - 1
         level = level + part if arrived else part
         passed = passes(counts[start - 1 :], errors[start - 1 :], max_risk, 1 - level)
-        count = len(passed) if passed.all() else int(passed.argmin())
+        count = passed_first(passed)
         if count and arrived:
             walks[-1] = (walks[-1][0], start - 1 + count, level)
         elif count:
@@ -185,7 +186,7 @@ def _finer(
     if accepted == end + 1:  # of images of equal trust, a test in between has failed
         counts = np.arange(len(wrong) + 1)
         passed = passes(np.full(len(counts), accepted), counts, max_risk, confidence)
-        most = int(passed.argmin()) - 1 if not passed.all() else len(wrong)
+        most = passed_first(passed) - 1
         floor = float(trust[accepted]) if accepted < len(trust) else -np.inf
         if most >= 0 and (most == len(wrong) or wrong[most] < trust[end]):
             floor = max(floor, float(wrong[most]) if most < len(wrong) else -np.inf)

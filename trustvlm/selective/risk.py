@@ -121,7 +121,7 @@ def find_threshold(
     candidates = _checked_grid(grid)
     accepted, errors = counts_at(ranking, candidates)
     passed = passes(accepted, errors, max_risk, confidence)
-    count = int(passed.argmin()) if not passed.all() else len(passed)
+    count = passed_first(passed)
     place = max(count, 1) - 1
     m, k = (int(accepted[place]), int(errors[place])) if len(candidates) else (0, 0)
     answer = float(candidates[place]) if count else None, m, k
@@ -234,6 +234,11 @@ def passes(accepted: Int64s, errors: Int64s, max_risk: float, confidence: float)
     chance = bdtr(errors.astype(np.float64), np.maximum(accepted, 1), max_risk)
     passed: Bools = (accepted > 0) & (chance <= 1 - confidence)
     return passed
+
+
+def passed_first(passed: Bools) -> int:
+    """How many tests of a sequence pass before the first that fails."""
+    return len(passed) if passed.all() else int(passed.argmin())
 
 
 def _pass_chance(

@@ -17,7 +17,7 @@ from trustvlm.softmax.native import Library, Running, library
 from trustvlm.softmax.products import blocks, whole_number_error
 from trustvlm.softmax.quantize import Segment
 from trustvlm.softmax.state import State, joined, no_rows
-from trustvlm.system.stopping import may_stop
+from trustvlm.system.stages import may_stop
 from trustvlm.types.arrays import Bools, Float32s, Float64s, Floats
 
 _ROUNDING = 2.0**-9  # of a row whose norm behind the centre is at most 1, at most

@@ -14,7 +14,7 @@ import numpy as np
 
 from trustvlm.softmax.quantize import Segment
 from trustvlm.softmax.state import FLOOR, LEAST, State
-from trustvlm.system.stopping import may_stop
+from trustvlm.system.stages import may_stop
 from trustvlm.types.arrays import Bools, Float32s
 
 if TYPE_CHECKING:

@@ -303,7 +303,7 @@ def _print(made: Calibration, json_: bool, state: str) -> None:
     if json_:
         click.echo(as_json(made.to_dict()))
         return
-    from trustvlm.selective.reliability import BINNING
+    from trustvlm.selective.ranking import BINNING
     from trustvlm.types.verdicts import left_out_in_words
 
     shares = {"support images": made.supports, "duplicates": made.duplicates}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,7 +22,7 @@ from trustvlm.http.work.batches import Part
 from trustvlm.http.work.process import Serving, refuse_unknown, serving_of, with_vectors
 from trustvlm.reading.claims import claimed_names, source_names
 from trustvlm.reading.outputs.probabilities import beside_images
-from trustvlm.scoring.terms import terms_of, trust_range
+from trustvlm.scoring.rules import RULES
 from trustvlm.service.query.evidence import EvidenceGone, EvidenceReader
 from trustvlm.service.query.like.stored import require_few
 from trustvlm.types import CALL_COLUMNS, Embedded, Hits, Queries, Verdicts
@@ -125,7 +126,8 @@ async def _scored(
 def _term_rows(verdicts: Verdicts, start: int, stop: int) -> list[dict[str, Any]]:
     """The parts of the trust of label and rival that come from text and from images (None: the rule
     does not use them), with the ends of the rule's scale (None: it has none)."""
-    scale = trust_range(verdicts.rule, verdicts.params)
+    ends = RULES[verdicts.rule].trust_range(verdicts.params)
+    scale = ends if all(map(math.isfinite, ends)) else None
     label = _terms(verdicts.rule, verdicts.trust[start:stop], verdicts.text_confidence[start:stop])
     assert verdicts.rival_confidence is not None
     rival = _terms(
@@ -138,9 +140,14 @@ def _term_rows(verdicts: Verdicts, start: int, stop: int) -> list[dict[str, Any]
 
 
 def _terms(rule: str, trust: Float64s, confidence: Float64s) -> list[dict[str, float | None]]:
+    """The text term is what the rule says of a label without images (λ = 0): of rules that look at
+    both sides, p. The image term is what the images add: trust = text + image."""
+    kinds = {
+        "text": (trust, None), "image": (None, trust), "fused": (confidence, trust - confidence),
+    }  # fmt: skip
     sides = [
         [None] * len(trust) if side is None else _undefined_as_none(side)
-        for side in terms_of(rule, trust, confidence)
+        for side in kinds[RULES[rule].kind]
     ]
     return [{"text": text, "image": image} for text, image in zip(*sides, strict=True)]
 

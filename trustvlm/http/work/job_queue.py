@@ -2,7 +2,7 @@
 through the catalog.
 
 A job that is cancelled, takes too long, or runs when the service ends, stops between two of its
-steps (:mod:`trustvlm.system.stopping`); one that does not stop is abandoned in its thread, so that
+steps (:mod:`trustvlm.system.stages`); one that does not stop is abandoned in its thread, so that
 the next job can run.
 """
 
@@ -28,7 +28,7 @@ from trustvlm.http.wire.problems import UNEXPECTED, kind_of, public
 from trustvlm.service.server.server_home import ServerHome
 from trustvlm.service.server.workers import Worker
 from trustvlm.system.background import Failures
-from trustvlm.system.stopping import stoppable
+from trustvlm.system.stages import stoppable
 from trustvlm.types.answers import Job
 from trustvlm.types.json_form import Answer
 

@@ -31,7 +31,7 @@ from trustvlm.service import TrustService
 from trustvlm.service.home.verdict_log.logged import RequestPart, for_requests
 from trustvlm.service.server.server_home import ServerHome
 from trustvlm.service.server.workers import Worker
-from trustvlm.system.timing import LISTENERS
+from trustvlm.system.stages import LISTENERS
 from trustvlm.types import Embedded, Queries, Verdicts
 
 log = logging.getLogger("trustvlm.http")

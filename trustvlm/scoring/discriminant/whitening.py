@@ -1,8 +1,12 @@
-"""Whitened evidence: Fisher's linear discriminant with shrinkage, and its leave-one-out values in
-closed form.
+"""What the support images are to the discriminant: whitened evidence (Fisher's linear discriminant
+with shrinkage) with its leave-one-out values in closed form, and what the text side says of them.
 
 g_j(z) = zᵀM·P_j − ½·P_jᵀM·P_j, where M is the inverse of the covariance that all labels share: how
 support images spread around the mean of their label, shrunk towards a multiple of the identity.
+
+The classifier has not seen the support images with their labels, so that its softmax over them says
+what it says of new images, and how much too often it chooses each label. One image a label is
+enough for that.
 """
 
 from __future__ import annotations
@@ -11,6 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from trustvlm.scoring.posterior import log_sum
+from trustvlm.scoring.prototypes import left_out_prototypes
 from trustvlm.scoring.vectors import unit_rows
 from trustvlm.types.arrays import Float64s, Floats, Int64s
 
@@ -19,8 +25,8 @@ SHRINKAGE = 0.7
 
 _LEAST_SPREAD = 1e-10  # a mean square of residuals that is rounding of equal vectors
 _LEAST_REST = 1e-6  # of 1 − a·rᵀM·r, which is 0 where one image alone spans a direction
-_CANCELLED = 1e-6  # a mean this much shorter than the vectors is rounding noise
 _BLOCK = 256  # rows of a matrix of up to 2,048 × 6,144 entries that are worked on at a time
+_IMAGES = 1_024  # images whose logits are in memory at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +67,7 @@ class LeftOutImages:
         """Places of the images that can be left out."""
         return np.flatnonzero(np.isfinite(self.others[:, 0]))
 
-    def part(self, places: Int64s) -> LeftOutImages:
+    def part(self, places: Int64s | slice) -> LeftOutImages:
         """Some of the images."""
         return LeftOutImages(
             self.images[places],
@@ -82,20 +88,13 @@ class LeftOutImages:
                 labels. rows: (m,) which images are left out; column: (m,) places of their labels.
         """
         unit = unit_rows(raw)
-        labels, of = np.unique(owner, return_inverse=True)
-        counts = np.bincount(of, minlength=len(labels))
-        order = np.argsort(of, kind="stable")
+        _, of, counts = np.unique(owner, return_inverse=True, return_counts=True)
         starts = np.cumsum(counts) - counts
-        means = np.add.reduceat(unit[order], starts) / counts[:, np.newaxis]
-        sums = np.add.reduceat(raw[order], starts)
-        residuals = unit - means[of]
-        rest = sums[of[rows]] - raw[rows]
-        lengths = np.linalg.norm(raw[rows], axis=1)
-        defined = (counts[of[rows]] >= 2) & (np.linalg.norm(rest, axis=1) > _CANCELLED * lengths)
-        others = np.full(rest.shape, np.nan)
-        others[defined] = unit_rows(rest[defined])
+        sums = np.add.reduceat(unit[np.argsort(of, kind="stable")], starts)
+        residuals = unit - (sums / counts[:, np.newaxis])[of]
+        others = left_out_prototypes(raw, owner, rows)
         left_out = cls(unit[rows], column, counts[of[rows]], residuals[rows], others)
-        return left_out, Scatter(residuals.T @ residuals, len(raw) - len(labels))
+        return left_out, Scatter(residuals.T @ residuals, len(raw) - len(counts))
 
 
 def whitening(scatter: Scatter) -> Float64s | None:
@@ -138,14 +137,10 @@ def left_out_values(
     values = np.empty((len(left_out.images), len(prototypes)))
     for start in range(0, len(values), _BLOCK):
         part = slice(start, start + _BLOCK)
-        images, residuals, centres = (
-            left_out.images[part],
-            left_out.residuals[part],
-            left_out.others[part],
-        )
-        counts = left_out.counts[part]
+        some = left_out.part(part)
+        images, residuals, centres = some.images, some.residuals, some.others
         white_images, white_residuals = images @ matrix, residuals @ matrix
-        share = counts / np.maximum(counts - 1, 1) * (1 - SHRINKAGE) / freedom
+        share = some.counts / np.maximum(some.counts - 1, 1) * (1 - SHRINKAGE) / freedom
         rest = 1 - share * np.einsum("md,md->m", residuals, white_residuals)
         factor = (share / np.maximum(rest, _LEAST_REST))[:, np.newaxis]
         along = np.einsum("md,md->m", images, white_residuals)[:, np.newaxis]
@@ -157,5 +152,65 @@ def left_out_values(
             - whitened_halves(matrix, centres)
             + (factor * across_own * (along - across_own / 2))[:, 0]
         )
-        values[part][np.arange(len(images)), left_out.column[part]] = own_values
+        values[part][np.arange(len(images)), some.column] = own_values
     return values
+
+
+@dataclass(frozen=True, eq=False)
+class TextSide:
+    """Text logits of those support images whose classifier embedding is known.
+
+    Attributes:
+        images: (t,) their places among all m support images, ascending. logits: (t, k) of the
+            labels with prototypes. column: (t,) their own labels.
+        bias: (k,) from :func:`text_bias`.
+        log_weight: (k,) log of how many labels each of them stands for, 0 where all are there.
+        log_bare: (t,) log of the sum of e^logit of all labels without support images; None where
+            there are none.
+    """
+
+    images: Int64s
+    logits: Float64s
+    column: Int64s
+    bias: Float64s
+    log_weight: Float64s
+    log_bare: Float64s | None
+
+    def rows_of(self, places: Int64s) -> tuple[Int64s, Int64s]:
+        """(which of these images, ascending, have a row here; their rows)."""
+        _, among, rows = np.intersect1d(places, self.images, return_indices=True)
+        return among, rows
+
+    def log_p(self, rows: Int64s) -> tuple[Float64s, Float64s]:
+        """((r, k) log probability of the labels with prototypes, (r,) of all others)."""
+        assert self.log_bare is not None
+        logits = self.logits[rows] + self.log_weight
+        log_z = log_sum(logits, self.log_bare[rows])
+        return logits - log_z[:, np.newaxis], self.log_bare[rows] - log_z
+
+
+def text_bias(images: Float64s, texts: Float64s, column: Int64s) -> Float64s:
+    """(k,) b_j, nats to add to the log probability of each label.
+
+    b_j = −log((π_j·k·n + 1)/(n + 1)), where π_j is the mean over labels of the mean probability of
+    label j over the label's own images, and n = m/k images a label: the share of label j among
+    balanced images, relative to an even one, shrunk by one image. The softmax runs over the labels
+    that have an image here; the others get 0.
+
+    Args:
+        images: (m, d) support images, and texts: (k, d), whose products are text logits.
+        column: (m,) the images' own labels.
+    """
+    bias = np.zeros(len(texts))
+    owners, owner = np.unique(column, return_inverse=True)
+    if not len(owners):
+        return bias
+    share, weight = np.zeros(len(owners)), 1.0 / (len(owners) * np.bincount(owner)[owner])
+    for start in range(0, len(images), _IMAGES):
+        part = slice(start, start + _IMAGES)
+        logits = images[part] @ texts[owners].T
+        p = np.exp(logits - logits.max(axis=1, keepdims=True))
+        share += (weight[part] / p.sum(axis=1)) @ p
+    each = len(column) / len(owners)
+    bias[owners] = -np.log((share * len(owners) * each + 1) / (each + 1))
+    return bias

@@ -14,7 +14,7 @@ from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.errors import NotFound
 from trustvlm.scoring.rules import RULES
 from trustvlm.service.home.home import Home
-from trustvlm.service.memory.reading import Reading
+from trustvlm.service.memory.space_cache import Reading
 from trustvlm.types import RuleLeftOut
 from trustvlm.types.bounds import identifier
 from trustvlm.types.calibration import Calibration

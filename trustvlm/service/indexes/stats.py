@@ -50,7 +50,7 @@ def index_stats(home: Home, space_name: str) -> IndexStats:
         text, prototypes = view.text, view.prototypes
         indexes = {"prototype": view.index}
         if not view.recipe.exhaustive:
-            indexes["support"] = home.caches.support_view(reading, classifier=False)
+            indexes["support"] = home.caches.supports.view(reading, classifier=False)
     present = {kind: index for kind, index in indexes.items() if index is not None}
     recall = {
         kind: index.recall

@@ -18,7 +18,7 @@ from trustvlm.index.recipe import Recipe
 from trustvlm.index.rows import RowView
 from trustvlm.selective.intervals import mean_interval
 from trustvlm.service.home.home import Home
-from trustvlm.system.stopping import may_stop
+from trustvlm.system.stages import may_stop
 from trustvlm.types.arrays import Float32s, Float64s, Int64s
 from trustvlm.types.bounds import number, whole
 from trustvlm.types.json_form import Answer
@@ -110,8 +110,9 @@ def tune_index(home: Home, space_name: str, recall: float, k: int) -> list[Tuned
     with home.snapshot(space_name) as reading:
         view, recipe = reading.view, reading.view.recipe
         prototypes = _prototypes(recipe, view.space.verifier_dim, view.index, view.prototypes)
-        of_supports = home.caches.support_view(reading, classifier=False)
-        blocks = partial(home.caches.support_vectors, reading)
+        connection, supports = reading.connection, home.caches.supports
+        of_supports = supports.view(reading, classifier=False)
+        blocks = partial(supports.blocks, connection, view.space, classifier=False)
         subjects = [] if prototypes is None else [_Subject("prototype", *prototypes)]
         for subject in (*subjects, _Subject("support", of_supports, blocks)):
             if len(subject.index) < 2:

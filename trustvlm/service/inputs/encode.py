@@ -18,9 +18,8 @@ from trustvlm.encoders.images.reading import ImageLimits
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.given import ImageStream
 from trustvlm.reading.outputs.probabilities import beside_images
-from trustvlm.scoring.vectors import as_matrix, as_unit, unit_rows
-from trustvlm.service.home.home import Home
-from trustvlm.service.home.limits import at_most, too_many
+from trustvlm.scoring.vectors import unit_rows
+from trustvlm.service.home.home import Home, at_most, too_many
 from trustvlm.service.home.names import MAX_PROMPT, check_characters
 from trustvlm.service.home.pictures import Picture
 from trustvlm.service.inputs.outputs import is_external, no_text_search, with_vectors
@@ -255,13 +254,6 @@ def to_be_encoded(queries: Queries) -> bool:
     return not (embeddings and queries.probabilities is queries.log_probabilities is None)
 
 
-def unit_queries(
-    home: Home, space: SpaceRecord, queries: Queries
-) -> tuple[Float32s | None, Float32s | None]:
-    """(classifier, verifier) unit vectors of embeddings; see :func:`raw_queries`."""
-    return _matrices(home, space, queries, as_unit)
-
-
 def check_queries(queries: object) -> None:
     """Raises InvalidInput for anything but queries."""
     if not isinstance(queries, Queries):
@@ -271,24 +263,21 @@ def check_queries(queries: object) -> None:
             raise InvalidInput(f"queries.{name}: only search takes what is stored as a query")
 
 
-def raw_queries(
-    home: Home, space: SpaceRecord, queries: Queries
-) -> tuple[Float64s | None, Float64s | None]:
-    """(classifier, verifier) embeddings; where the space's verifier is "same", both are one array.
-
-    Raises:
-        InvalidInput: nothing given, or wrong shapes.
-    """
-    return _matrices(home, space, queries, as_matrix)
-
-
-def _matrices(
+def query_vectors(
     home: Home,
     space: SpaceRecord,
     queries: Queries,
     read: Callable[[npt.ArrayLike, int, str], Matrix],
 ) -> tuple[Matrix | None, Matrix | None]:
-    """(classifier, verifier) of embeddings, each read by `read(values, dim, name)`."""
+    """(classifier, verifier) embeddings; where the space's verifier is "same", both are one array.
+
+    Args:
+        read: makes rows of (values, dimension, name): unit vectors :func:`as_unit`, raw ones
+            :func:`as_matrix`.
+
+    Raises:
+        InvalidInput: nothing given, or wrong shapes.
+    """
     check_queries(queries)
     if not (queries.probabilities is queries.log_probabilities is queries.outputs is None):
         queries = with_vectors(home, space, queries)
@@ -297,12 +286,12 @@ def _matrices(
         classifier = read(queries.classifier, space.classifier_dim, "queries.classifier")
     if queries.verifier is not None:
         verifier = read(queries.verifier, space.verifier_dim, "queries.verifier")
-    for matrix in (classifier, verifier):
-        home.calls.check("queries", 0 if matrix is None else len(matrix), "queries")
-    if classifier is None and verifier is None:
+    given = verifier if classifier is None else classifier
+    if given is None:
         raise InvalidInput(
             "queries: expected classifier or verifier embeddings, images or text; got none of them"
         )
+    home.calls.check("queries", len(given), "queries")
     if classifier is not None and verifier is not None and len(classifier) != len(verifier):
         first = "probabilities" if is_external(space) else "classifier"
         raise InvalidInput(unequal({first: len(classifier), "verifier": len(verifier)}))

@@ -19,11 +19,11 @@ from trustvlm.encoders.images.decode import decode_image
 from trustvlm.encoders.images.reading import UnreadableImage
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.reading.claims import claimed_names
-from trustvlm.scoring.vectors import SAME_IMAGE, unit_rows
+from trustvlm.scoring.vectors import SAME_IMAGE, as_matrix, unit_rows
 from trustvlm.service.home.home import Home
-from trustvlm.service.inputs.encode import check_queries, encoded, raw_queries
+from trustvlm.service.inputs.encode import check_queries, encoded, query_vectors
 from trustvlm.service.inputs.outputs import no_classifier
-from trustvlm.service.memory.reading import Reading
+from trustvlm.service.memory.space_cache import Reading
 from trustvlm.types import Queries
 from trustvlm.types.arrays import Bools, Float64s, Int64s, Objects, image_names, optional_texts
 from trustvlm.types.arrays import sources as image_list
@@ -127,7 +127,7 @@ def observe(
         queries = _before_encoding(home, space, queries, truth, sources)
     keep = home.observation_thumbnails
     vectors, images = encoded(home, space, queries, on_error, thumbnails=keep)
-    classifier, verifier = raw_queries(home, space, vectors)
+    classifier, verifier = query_vectors(home, space, vectors, as_matrix)
     if classifier is None:
         raise no_classifier(space, "trust")
     if images is None:
@@ -265,7 +265,7 @@ def are_supports(home: Home, reading: Reading, verifier: Float64s | None, count:
 
     Such a query would vouch for itself: it is part of the prototype that it is compared with.
     """
-    view, index = reading.view, home.caches.support_view(reading, classifier=False)
+    view, index = reading.view, home.caches.supports.view(reading, classifier=False)
     if not len(index) or not count:
         return np.zeros(count, np.bool_)
     if verifier is None:

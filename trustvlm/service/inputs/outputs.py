@@ -15,7 +15,7 @@ from trustvlm.reading.outputs.probabilities import Outputs, outputs_of
 from trustvlm.scoring.external import probability_vectors
 from trustvlm.scoring.rules import RULES
 from trustvlm.service.home.home import Home
-from trustvlm.service.memory.reading import Reading
+from trustvlm.service.memory.space_cache import Reading
 from trustvlm.types import Queries
 
 _REMEDY = "register it, or leave it out and divide the other values by their sum"

@@ -16,7 +16,7 @@ from trustvlm.selective.metrics import aurc
 from trustvlm.service.measuring.usable import label_names, right_rows
 from trustvlm.service.query.columns import Columns
 from trustvlm.service.query.context import Context
-from trustvlm.system.stopping import may_stop
+from trustvlm.system.stages import may_stop
 from trustvlm.types.arrays import Bools, Float64s, Int64s
 from trustvlm.types.evaluation import Confusion, LabelOutcome
 

@@ -14,7 +14,7 @@ import numpy as np
 from trustvlm.catalog.rows import observations, spaces
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.errors import InvalidInput
-from trustvlm.scoring.rules import Rule, require_images, resolve_parameters
+from trustvlm.scoring.rules import Rule, require_text_rules, resolve_parameters
 from trustvlm.selective.calibration import (
     choose_configuration,
     cross_validated_ece,
@@ -51,15 +51,15 @@ from trustvlm.service.measuring.usable import (
     stored_rows,
     usable_images,
 )
-from trustvlm.service.memory.taxonomy.space_tree import SpaceTree, space_tree
-from trustvlm.service.query.back_off.nodes import top_mass, tree_of_call, wrong_up_to
-from trustvlm.service.query.claims.judge_claims import about_claims
-from trustvlm.service.query.claims.resolve import require_claimable
+from trustvlm.service.memory.space_tree import SpaceTree, space_tree
+from trustvlm.service.query.candidates import UnitQueries
+from trustvlm.service.query.claims.judge_claims import about_claims, require_claimable
 from trustvlm.service.query.columns import Columns
 from trustvlm.service.query.context import Context, context_of
 from trustvlm.service.query.decide import acceptable, is_unknown
-from trustvlm.service.query.judge import judge, judge_all
-from trustvlm.system.stopping import may_stop
+from trustvlm.service.query.judge import judge
+from trustvlm.service.query.nodes import top_mass, tree_of_call, wrong_up_to
+from trustvlm.system.stages import may_stop
 from trustvlm.types import Queries, RuleLeftOut
 from trustvlm.types.arrays import Bools, Float64s, Int64s, Objects
 from trustvlm.types.calibration import Calibration
@@ -249,7 +249,8 @@ def _choose(
     )
     if options.rule not in (None, "auto"):
         names, left_out = [options.rule], ()
-    require_images(names, context.view.space.verifier_dim, images=verifier is not None)
+    if verifier is None:
+        require_text_rules(names, context.view.space.verifier_dim)
     require_logits(context.view.space, names)
     compared = configurations(names, options.params, context.fit.evidence)
     if options.threshold is not None or options.procedure == "ranks":
@@ -278,9 +279,9 @@ def _judged(
 ) -> list[_Part]:
     """What each rule says of these images: of their claims, where they have some; with a `tree`,
     also of its nodes."""
-    classifier, verifier = images.observed[rows].unit
+    queries = UnitQueries(*images.observed[rows].unit)
     claimed = None if images.claimed is None else images.claimed[rows]
-    every = judge_all(context, classifier, verifier, rules, 1, claimed=claimed, tree=tree)
+    every = judge(context, queries, rules, 1, claimed=claimed, tree=tree)
     if claimed is not None:
         every = [about_claims(columns) for columns in every]
     return [_Part(columns, right_rows(columns, images.truth[rows])) for columns in every]
@@ -347,7 +348,8 @@ def _corrections(context: Context, images: UsableImages, best: Configuration) ->
     name, rule, parameters = best.name, best.rule, best.parameters
     if not rule.relabels:
         name, rule, parameters = resolve_parameters(CORRECTING, None)
-    columns = judge(context, classifier, verifier, rule, parameters, 1)
+    queries = UnitQueries(classifier, verifier)
+    [columns] = judge(context, queries, [(rule, parameters)], 1)
     truth = np.array(label_names(context, images.truth), dtype=object)
     label, before = columns["label"], cast(Objects, columns["corrected_from"])
     changed = np.array([one is not None for one in before], dtype=np.bool_)

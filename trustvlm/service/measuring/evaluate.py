@@ -9,9 +9,9 @@ import numpy as np
 
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.errors import InvalidInput
-from trustvlm.scoring.rules import DEFAULT_RULE, RULES, Rule, require_images, resolve_parameters
+from trustvlm.scoring.rules import DEFAULT_RULE, RULES, Rule, require_text_rules, resolve_parameters
 from trustvlm.selective.advice import label_advice
-from trustvlm.selective.reliability import BINNING
+from trustvlm.selective.ranking import BINNING
 from trustvlm.service.home.calibrations import chosen_rules
 from trustvlm.service.home.home import Home
 from trustvlm.service.inputs.labelled import (
@@ -41,13 +41,13 @@ from trustvlm.service.measuring.usable import (
     right_rows,
     usable_images,
 )
-from trustvlm.service.query.claims.judge_claims import about_claims
-from trustvlm.service.query.claims.resolve import require_claimable
+from trustvlm.service.query.candidates import UnitQueries
+from trustvlm.service.query.claims.judge_claims import about_claims, require_claimable
 from trustvlm.service.query.columns import Columns
 from trustvlm.service.query.context import Context, context_of
 from trustvlm.service.query.decide import UNKNOWN_RATE, is_unknown
-from trustvlm.service.query.evidence import evidence_reader
-from trustvlm.service.query.judge import judge_all
+from trustvlm.service.query.evidence import EvidenceReader
+from trustvlm.service.query.judge import judge
 from trustvlm.types import Queries, RuleLeftOut
 from trustvlm.types.arrays import Float64s, Int64s
 from trustvlm.types.bounds import flags, number, whole
@@ -119,7 +119,8 @@ def _evaluate(
         if truth is None:
             names = images.observed.truth.tolist()
         rules = list(chosen.values())
-        columns = judge_all(context, *images.observed.unit, rules, 1, claimed=images.claimed)
+        queries = UnitQueries(*images.observed.unit)
+        columns = judge(context, queries, rules, 1, claimed=images.claimed)
         if claims:
             columns = [about_claims(one) for one in columns]
         judged = dict(zip(chosen, columns, strict=True))
@@ -230,7 +231,8 @@ def _choose_rules(
             f"params: {unknown[0][:80]!r} is none of the rules evaluated: {', '.join(names)}"
         )
     chosen: Chosen = {name: resolve_parameters(name, given.get(name))[1:] for name in names}
-    require_images(chosen, space.verifier_dim, images=images)
+    if not images:
+        require_text_rules(chosen, space.verifier_dim)
     require_logits(space, list(chosen))
     if claims:
         require_claimable(list(chosen))
@@ -269,13 +271,14 @@ def _wrong(
     trust = cast(Float64s, columns["trust"])
     rows = np.flatnonzero(~right_rows(columns, images.truth))
     rows = rows[np.argsort(-trust[rows], kind="stable")][:_WRONG_SHOWN]
-    read = evidence_reader(
-        context.home,
-        context.view,
-        cast(Int64s, columns["label_id"])[rows],
-        cast(Int64s, columns["rival_id"])[rows],
-        None if verifier is None else verifier[rows],
-    )
+    view = context.view
+    read = EvidenceReader(
+        context.home, view.space.id, view.epoch, view.revision, view.space.verifier_dim,
+        view.aliases.groups,
+        label_ids=cast(Int64s, columns["label_id"])[rows],
+        rival_ids=cast(Int64s, columns["rival_id"])[rows],
+        verifier=None if verifier is None else verifier[rows],
+    )  # fmt: skip
     return tuple(
         WrongImage(
             source=sources[row],

@@ -19,11 +19,11 @@ from trustvlm.service.inputs.encode import image_limits
 from trustvlm.service.inputs.labelled import Observed, are_supports, observe, truth_ids
 from trustvlm.service.measuring.taught import watched
 from trustvlm.service.measuring.usable import as_stored, stored_rows
-from trustvlm.service.memory.label_subset import subset_of
-from trustvlm.service.memory.reading import Reading
-from trustvlm.service.memory.taxonomy.space_tree import space_tree
-from trustvlm.service.query.back_off.nodes import stands_under
-from trustvlm.service.query.claims.resolve import claims_of
+from trustvlm.service.memory.space_cache import Reading
+from trustvlm.service.memory.space_tree import space_tree
+from trustvlm.service.query.candidates import UnitQueries
+from trustvlm.service.query.claims.judge_claims import claims_of
+from trustvlm.service.query.nodes import stands_under
 from trustvlm.service.query.score import verdicts_of
 from trustvlm.service.registration.encode_chunk import RegisterOptions
 from trustvlm.service.registration.register import register
@@ -115,10 +115,9 @@ def judged_images(
         supports = are_supports(home, reading, verifier, len(observed))
         kept = np.flatnonzero(claiming & ~supports)
         images = as_stored(connection, space, observed[kept])
-        unit = Queries(
-            classifier[kept], None if verifier is None else verifier[kept], claimed=images.claimed
-        )
-        given = given_verdicts(verdicts_of(home, reading, space, unit, top_k=1))
+        unit = UnitQueries(classifier, verifier)[kept]
+        verdicts = verdicts_of(home, reading, space, unit, top_k=1, claimed=images.claimed)
+        given = given_verdicts(verdicts)
         right = right_answers(
             reading,
             np.array([one.predicted_id for one in given], np.int64),
@@ -137,9 +136,7 @@ def _claiming(reading: Reading, observed: Observed) -> Bools:
     if observed.claimed is None:
         return np.ones(len(observed), np.bool_)
     names, view = observed.claimed, reading.view
-    claiming: Bools = (
-        claims_of(reading.connection, view, subset_of(reading, None), names).slots >= 0
-    )
+    claiming: Bools = claims_of(reading.connection, view, None, names).slots >= 0
     return claiming
 
 

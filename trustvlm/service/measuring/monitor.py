@@ -18,7 +18,7 @@ from trustvlm.service.home.calibrations import in_force, stale_since
 from trustvlm.service.home.home import Home
 from trustvlm.service.measuring.feedback import right_answers
 from trustvlm.service.memory.discriminant.gather import tower_of
-from trustvlm.service.memory.reading import Reading
+from trustvlm.service.memory.space_cache import Reading
 from trustvlm.service.memory.support_fit import FitMemo, current_fit, sample_of
 from trustvlm.types.calibration import Calibration, MonitorReport, TrafficShare
 from trustvlm.types.messages.commands import suggested

@@ -16,8 +16,8 @@ from trustvlm.scoring.rules import RULES
 from trustvlm.selective import intervals, metrics
 from trustvlm.selective.calibration import split
 from trustvlm.selective.chosen_threshold import threshold_range
+from trustvlm.selective.ranking import ece, reliability
 from trustvlm.selective.ranks import find_by_ranks
-from trustvlm.selective.reliability import ece, reliability
 from trustvlm.selective.risk import risk_upper_bounds
 from trustvlm.service.measuring.usable import UsableImages, right_rows
 from trustvlm.service.query.columns import Columns

@@ -17,7 +17,7 @@ from trustvlm.scoring.vectors import unit_rows
 from trustvlm.selective.metrics import aurc
 from trustvlm.service.query.context import Context
 from trustvlm.softmax.leading import Moments
-from trustvlm.system.stopping import may_stop
+from trustvlm.system.stages import may_stop
 from trustvlm.types.arrays import Float64s, Int64s
 from trustvlm.types.evaluation import ShotOutcome
 

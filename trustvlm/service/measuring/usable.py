@@ -16,7 +16,7 @@ from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.errors import InvalidInput
 from trustvlm.scoring.vectors import SAME_IMAGE, unit_rows
 from trustvlm.service.inputs.labelled import Observed, as_rows
-from trustvlm.service.query.claims.resolve import can_be_name, claims_of
+from trustvlm.service.query.claims.judge_claims import can_be_name, claims_of
 from trustvlm.service.query.columns import Columns
 from trustvlm.service.query.context import Context
 from trustvlm.types.arrays import Bools, Float32s, Float64s, Int64s
@@ -74,8 +74,8 @@ def usable_images(
     """
     claimed, usable = None, np.ones(len(observed), np.bool_)
     if observed.claimed is not None:
-        connection, subset = context.connection, context.subset
-        claimed = claims_of(connection, context.view, subset, observed.claimed).slots
+        taking = context.subset.text
+        claimed = claims_of(context.connection, context.view, taking, observed.claimed).slots
         usable = claimed >= 0
     support, first = support & usable, np.zeros(len(observed), np.bool_)
     rows: Int64s = np.flatnonzero(usable)

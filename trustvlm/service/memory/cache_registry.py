@@ -7,7 +7,7 @@ import logging
 import tempfile
 import threading
 from collections import defaultdict
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -18,17 +18,12 @@ from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.store.names import normal
 from trustvlm.catalog.upkeep import purge
 from trustvlm.errors import Conflict, NotFound, TrustVLMError, Unavailable
-from trustvlm.index.live import IndexView
-from trustvlm.index.recall import Block
 from trustvlm.index.recipe import load_recipe
 from trustvlm.index.shared.snapshot_store import SnapshotStore
 from trustvlm.index.snapshot import sweep
-from trustvlm.service.memory.attributes.columns import AttributeMemo
-from trustvlm.service.memory.attributes.files import AttributeFiles
-from trustvlm.service.memory.discriminant.discriminants import Discriminants
-from trustvlm.service.memory.discriminant.space_discriminant import SpaceDiscriminant
-from trustvlm.service.memory.reading import Reading
-from trustvlm.service.memory.shared.shared_snapshots import SharedSnapshots
+from trustvlm.service.memory.attribute_columns import AttributeFiles, AttributeMemo
+from trustvlm.service.memory.discriminant.space_discriminant import Discriminants
+from trustvlm.service.memory.shared_snapshots import SharedSnapshots
 from trustvlm.service.memory.snapshots import (
     Content,
     Loaded,
@@ -38,9 +33,8 @@ from trustvlm.service.memory.snapshots import (
     snapshot_key,
     write,
 )
-from trustvlm.service.memory.space_cache import KeptState, SpaceCache, SpaceView
-from trustvlm.service.memory.space_memo import SpaceMemo
-from trustvlm.service.memory.support_index import SupportIndexes, support_blocks
+from trustvlm.service.memory.space_cache import KeptState, SpaceCache, SpaceMemo, SpaceView
+from trustvlm.service.memory.support_index import SupportIndexes
 from trustvlm.system.background import Failures, OneAtATime
 from trustvlm.system.fault_points import reached
 from trustvlm.system.files.durable import remove
@@ -57,6 +51,10 @@ class CacheRegistry:
         half_from: number of labels from which passes read 16-bit rows of a mapped snapshot.
         thresholds: when a snapshot is written, and which spaces may lie in memory until then.
         store: where machines share snapshots, if they do.
+
+    Attributes:
+        supports: the indexes over support images. discriminants: the fits of rules that whiten.
+        attributes: the files of indexed keys.
     """
 
     def __init__(
@@ -79,8 +77,8 @@ class CacheRegistry:
         self._writer = OneAtATime(failures, "trustvlm-snapshot")
         self.store = store
         self._shared = SharedSnapshots(catalog, store)
-        self._supports = SupportIndexes(catalog, folder, device, self._shared)
-        self._discriminants = Discriminants(catalog, folder, thresholds, self._shared)
+        self.supports = SupportIndexes(catalog, folder, device, self._shared)
+        self.discriminants = Discriminants(catalog, folder, thresholds, self._shared)
         self.attributes = AttributeFiles(catalog, folder, self._keep_nothing_purged)
 
     def lock(self, name: str) -> threading.Lock:
@@ -98,7 +96,7 @@ class CacheRegistry:
         Raises:
             Unavailable: one cannot be deleted.
         """
-        derived = (*self._supports.paths(space_id), self._discriminants.path(space_id))
+        derived = (*self.supports.paths(space_id), self.discriminants.path(space_id))
         derived = (*derived, self.attributes.path(space_id))
         paths = [self.path(space_id), *derived]
         self._shared.discard(paths)
@@ -165,22 +163,10 @@ class CacheRegistry:
     def close(self) -> None:
         """Wait for a snapshot that is being written."""
         self._writer.wait()
-        self._supports.close()
-        self._discriminants.close()
+        self.supports.close()
+        self.discriminants.close()
         self.attributes.close()
         self._shared.close()
-
-    def support_view(self, reading: Reading, *, classifier: bool) -> IndexView:
-        """The index over support images at the reading's revision."""
-        return self._supports.view(reading, classifier=classifier)
-
-    def support_vectors(self, reading: Reading) -> Iterator[Block]:
-        """(ids, unit verifier vectors) of all support images, in blocks."""
-        return support_blocks(reading.connection, reading.view.space, classifier=False)
-
-    def discriminant(self, reading: Reading, *, wait: bool) -> SpaceDiscriminant:
-        """The discriminant of the reading's space; with `wait`, that of its very revision."""
-        return self._discriminants.current(reading, wait=wait)
 
     def rebuild(self, connection: Connection, space: SpaceRecord, epoch: str) -> None:
         """Write the snapshots of a space again from the catalog, with the recipe that `space` has.
@@ -195,7 +181,7 @@ class CacheRegistry:
         half = content.labels >= self._half_from
         self._write(self.path(space.id), space, epoch, space.revision, content, half=half)
         reached("rebuild.supports")
-        self._supports.rebuild(connection, space, epoch)
+        self.supports.rebuild(connection, space, epoch)
         self._keep_nothing_purged(space.id, space.revision)
 
     def write(self, view: SpaceView) -> None:

@@ -1,4 +1,5 @@
-"""What a process keeps in memory of a label space, following the catalog by revision.
+"""What a process keeps in memory of a label space, following the catalog by revision, and one
+call's reading of it.
 
 A cache at revision r reads the rows changed since r and applies them: that costs what was changed,
 at any size of the space. Readers hold a :class:`SpaceView`, one complete revision, which later
@@ -8,9 +9,10 @@ from a snapshot file and the rows since.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+import threading
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from sqlalchemy import Connection
@@ -25,12 +27,13 @@ from trustvlm.index.string_table import NameTable
 from trustvlm.service.memory.aliases import Aliases
 from trustvlm.service.memory.passes import pass_device
 from trustvlm.service.memory.snapshots import Loaded
-from trustvlm.service.memory.space_memo import SpaceMemo
 from trustvlm.system.fault_points import reached
 from trustvlm.types.arrays import Int64s
 
 COMPACT_SHARE, COMPACT_ROWS = 0.25, 1024
 """Dead rows are dropped when they exceed both."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +63,46 @@ class SpaceView:
     aliases: Aliases
 
 
+@dataclass(eq=False)
+class SpaceMemo:
+    """Each value names its revision; a reader that needs another one computes it and puts it here.
+    The modules that compute values own their classes, and none of these is named here.
+
+    Attributes:
+        epoch, recipe: of the catalog and the space, which the values belong to.
+        lock: guards the indexes over support images and their prints. fitting: guards the
+            discriminant.
+        newest: the last value of each kind that :meth:`once` made, with its key.
+    """
+
+    epoch: str
+    recipe: str
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    fitting: threading.Lock = field(default_factory=threading.Lock)
+    newest: dict[str, tuple[Hashable, Any]] = field(default_factory=dict)
+    _making: dict[str, threading.RLock] = field(default_factory=dict)
+    _latest: dict[type, Any] = field(default_factory=dict)
+
+    def latest(self, kind: type[T]) -> T | None:
+        """The value of this class that :meth:`keep` was given last; None: there was none."""
+        value: T | None = self._latest.get(kind)
+        return value
+
+    def keep(self, value: object) -> None:
+        """Keep a value in place of the one of its class."""
+        self._latest[type(value)] = value
+
+    def once(self, kind: str, key: Hashable, make: Callable[[], T]) -> T:
+        """The value of `make()` for this key; the last one of its kind is kept. Calls that need one
+        at the same time wait for the first of them. `make` may need values of other kinds."""
+        with self._making.setdefault(kind, threading.RLock()):
+            kept = self.newest.get(kind)
+            if kept is None or kept[0] != key:
+                kept = self.newest[kind] = key, make()
+            value: T = kept[1]
+            return value
+
+
 @dataclass(frozen=True, eq=False)
 class KeptState:
     """A space at one state of the catalog.
@@ -76,6 +119,34 @@ class KeptState:
     view: SpaceView
     memo: SpaceMemo
     values: dict[str, Any] = field(default_factory=dict)
+
+
+class Reading:
+    """What one call reads, all of it at one state of the catalog. Used by one thread.
+
+    Args:
+        state: the space. begin: gives a transaction at exactly that state.
+    """
+
+    def __init__(self, state: KeptState, begin: Callable[[], Connection]) -> None:
+        self.view, self.memo = state.view, state.memo
+        self._values, self._begin = state.values, begin
+        self._connection: Connection | None = None
+
+    @property
+    def connection(self) -> Connection:
+        """The call's transaction, begun when it is first asked for."""
+        if self._connection is None:
+            self._connection = self._begin()
+        return self._connection
+
+    def once(self, what: str, read: Callable[[], T]) -> T:
+        """The value of `read()` for this state, kept under the name `what` for all calls that read
+        this state; the first one that needs it calls `read`."""
+        if what not in self._values:
+            self._values[what] = read()
+        value: T = self._values[what]
+        return value
 
 
 class SpaceCache:

@@ -10,9 +10,11 @@ the stored fit holds at the new revision too.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection
@@ -209,19 +211,27 @@ def disagreement(
     again = _fitted(connection, space, sample, _in_catalog(connection, space))
     values = fit.evidence.to_values()
     for name, expected in again.evidence.to_values().items():
-        value = values[name]
-        if isinstance(expected, str) or type(value) is not type(expected):
-            same = value == expected
-        else:  # not bit for bit: a product of matrices may round otherwise with other threads
-            numbers = [np.array([] if v is None else v, np.float64) for v in (value, expected)]
-            same = np.shape(numbers[0]) == np.shape(numbers[1]) and np.allclose(
-                numbers[0], numbers[1], rtol=1e-6, atol=1e-6, equal_nan=True
-            )
-        if not same:
-            return f"{name} is {value!r:.40}, the support images give {expected!r:.40}"
+        if not nearly_equal(values[name], expected, 1e-6):
+            return f"{name} is {values[name]!r:.40}, the support images give {expected!r:.40}"
     if (fit.last_name, fit.last_image) != (again.last_name, again.last_image):
         return "it names another end of its sample than the support images give"
     return None
+
+
+def nearly_equal(one: Any, other: Any, tolerance: float) -> bool:
+    """Whether the values of two fits are the same, not bit for bit: a product of matrices may round
+    otherwise with other threads."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(
+            nearly_equal(one[key], other[key], tolerance) for key in one
+        )
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(
+            nearly_equal(*pair, tolerance) for pair in zip(one, other, strict=True)
+        )
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=tolerance, abs_tol=tolerance)
+    return bool(one == other)
 
 
 def _up_to_date(

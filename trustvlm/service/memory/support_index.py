@@ -23,11 +23,9 @@ from trustvlm.index.recall import Block
 from trustvlm.index.recipe import load_recipe
 from trustvlm.index.snapshot import read_snapshot, write_snapshot
 from trustvlm.scoring.vectors import unit_rows
-from trustvlm.service.memory.reading import Reading
-from trustvlm.service.memory.shared.shared_snapshots import SharedSnapshots
+from trustvlm.service.memory.shared_snapshots import SharedSnapshots
 from trustvlm.service.memory.snapshots import snapshot_key
-from trustvlm.service.memory.space_cache import SpaceView
-from trustvlm.service.memory.space_memo import SpaceMemo
+from trustvlm.service.memory.space_cache import Reading, SpaceMemo, SpaceView
 from trustvlm.system.background import Failures, OneAtATime
 from trustvlm.system.files.durable import remove
 from trustvlm.types.arrays import Float32s
@@ -64,7 +62,7 @@ class SupportCache:
             load_recipe(space.recipe),
             _dim(space, classifier),
             supports.count(connection, space.id, classifier=classifier),
-            lambda: support_blocks(connection, space, classifier=classifier),
+            lambda: SupportIndexes.blocks(connection, space, classifier=classifier),
             device=device,
         )
         return cls(index, space.revision, classifier=classifier)
@@ -109,6 +107,13 @@ class SupportIndexes:
         self._shared = shared
         failures = Failures(log, "renewing an index over support images")
         self._renewal = OneAtATime(failures, "trustvlm-supports")
+
+    @staticmethod
+    def blocks(connection: Connection, space: SpaceRecord, *, classifier: bool) -> Iterator[Block]:
+        """(ids, unit vectors) of all live support images of the space, piece by piece."""
+        dim = _dim(space, classifier)
+        for change in supports.changed(connection, space.id, 0, dim, classifier=classifier):
+            yield np.array(change.ids, dtype=np.int64), _unit(change.embeddings)
 
     def paths(self, space_id: int) -> list[Path]:
         """Where the snapshots of a space lie."""
@@ -212,15 +217,6 @@ class SupportIndexes:
             with memo.lock:
                 if (current := _indexes_of(memo).get(kind)) is not None:
                     current.replayed = 0
-
-
-def support_blocks(
-    connection: Connection, space: SpaceRecord, *, classifier: bool
-) -> Iterator[Block]:
-    """(ids, unit vectors) of all live support images of the space, piece by piece."""
-    dim = _dim(space, classifier)
-    for change in supports.changed(connection, space.id, 0, dim, classifier=classifier):
-        yield np.array(change.ids, dtype=np.int64), _unit(change.embeddings)
 
 
 def _indexes_of(memo: SpaceMemo) -> dict[str, SupportCache]:

@@ -16,7 +16,7 @@ from trustvlm.catalog.rows import counts, supports
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.upkeep import purge
 from trustvlm.scoring.vectors import SAME_IMAGE, unit_rows
-from trustvlm.service.memory.reading import Reading
+from trustvlm.service.memory.space_cache import Reading
 from trustvlm.types.arrays import Float32s, Floats, Int64s
 
 MOST_COMPARED = 50_000

@@ -20,7 +20,7 @@ from trustvlm.softmax.dense import block_columns, log_sums
 from trustvlm.softmax.leading import Moments
 from trustvlm.softmax.native import ColumnChoice
 from trustvlm.softmax.on_device import products
-from trustvlm.system.timing import stage
+from trustvlm.system.stages import stage
 from trustvlm.types.arrays import Bools, Float32s, Float64s, Floats, Int64s
 
 CANDIDATES = 64
@@ -44,21 +44,10 @@ class UnitQueries:
         verifier = None if self.verifier is None else self.verifier[rows]
         return UnitQueries(self.classifier[rows], verifier)
 
-    def __len__(self) -> int:
-        return len(self.classifier)
-
-    def exact(self) -> ExactQueries:
+    def exact(self) -> UnitQueries:
         """In float64."""
         verifier = None if self.verifier is None else self.verifier.astype(np.float64, copy=False)
-        return ExactQueries(self.classifier.astype(np.float64, copy=False), verifier)
-
-
-@dataclass(frozen=True, eq=False)
-class ExactQueries(UnitQueries):
-    """Unit vectors in float64."""
-
-    classifier: Float64s
-    verifier: Float64s | None
+        return UnitQueries(self.classifier.astype(np.float64, copy=False), verifier)
 
 
 @dataclass(frozen=True)
@@ -129,7 +118,7 @@ class DenseEngine:
     def __init__(self, context: Context, queries: UnitQueries) -> None:
         self._context, self._aliases = context, context.view.aliases
         view, reading, verifier = context.view, context.reading, queries.verifier
-        self._prototypes, self._mask = prototype_count(context), context.subset.prototypes
+        self._prototypes, self._mask = context.subset.prototyped, context.subset.prototypes
         if self._mask is None and view.prototypes.live < view.prototypes.n:
             self._mask = view.prototypes.alive
         with stage("text pass"):
@@ -138,7 +127,10 @@ class DenseEngine:
         self._products = self._similarity = None
         if verifier is not None and view.prototypes.live:
             with stage("image pass"):
-                self._products = _products(view, verifier, self._mask)
+                vectors, rows = verifier.astype(np.float32, copy=False), view.prototypes.rows
+                self._products = _products(vectors, rows, view.device)
+                if self._mask is not None:
+                    self._products[:, ~self._mask] = -np.inf
             slots = reading.once("prototype slots", lambda: _prototype_slots(view))
             self._similarity = self._products
             if slots is not None:
@@ -257,10 +249,10 @@ def _logits(context: Context, classifier: Floats) -> Float32s:
     scale, rows = np.float32(view.space.logit_scale), view.text.rows
     vectors = classifier.astype(np.float32, copy=False)
     if len(rows) < rows.shape[1]:  # what has fewer numbers is multiplied by the scale
-        logits = products(vectors, rows, view.device)
+        logits = _products(vectors, rows, view.device)
         logits *= scale
     else:
-        logits = products(vectors * scale, rows, view.device)
+        logits = _products(vectors * scale, rows, view.device)
     if keep is None and view.text.live < view.text.n:
         keep = view.text.alive
     if keep is not None:
@@ -268,20 +260,9 @@ def _logits(context: Context, classifier: Floats) -> Float32s:
     return logits
 
 
-def _products(view: SpaceView, verifier: Floats, mask: Bools | None) -> Float32s:
-    """(n, M) similarity to each slot of the prototypes, −∞ where it takes no part."""
-    similarity = products(
-        verifier.astype(np.float32, copy=False), view.prototypes.rows, view.device
-    )
-    if mask is not None:
-        similarity[:, ~mask] = -np.inf
-    return similarity
-
-
-def prototype_count(context: Context) -> int:
-    """How many prototypes take part."""
-    mask = context.subset.prototypes
-    return context.view.prototypes.live if mask is None else int(np.count_nonzero(mask))
+def _products(vectors: Float32s, rows: Float32s, device: str | None) -> Float32s:
+    """(n, N) inner products of (n, d) and (N, d) vectors, on the device of the view, if any."""
+    return vectors @ rows.T if device is None else products(vectors, rows, device)
 
 
 def _prototype_slots(view: SpaceView) -> Int64s | None:

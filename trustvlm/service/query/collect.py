@@ -16,9 +16,10 @@ from trustvlm.catalog.rows.review.items import NewItem
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.store.bulk import slices
 from trustvlm.errors import InvalidInput
+from trustvlm.scoring.vectors import as_matrix
 from trustvlm.service.home.home import Home
 from trustvlm.service.home.pictures import Picture
-from trustvlm.service.inputs.encode import raw_queries
+from trustvlm.service.inputs.encode import query_vectors
 from trustvlm.types import Queries
 from trustvlm.types.arrays import Float32s
 from trustvlm.types.messages.stored_text import stored_text
@@ -89,7 +90,7 @@ def _is_drawn(seed: bytes, content_hash: bytes, share: float) -> bool:
 def _sides(home: Home, space: SpaceRecord, queries: Queries) -> list[Float32s]:
     """The raw (n, d) embeddings of queries: of the classifier and, where it is another encoder, of
     the verifier."""
-    classifier, verifier = raw_queries(home, space, queries)
+    classifier, verifier = query_vectors(home, space, queries, as_matrix)
     sides = [classifier] if space.verifier == "same" else [classifier, verifier]
     return [side.astype(np.float32) for side in sides if side is not None]
 

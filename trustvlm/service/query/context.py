@@ -1,11 +1,11 @@
 """What the answers of one call share: the view of the space, the labels that take part, and what
-its support images say."""
+its support images say; and the rule that judges."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 from sqlalchemy import Connection
@@ -13,14 +13,15 @@ from sqlalchemy import Connection
 from trustvlm.catalog.rows.labels import competitors, name_hash
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.scoring.image_evidence import BACKGROUND
+from trustvlm.scoring.rules import Rule
 from trustvlm.service.home.home import Home
-from trustvlm.service.memory.attributes.columns import memo_of
+from trustvlm.service.memory.attribute_columns import memo_of
 from trustvlm.service.memory.discriminant.space_discriminant import SpaceDiscriminant
 from trustvlm.service.memory.label_subset import LabelChoice, Subset, subset_of
-from trustvlm.service.memory.reading import Reading
-from trustvlm.service.memory.space_cache import SpaceView
+from trustvlm.service.memory.space_cache import Reading, SpaceView
 from trustvlm.service.memory.support_fit import FitMemo, SupportFit, current_fit
 from trustvlm.types.arrays import Bools, Float32s, Int64s
+from trustvlm.types.calibration import Calibration
 from trustvlm.types.messages.commands import suggested
 
 
@@ -48,7 +49,7 @@ class Context:
     @cached_property
     def discriminant(self) -> SpaceDiscriminant:
         """What the support images say to the rules that whiten; one fit for the complete call."""
-        return self.home.caches.discriminant(self.reading, wait=self.own_fit)
+        return self.home.caches.discriminants.current(self.reading, wait=self.own_fit)
 
     @property
     def connection(self) -> Connection:
@@ -56,16 +57,31 @@ class Context:
         return self.reading.connection
 
 
+class Judging(NamedTuple):
+    """What judges the queries of a call.
+
+    Attributes:
+        name, rule, parameters: the rule. calibration: the one in force for predicted labels.
+        of_claims: the one in force for claims, where queries have any.
+    """
+
+    name: str
+    rule: Rule
+    parameters: dict[str, float | None]
+    calibration: Calibration | None
+    of_claims: Calibration | None
+
+
 def context_of(
     home: Home,
     reading: Reading,
     space_id: int,
-    labels: LabelChoice = None,
+    labels: LabelChoice | None = None,
     *,
     own_fit: bool = False,
 ) -> Context:
     """The context of a call that began with the space `space_id`; with `own_fit`, with the fit of
-    the view's own revision.
+    the view's own revision; `labels` None: all take part.
 
     Raises:
         NotFound: it was removed and made again since, or `labels` names a label it does not have.
@@ -79,7 +95,11 @@ def context_of(
     if not view.text.live:
         some = suggested("register", view.space.name, files="FOLDER")
         raise InvalidInput(f"space {view.space.name!r} has no labels yet; {some} registers some")
-    subset = subset_of(reading, labels)
+    if labels is None:
+        further, prototypes = len(view.aliases.canonical), view.prototypes.live
+        subset = Subset(None, None, view.text.live, view.text.live - further, prototypes)
+    else:
+        subset = subset_of(reading, labels)
 
     def current() -> FitMemo:
         memo, thresholds = reading.memo, home.thresholds

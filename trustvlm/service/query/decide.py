@@ -17,11 +17,12 @@ from trustvlm.scoring.vectors import unit_rows
 from trustvlm.service.home.calibrations import stale_since
 from trustvlm.service.memory.label_subset import subset_of_ids
 from trustvlm.service.memory.space_cache import SpaceView
-from trustvlm.service.memory.taxonomy.space_tree import tree_revision
-from trustvlm.service.query.back_off.nodes import nodes_reach
+from trustvlm.service.memory.space_tree import tree_revision
+from trustvlm.service.query.candidates import UnitQueries
 from trustvlm.service.query.columns import Columns
 from trustvlm.service.query.context import Context
 from trustvlm.service.query.judge import judge
+from trustvlm.service.query.nodes import nodes_reach
 from trustvlm.types.arrays import Bools, Float64s, Int64s, Objects
 from trustvlm.types.calibration import Calibration
 from trustvlm.types.messages.commands import suggested
@@ -387,8 +388,8 @@ def _taken(context: Context, calibration: Calibration, unseen: Int64s) -> str | 
     narrowed = replace(context, subset=subset_of_ids(view, np.union1d(unseen, seen)))
     classifier = unit_rows(pool.classifier.astype(np.float64))
     verifier = classifier if pool.verifier is None else unit_rows(pool.verifier.astype(np.float64))
-    rule = RULES[calibration.rule]
-    columns = judge(narrowed, classifier, verifier, rule, calibration.params, 1)
+    rules = [(RULES[calibration.rule], calibration.params)]
+    [columns] = judge(narrowed, UnitQueries(classifier, verifier), rules, 1)
     taken = np.flatnonzero(np.isin(cast(Int64s, columns["label_id"]), unseen))
     return str(columns["label"][taken[0]]) if len(taken) else None
 

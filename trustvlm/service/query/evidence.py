@@ -14,10 +14,9 @@ from trustvlm.catalog.rows import supports
 from trustvlm.catalog.rows.attributes import rows as attributes
 from trustvlm.catalog.upkeep import purge
 from trustvlm.errors import InvalidInput, Unavailable
-from trustvlm.scoring.vectors import unit_rows
+from trustvlm.scoring.vectors import as_unit, unit_rows
 from trustvlm.service.home.home import Home
-from trustvlm.service.inputs.encode import unit_queries
-from trustvlm.service.memory.space_cache import SpaceView
+from trustvlm.service.inputs.encode import query_vectors
 from trustvlm.system.pickling import LocalReader
 from trustvlm.types import Evidence, Neighbour, Queries
 from trustvlm.types.arrays import Floats, Int64s
@@ -30,12 +29,16 @@ class EvidenceGone(Unavailable):
 
 
 @dataclass(frozen=True, eq=False)
-class _Moment:
-    """Where evidence is read: a space at a revision of a catalog's epoch, with the aliases of its
-    labels then.
+class EvidenceReader(LocalReader):
+    """A function (i, k) → evidence of verdict i, of n. Unavailable after a purge.
 
     Attributes:
-        from_caller: a caller named it, who may name any label: those of other spaces show nothing.
+        space_id, epoch, revision: what is read: a space at a revision of a catalog's epoch.
+        aliases: label id → its aliases at that revision.
+        label_ids, rival_ids, claimed_ids: (n,) of the verdicts; −1: none. verifier: (n, d) their
+            unit queries, d = `dim`.
+        from_caller: a caller named all this, who may name any label: those of other spaces show
+            nothing.
     """
 
     home: Home
@@ -44,9 +47,13 @@ class _Moment:
     revision: int
     dim: int
     aliases: Mapping[int, Sequence[int]]
+    label_ids: Int64s
+    rival_ids: Int64s
+    verifier: Floats | None
+    claimed_ids: Int64s | None = None
     from_caller: bool = False
 
-    def nearest(self, label_id: int, query: Floats, k: int) -> tuple[Neighbour, ...]:
+    def _nearest(self, label_id: int, query: Floats, k: int) -> tuple[Neighbour, ...]:
         """The k support images of a label (−1: of none) nearest to a unit query; Unavailable after
         a purge."""
         if label_id < 0:
@@ -76,27 +83,13 @@ class _Moment:
             for i in order
         )
 
-
-@dataclass(frozen=True, eq=False)
-class EvidenceReader(LocalReader):
-    """A function (i, k) → evidence of verdict i at the verdicts' revision.
-
-    Unavailable after a purge.
-    """
-
-    moment: _Moment
-    label_ids: Int64s
-    rival_ids: Int64s
-    verifier: Floats | None
-    claimed_ids: Int64s | None = None
-
     def __call__(self, i: int, k: int) -> Evidence:
-        self.moment.home.check_open()
+        self.home.check_open()
         k = whole("k", k)
         if self.verifier is None:
             return Evidence((), ())
         query = self.verifier[i]
-        nearest = partial(self.moment.nearest, query=query, k=k)
+        nearest = partial(self._nearest, query=query, k=k)
         label, rival = nearest(int(self.label_ids[i])), nearest(int(self.rival_ids[i]))
         if self.claimed_ids is None:
             return Evidence(label, rival)
@@ -110,24 +103,9 @@ class EvidenceReader(LocalReader):
         sides = (self.label_ids, self.rival_ids, self.claimed_ids)
         labels = {i for ids in sides if ids is not None for i in ids[start:stop].tolist()}
         aliases = {
-            str(label): list(self.moment.aliases[label])
-            for label in sorted(labels & self.moment.aliases.keys())
+            str(label): list(self.aliases[label]) for label in sorted(labels & self.aliases.keys())
         }
-        return {"space": self.moment.space_id, "epoch": self.moment.epoch, "aliases": aliases}
-
-
-def evidence_reader(
-    home: Home,
-    view: SpaceView,
-    label_ids: Int64s,
-    rival_ids: Int64s,
-    verifier: Floats | None,
-    claimed_ids: Int64s | None = None,
-) -> EvidenceReader:
-    """The evidence of verdicts made in this view; `verifier`: (n, d) their unit queries."""
-    dim, aliases = view.space.verifier_dim, view.aliases.groups
-    moment = _Moment(home, view.space.id, view.epoch, view.revision, dim, aliases)
-    return EvidenceReader(moment, label_ids, rival_ids, verifier, claimed_ids)
+        return {"space": self.space_id, "epoch": self.epoch, "aliases": aliases}
 
 
 def evidence_of(
@@ -151,7 +129,7 @@ def evidence_of(
         )
     if revision > space.revision:
         raise InvalidInput(f"revision: space {space_name!r} is at {space.revision}, got {revision}")
-    verifier = unit_queries(home, space, queries)[1]
+    verifier = query_vectors(home, space, queries, as_unit)[1]
     count = len(label_ids)
     claims = count if claimed_ids is None else len(claimed_ids)
     if claims != count:
@@ -162,10 +140,14 @@ def evidence_of(
             f"label_ids, rival_ids and queries belong together; got {count}, {len(rival_ids)} "
             f"and {queried} of them"
         )
-    moment = _Moment(home, space.id, epoch, revision, space.verifier_dim, aliases, from_caller=True)
-    sides = np.array(label_ids, np.int64), np.array(rival_ids, np.int64)
-    claimed = None if claimed_ids is None else np.array(claimed_ids, np.int64)
-    reader = EvidenceReader(moment, *sides, verifier, claimed)
+    reader = EvidenceReader(
+        home, space.id, epoch, revision, space.verifier_dim, aliases,
+        label_ids=np.array(label_ids, np.int64),
+        rival_ids=np.array(rival_ids, np.int64),
+        verifier=verifier,
+        claimed_ids=None if claimed_ids is None else np.array(claimed_ids, np.int64),
+        from_caller=True,
+    )  # fmt: skip
     return [reader(i, k) for i in range(count)]
 
 

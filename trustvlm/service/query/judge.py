@@ -5,15 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 
 import numpy as np
 
 from trustvlm.catalog.rows import supports
 from trustvlm.scoring.candidates import Neighbours
-from trustvlm.scoring.rules import NEIGHBOURS, Judgement, Rule, close_calls
-from trustvlm.service.memory.taxonomy.space_tree import SpaceTree
-from trustvlm.service.query.back_off.nodes import node_columns
+from trustvlm.scoring.rules import NEIGHBOURS, Judgement, Rule
+from trustvlm.service.memory.space_tree import SpaceTree
 from trustvlm.service.query.candidates import (
     CANDIDATES,
     CandidateSet,
@@ -23,15 +22,13 @@ from trustvlm.service.query.candidates import (
     fits_dense,
 )
 from trustvlm.service.query.claims.judge_claims import claimed_arrays, has_all, with_claimed
-from trustvlm.service.query.columns import Columns
+from trustvlm.service.query.columns import Columns, Ranking, verdict_columns
 from trustvlm.service.query.context import Context
-from trustvlm.service.query.ranked.choice import choose
-from trustvlm.service.query.ranked.ranking import Ranking
+from trustvlm.service.query.nodes import node_columns
 from trustvlm.service.query.streamed import streamed_candidates
-from trustvlm.service.query.whitened.values import discriminant_values
-from trustvlm.system.stopping import may_stop
-from trustvlm.system.timing import stage
-from trustvlm.types.arrays import Bools, Floats, Int64s
+from trustvlm.service.query.whitened import discriminant_values
+from trustvlm.system.stages import may_stop, stage
+from trustvlm.types.arrays import Bools, Int64s
 
 BATCH_ROWS, BATCH_LOGITS = 256, 2**22
 """Queries of a batch of the streamed engine, and logits of one of the dense engine (16 MB)."""
@@ -41,30 +38,7 @@ Parameters = Mapping[str, float | None]
 
 def judge(
     context: Context,
-    classifier: Floats,
-    verifier: Floats | None,
-    rule: Rule,
-    parameters: Parameters,
-    top_k: int,
-    *,
-    close: bool = False,
-    claimed: Int64s | None = None,
-    tree: SpaceTree | None = None,
-) -> Columns:
-    """The verdict columns of unit queries (n, d_t) and, where given, (n, d_v), under one rule; with
-    `close`, whether the rival is close, or even ahead; with `claimed`, the (n,) text slots of
-    claimed labels (−1: none), also the columns about these; with a `tree`, and a rule that gives
-    probabilities, also those of its nodes."""
-    rules = [(rule, parameters)]
-    return judge_all(
-        context, classifier, verifier, rules, top_k, close=close, claimed=claimed, tree=tree
-    )[0]
-
-
-def judge_all(
-    context: Context,
-    classifier: Floats,
-    verifier: Floats | None,
+    queries: UnitQueries,
     rules: Sequence[tuple[Rule, Parameters]],
     top_k: int,
     *,
@@ -72,17 +46,24 @@ def judge_all(
     claimed: Int64s | None = None,
     tree: SpaceTree | None = None,
 ) -> list[Columns]:
-    """The verdict columns under several rules; passes over all labels are made once for the rules
-    that need the same one."""
-    queries, top_k = UnitQueries(classifier, verifier), min(top_k, context.subset.labels)
+    """The verdict columns of n queries under each rule; passes over all labels are made once for
+    the rules that need the same one.
+
+    Args:
+        close: say, too, whether the rival is close, or even ahead.
+        claimed: (n,) text slots of claimed labels, −1: none; add the columns about these.
+        tree: a taxonomy; add the columns about its nodes. The rules give probabilities.
+    """
+    count, top_k = len(queries.classifier), min(top_k, context.subset.labels)
     dense = top_k < CANDIDATES and fits_dense(context)
     rows = _dense_rows(context.view.text.n) if dense else BATCH_ROWS
     pieces: list[list[Columns]] = [[] for _ in rules]
-    for start in range(0, max(len(queries), 1), rows):
+    for start in range(0, max(count, 1), rows):
         part = slice(start, start + rows)
         some = None if claimed is None else claimed[part]
-        one = queries if len(classifier) <= rows else queries[part]
-        batch = QueryBatch(context, one, top_k, dense, close, some, tree)
+        one = queries if count <= rows else queries[part]
+        engine = DenseEngine(context, one) if dense else None
+        batch = QueryBatch(context, one, top_k, engine, close, some, tree)
         for piece, (rule, parameters) in zip(pieces, rules, strict=True):
             may_stop()
             piece.append(batch.judged(rule, parameters))
@@ -101,7 +82,8 @@ class QueryBatch:
     """A few hundred queries, with the candidates of each request.
 
     Attributes:
-        dense: the dense engine serves them; else the streamed one, whose numbers are exact.
+        engine: the dense engine, whose products serve all rules; None: the streamed one serves,
+            whose numbers are exact.
         claimed: text slots of their claimed labels, −1 without one; None: no query has one.
         tree: the taxonomy whose nodes get probabilities, too.
     """
@@ -109,16 +91,11 @@ class QueryBatch:
     context: Context
     queries: UnitQueries
     top_k: int
-    dense: bool
+    engine: DenseEngine | None
     close: bool
     claimed: Int64s | None = None
     tree: SpaceTree | None = None
     candidate_sets: dict[Request, CandidateSet] = field(default_factory=dict)
-
-    @cached_property
-    def engine(self) -> DenseEngine:
-        """The dense engine, whose products serve all rules."""
-        return DenseEngine(self.context, self.queries)
 
     def judged(self, rule: Rule, parameters: Parameters, leaders: int = CANDIDATES) -> Columns:
         """The verdict columns; rows whose answer may lie outside of the candidates, or nearer to
@@ -126,7 +103,7 @@ class QueryBatch:
         candidates = self._candidates(rule, parameters, leaders)
         with stage("fuse"):
             judgement = rule.judge(candidates.candidates, parameters)
-        columns, unsure, chosen = _columns(
+        columns, unsure, chosen = verdict_columns(
             self.context, candidates, rule, judgement, self.top_k, close=self.close
         )
         if self.tree is not None:
@@ -136,16 +113,16 @@ class QueryBatch:
         unsure |= _unsure(candidates, rule, parameters, judgement)
         if self.claimed is not None:
             unsure |= self._judge_claims(columns, candidates, rule, parameters, judgement)
-        if unsure.any() and (self.dense or leaders < self.context.view.text.n):
+        if unsure.any() and (self.engine or leaders < self.context.view.text.n):
             rows = np.flatnonzero(unsure)
             batch = replace(
                 self,
                 queries=self.queries[rows],
-                dense=False,
+                engine=None,
                 claimed=None if self.claimed is None else self.claimed[rows],
                 candidate_sets={},
             )
-            more = leaders if self.dense else 8 * leaders
+            more = leaders if self.engine else 8 * leaders
             for name, column in batch.judged(rule, parameters, more).arrays.items():
                 columns.arrays[name][rows] = column
         return columns
@@ -179,18 +156,17 @@ class QueryBatch:
         request = Request(
             leaders=leaders,
             listed=self.top_k,
-            reach=rule.reach if self.dense else "candidates",
+            reach=rule.reach if self.engine else "candidates",
             weight=parameters.get("lambda") or 0.0 if rule.reach == "sum" else 0.0,
             temperature=parameters["temperature"] if rule.beyond else None,
         )
-        if request not in self.candidate_sets:
-            if self.dense:
-                self.candidate_sets[request] = self.engine.candidates(request)
-            else:
-                self.candidate_sets[request] = streamed_candidates(
-                    self.context, self.queries, request
-                )
-        candidates = self._completed(self.candidate_sets[request], rule)
+        candidates = self.candidate_sets.get(request)
+        if candidates is None and self.engine:
+            candidates = self.engine.candidates(request)
+        elif candidates is None:
+            candidates = streamed_candidates(self.context, self.queries, request)
+        if rule.neighbours or rule.discriminant:
+            candidates = self._completed(candidates, rule)
         self.candidate_sets[request] = candidates
         return candidates
 
@@ -210,7 +186,7 @@ class QueryBatch:
         """The nearest support images of all labels; `slots`: (n, m) of the candidates."""
         context, view, verifier = self.context, self.context.view, self.queries.verifier
         assert verifier is not None
-        index = context.home.caches.support_view(context.reading, classifier=False)
+        index = context.home.caches.supports.view(context.reading, classifier=False)
         k = max(1, min(NEIGHBOURS, len(index)))
         ids, similarity = index.search(verifier.astype(np.float32), k)
         live = np.unique(ids[ids >= 0]).tolist()
@@ -240,52 +216,3 @@ def _unsure(
     highest = candidates.outside + weight * candidates.image_outside
     unsure: Bools = candidates.tied | ((candidates.outside > 0) & (best <= highest))
     return unsure
-
-
-def _columns(
-    context: Context,
-    candidate_set: CandidateSet,
-    rule: Rule,
-    judgement: Judgement,
-    top_k: int,
-    *,
-    close: bool,
-) -> tuple[Columns, Bools, Int64s]:
-    """The verdict columns, (n,) where float32 did not surely tell the answer from the next, and
-    (n,) the column of the label among the candidates."""
-    view, p, slots = context.view, candidate_set.candidates.p, candidate_set.slots
-    chosen = choose(context, candidate_set, judgement, top_k, relabels=rule.relabels)
-    places, numbers, listed = chosen.places, chosen.numbers, chosen.listed
-    label_slot, rival_slot, image_similarity = places[2], places[5], numbers[1]
-    has_rival, label_id = rival_slot >= 0, view.text.ids[label_slot]
-    unverified = np.isnan(image_similarity)
-    if unverified.any():  # perhaps only because no verifier embeddings were given
-        unverified = view.prototypes.slots(label_id) < 0
-    if listed is None:
-        top_slots, top_confidence = slots[:, :top_k].copy(), p[:, :top_k].copy()
-    else:
-        top_slots = np.take_along_axis(slots, listed, axis=1)
-        top_confidence = np.take_along_axis(p, listed, axis=1)
-    arrays = {
-        "label_slot": label_slot,
-        "label_id": label_id,
-        "corrected_slot": places[3],
-        "text_confidence": numbers[0],
-        "image_similarity": image_similarity,
-        "trust": numbers[2],
-        "nearest_slot": places[4],
-        "nearest_similarity": numbers[4],
-        "agrees": chosen.agrees,
-        "rival_slot": rival_slot,
-        "rival_id": np.where(has_rival, view.text.ids[rival_slot], -1),
-        "rival_trust": numbers[5],
-        "rival_confidence": numbers[6],
-        "unverified": unverified,
-        "top_slots": top_slots,
-        "top_confidence": top_confidence,
-        "exact": candidate_set.surely_nearest.copy(),
-    }
-    if close:
-        arrays["close"] = has_rival & close_calls(rule, judgement, p, places[0], places[1])
-        arrays["ahead"] = has_rival & (numbers[7] > numbers[3])
-    return Columns(view.names, arrays), chosen.unsure, places[0]

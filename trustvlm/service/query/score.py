@@ -2,46 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.encoders.images.sandboxes import Pictures
 from trustvlm.reading.claims import claimed_names, source_names
-from trustvlm.scoring.rules import Rule, require_images, resolve_parameters
+from trustvlm.scoring.rules import RULES, require_text_rules, resolve_parameters
+from trustvlm.scoring.vectors import as_unit
 from trustvlm.service.home.calibrations import in_force
 from trustvlm.service.home.home import Home
-from trustvlm.service.inputs.encode import ImageQueries, encoded, to_be_encoded, unit_queries
+from trustvlm.service.inputs.encode import ImageQueries, encoded, query_vectors, to_be_encoded
 from trustvlm.service.inputs.outputs import no_classifier, require_logits
 from trustvlm.service.memory.label_subset import LabelChoice, subset_of
 from trustvlm.service.memory.passes import ROUNDED_ERROR
-from trustvlm.service.memory.reading import Reading
-from trustvlm.service.memory.space_cache import SpaceView
+from trustvlm.service.memory.space_cache import Reading
+from trustvlm.service.memory.space_tree import SpaceTree
 from trustvlm.service.memory.support_prints import equal_others
-from trustvlm.service.memory.taxonomy.space_tree import SpaceTree
-from trustvlm.service.query.back_off.nodes import answers, no_answers, tree_of_call
-from trustvlm.service.query.back_off.threshold import check_back_off, node_threshold
-from trustvlm.service.query.claims.decide_claims import (
-    ClaimedVerdicts,
-    JudgedClaims,
-    able_to_judge,
-    calibration_of_claims,
-    claimed_verdicts,
-)
-from trustvlm.service.query.claims.resolve import Claims, claims_of, require_claimable
+from trustvlm.service.query.candidates import UnitQueries
+from trustvlm.service.query.claims.decide_claims import claimed_verdicts
+from trustvlm.service.query.claims.judge_claims import Claims, claims_of, require_claimable
 from trustvlm.service.query.collect import collect
-from trustvlm.service.query.columns import Columns
-from trustvlm.service.query.context import Context, context_of
+from trustvlm.service.query.columns import Columns, no_nodes
+from trustvlm.service.query.context import Context, Judging, context_of
 from trustvlm.service.query.decide import Decision, applies, decide, undecided
-from trustvlm.service.query.evidence import evidence_reader
+from trustvlm.service.query.evidence import EvidenceReader
 from trustvlm.service.query.judge import judge
-from trustvlm.service.query.whitened.words import discriminant_evidence, discriminant_remarks
+from trustvlm.service.query.nodes import answers, check_back_off, node_threshold, tree_of_call
+from trustvlm.service.query.whitened import discriminant_evidence, discriminant_remarks
 from trustvlm.types import Queries, Verdicts
-from trustvlm.types.arrays import Float32s
+from trustvlm.types.arrays import Floats
 from trustvlm.types.bounds import choice, whole
 from trustvlm.types.calibration import Calibration
 from trustvlm.types.options import ON_ERROR, BackOff
@@ -55,7 +48,7 @@ def score(
     queries: Queries,
     rule: str | None,
     top_k: int,
-    labels: LabelChoice,
+    labels: LabelChoice | None,
     params: Mapping[str, float | None] | None,
     revision: int | None = None,
     review: bool | None = None,
@@ -73,36 +66,28 @@ def score(
         resolve_parameters(rule, params)  # refused before anything is encoded
     top_k = whole("top_k", top_k)
     expected = None if revision is None else whole("revision", revision)
-    given: tuple[SpaceRecord, Queries] | None = None
-    images: ImageQueries | None = None
+    encoded_for, vectors, images = None, queries, None
     if not isinstance(queries, Queries) or to_be_encoded(queries):
-        if labels is not None:
-            # a wrong name shows before anything is encoded
-            home.answer(space_name, lambda reading: subset_of(reading, labels))
-        space = home.space(space_name)  # encoded outside of the transaction, as it may take long
-        if isinstance(queries, Queries) and isinstance(queries.images, list | tuple):
-            claimed_names(queries.claimed, len(queries.images))
-            source_names(queries.sources, len(queries.images))
-        vectors, images = encoded(home, space, queries, on_error)
-        unit = _unit(home, space, replace(vectors, claimed=None))
-        places = None if images is None else images.places
-        came = len(cast(Any, unit.classifier)) if images is None else images.came
-        given = space, replace(unit, claimed=claimed_names(queries.claimed, came, places))
-    else:
-        vectors = queries
+        encoded_for, vectors, images = _encoded(home, space_name, queries, labels, on_error)
     about = {} if images is None else _about(home, images)
     judged_in: list[SpaceRecord] = []
 
     def verdicts(reading: Reading, *, claims: bool = True) -> Verdicts:
-        space = reading.view.space
-        judged_in[:] = [space]
-        unit = (space, _unit(home, space, queries)) if given is None else given
-        if not claims:
-            unit = unit[0], replace(unit[1], claimed=None)
-        described = about if queries.sources is None else about | _named(queries, unit[1], images)
+        judged_in[:] = [reading.view.space]
+        space = encoded_for or reading.view.space
+        classifier, verifier = query_vectors(home, space, vectors, as_unit)
+        if classifier is None:
+            raise no_classifier(space, "scoring")
+        came, places = (len(classifier), None) if images is None else (images.came, images.places)
+        described, claimed = about, None
+        if queries.sources is not None:
+            names = np.array(source_names(queries.sources, came, places), dtype=object)
+            described = about | {"source": names}
+        if claims and queries.claimed is not None:
+            claimed = claimed_names(queries.claimed, came, places)
         return verdicts_of(
-            home, reading, *unit, rule, top_k=top_k, labels=labels, params=params,
-            about=described, back_off=back_off,
+            home, reading, space, UnitQueries(classifier, verifier), rule, top_k=top_k,
+            labels=labels, params=params, claimed=claimed, about=described, back_off=back_off,
         )  # fmt: skip
 
     answer = home.answer(space_name, verdicts, expected)
@@ -115,12 +100,19 @@ def score(
     return answer
 
 
-def _named(queries: Queries, unit: Queries, images: ImageQueries | None) -> dict[str, Any]:
-    """The names that the queries of a call are given. Raises InvalidInput."""
-    came, places = len(cast(Any, unit.classifier)), None
-    if images is not None:
-        came, places = images.came, images.places
-    return {"source": np.array(source_names(queries.sources, came, places), dtype=object)}
+def _encoded(
+    home: Home, space_name: str, queries: Queries, labels: LabelChoice | None, on_error: str
+) -> tuple[SpaceRecord, Queries, ImageQueries | None]:
+    """Encode the queries of a call outside of any transaction, as it may take long: (the space that
+    they are encoded for, embeddings, what is known of the images if these are of any). What is
+    wrong with the names of the call shows before anything is encoded."""
+    if labels is not None:
+        home.answer(space_name, lambda reading: subset_of(reading, labels))
+    space = home.space(space_name)
+    if isinstance(queries, Queries) and isinstance(queries.images, list | tuple):
+        claimed_names(queries.claimed, len(queries.images))
+        source_names(queries.sources, len(queries.images))
+    return space, *encoded(home, space, queries, on_error)
 
 
 def _collect(home: Home, space: SpaceRecord, vectors: Queries, verdicts: Verdicts) -> None:
@@ -133,53 +125,50 @@ def _collect(home: Home, space: SpaceRecord, vectors: Queries, verdicts: Verdict
     collect(home, space, vectors, verdicts.decision.tolist(), row_of)
 
 
-def _unit(home: Home, space: SpaceRecord, queries: Queries) -> Queries:
-    """Embeddings as unit vectors, with the claims. Raises InvalidInput."""
-    classifier, verifier = unit_queries(home, space, queries)
-    if classifier is None:
-        raise no_classifier(space, "scoring")
-    claimed = queries.claimed
-    if claimed is not None:
-        claimed = claimed_names(claimed, len(classifier))
-    return Queries(classifier, verifier, claimed=claimed)
-
-
 def verdicts_of(
     home: Home,
     reading: Reading,
     space: SpaceRecord,
-    unit: Queries,
+    queries: UnitQueries,
     rule: str | None = None,
     *,
     top_k: int,
-    labels: LabelChoice = None,
+    labels: LabelChoice | None = None,
     params: Mapping[str, float | None] | None = None,
+    claimed: Sequence[str | None] | None = None,
     about: Mapping[str, Any] | None = None,
     back_off: BackOff | None = None,
 ) -> Verdicts:
-    """The verdicts of unit queries at one state of the catalog; `space` is the space as the call
-    began with it; `about`: the fields that say which images the queries are."""
-    judging = _judging(reading, space, unit, rule, params)
+    """The verdicts of n queries at one state of the catalog.
+
+    Args:
+        space: as the call began with it. claimed: (n,) names of claimed labels. about: the fields
+            of verdicts that say which images the queries are.
+    """
+    view, verifier = reading.view, queries.verifier
+    judging = _judging(
+        reading, space, rule, params, images=verifier is not None, claims=claimed is not None
+    )
     context = context_of(home, reading, space.id, labels)
     deciding = _deciding(context, judging, back_off)
     claims = None
-    if unit.claimed is not None:
+    if claimed is not None:
         require_claimable([judging.name])
-        claims = claims_of(reading.connection, reading.view, context.subset, unit.claimed)
-    verifier = cast(Float32s | None, unit.verifier)
-    columns = judge(
-        context, cast(Float32s, unit.classifier), verifier, judging.rule, judging.parameters, top_k,
+        claims = claims_of(reading.connection, view, context.subset.text, claimed)
+    [columns] = judge(
+        context, queries, [(judging.rule, judging.parameters)], top_k,
         close=deciding.calibration is not None or claims is not None,
         claimed=None if claims is None else claims.slots, tree=deciding.tree,
     )  # fmt: skip
-    evidence = _image_evidence(context, judging, verifier)
-    decision, said = _decided(context, judging, deciding, columns, claims, verifier, evidence)
-    label_id, rival_id = columns.arrays["label_id"], columns.arrays["rival_id"]
-    claimed_ids = None if said is None else said.ids
-    error = _error_bound(reading.view, all_nearest=bool(columns.arrays["exact"].all()))
+    evidence = _image_evidence(context, judging, images=verifier is not None)
+    decision = _decided(context, judging, deciding, columns, claims, verifier, evidence)
+    # the largest error of a probability or similarity that approximate passes leave
+    error = 0.0 if view.text.base is None else ROUNDED_ERROR
+    if view.index is not None and not columns.arrays["exact"].all():
+        error = max(error, view.index.max_error)
     later, node_values = columns.names() | decision.later, dict[str, Any]()
     if deciding.tree is None or deciding.threshold is None:
-        later |= no_answers(len(label_id))
+        later |= no_nodes(len(queries.classifier))
     else:
         node_values = answers(deciding.tree, columns, deciding.threshold)
     tau = {"tau": evidence.tau} if "tau" in judging.parameters else {}
@@ -187,11 +176,13 @@ def verdicts_of(
         later,
         rule=judging.name,
         params=judging.parameters | tau,
-        revision=reading.view.revision,
+        revision=view.revision,
         approximate=error > 0,
         error_bound=error,
-        read_evidence=evidence_reader(
-            home, reading.view, label_id, rival_id, verifier, claimed_ids
+        read_evidence=EvidenceReader(
+            home, view.space.id, view.epoch, view.revision, view.space.verifier_dim,
+            view.aliases.groups, columns.arrays["label_id"], columns.arrays["rival_id"], verifier,
+            decision.values.get("claimed_id"),
         ),
         tau=evidence.tau,
         tau_revision=evidence.revision,
@@ -200,33 +191,20 @@ def verdicts_of(
         **columns.numbers(),
         **node_values,
         **decision.values,
-        **({} if said is None else said.values),
-    )
-
-
-class _Judging(NamedTuple):
-    """What judges the queries of a call.
-
-    Attributes:
-        name, rule, parameters: the rule. calibration: the one in force for predicted labels.
-        of_claims: the one in force for claims, where queries have any.
-    """
-
-    name: str
-    rule: Rule
-    parameters: dict[str, float | None]
-    calibration: Calibration | None
-    of_claims: Calibration | None
+    )  # fmt: skip
 
 
 def _judging(
     reading: Reading,
     space: SpaceRecord,
-    unit: Queries,
     rule: str | None,
     params: Mapping[str, float | None] | None,
-) -> _Judging:
-    """The named rule, else the calibrated one with its parameters, else the default.
+    *,
+    images: bool,
+    claims: bool,
+) -> Judging:
+    """The named rule, else the calibrated one with its parameters, else the default; `images`,
+    `claims`: the queries have verifier embeddings, or claimed labels.
 
     Raises:
         InvalidInput: it does not fit what the queries have.
@@ -234,9 +212,11 @@ def _judging(
     in_view = reading.view.space
     calibration = reading.once("calibration", lambda: in_force(reading.connection, in_view))
     leading, of_claims = calibration, None
-    if unit.claimed is not None:
-        of_claims = calibration_of_claims(reading)
-        leading = of_claims or able_to_judge(calibration)
+    if claims:
+        find = partial(in_force, reading.connection, in_view, claims=True)
+        of_claims = leading = reading.once("calibration of claims", find)
+        if leading is None and calibration and RULES[calibration.rule].of_label:
+            leading = calibration
     if rule is None and leading is not None:
         rule = leading.rule
         resolve_parameters(rule, params)  # refused before the tuned ones are added
@@ -244,10 +224,11 @@ def _judging(
         # What was tuned on embeddings of other encoders says nothing about these.
         params = given if leading.other_encoders else dict(leading.params) | given
     name, chosen, parameters = resolve_parameters(rule, params)
-    require_images([name], space.verifier_dim, images=unit.verifier is not None)
+    if not images:
+        require_text_rules([name], space.verifier_dim)
     if chosen.absolute:
         require_logits(space, [name])
-    return _Judging(name, chosen, parameters, calibration, of_claims)
+    return Judging(name, chosen, parameters, calibration, of_claims)
 
 
 class _Deciding(NamedTuple):
@@ -264,7 +245,7 @@ class _Deciding(NamedTuple):
     tree: SpaceTree | None = None
 
 
-def _deciding(context: Context, judging: _Judging, back_off: BackOff | None) -> _Deciding:
+def _deciding(context: Context, judging: Judging, back_off: BackOff | None) -> _Deciding:
     """Whether the calibration in force decides, and how verdicts back off."""
     name, calibration = judging.name, judging.calibration
     every_label = context.subset.text is None
@@ -273,25 +254,25 @@ def _deciding(context: Context, judging: _Judging, back_off: BackOff | None) -> 
         calibration = None
     if back_off is None and calibration is None:
         return _Deciding(None, why_not or "")
-    nodes = node_threshold(back_off, name, judging.rule, calibration)
-    why_not = why_not or nodes.why_not
+    threshold, not_of_nodes = node_threshold(back_off, name, judging.rule, calibration)
+    why_not = why_not or not_of_nodes
     tree = None
-    if nodes.value is not None:
+    if threshold is not None:
         tree = tree_of_call(context, required=back_off is not None)
     deciding = calibration if why_not is None else None
-    return _Deciding(deciding, why_not or "", nodes.value, tree)
+    return _Deciding(deciding, why_not or "", threshold, tree)
 
 
 def _decided(
     context: Context,
-    judging: _Judging,
+    judging: Judging,
     deciding: _Deciding,
     columns: Columns,
     claims: Claims | None,
-    verifier: Float32s | None,
+    verifier: Floats | None,
     evidence: _ImageEvidence,
-) -> tuple[Decision, ClaimedVerdicts | None]:
-    """The decision on each claim or predicted label, and what is said of the claims."""
+) -> Decision:
+    """The decision on each claim or predicted label."""
     copy_of = equal_others(context.reading, columns.arrays["label_id"], verifier)
     remarks = discriminant_remarks(context) if judging.rule.discriminant else ()
     off = (_OFF,) if evidence.source == "off" else ()
@@ -301,10 +282,8 @@ def _decided(
         every = (*off, *remarks)
         decision = undecided(context, columns, copy_of, judging.rule, every, deciding.why_not)
     if claims is None:
-        return decision, None
-    judged = JudgedClaims(context, columns, claims, verifier, *judging[:3])
-    said = claimed_verdicts(judged, judging.of_claims, decision, off, remarks)
-    return said.decision, said
+        return decision
+    return claimed_verdicts(context, judging, columns, claims, verifier, decision, off, remarks)
 
 
 def _about(home: Home, images: ImageQueries) -> dict[str, Any]:
@@ -317,12 +296,6 @@ def _about(home: Home, images: ImageQueries) -> dict[str, Any]:
     }
 
 
-def _error_bound(view: SpaceView, *, all_nearest: bool) -> float:
-    """The largest error of a probability or similarity that approximate passes leave."""
-    missed = 0.0 if view.index is None or all_nearest else view.index.max_error
-    return max(missed, 0.0 if view.text.base is None else ROUNDED_ERROR)
-
-
 class _ImageEvidence(NamedTuple):
     """The τ that served, where it came from, and at which revision it was fitted; None where there
     is none."""
@@ -332,14 +305,11 @@ class _ImageEvidence(NamedTuple):
     revision: int | None = None
 
 
-def _image_evidence(
-    context: Context, judging: _Judging, verifier: Float32s | None
-) -> _ImageEvidence:
-    """The image evidence of a rule that has a τ."""
+def _image_evidence(context: Context, judging: Judging, *, images: bool) -> _ImageEvidence:
+    """The image evidence of a rule that has a τ; `images`: there are verifier embeddings."""
     rule, parameters, fit = judging.rule, judging.parameters, context.fit
     if "tau" not in rule.parameters:
         return _ImageEvidence(None, None)
-    images = verifier is not None
     if rule.discriminant:
         tau, source = discriminant_evidence(context, parameters, images=images)
     elif not images or fit.evidence.source == "none":

@@ -16,15 +16,14 @@ from trustvlm.index.live import IndexView
 from trustvlm.index.rows import RowView
 from trustvlm.reading.claims import no_claims, no_sources
 from trustvlm.reading.outputs.probabilities import no_probabilities
+from trustvlm.scoring.vectors import as_unit
 from trustvlm.service.home.home import Home
-from trustvlm.service.inputs.encode import ImageQueries, encoded, unit_queries
+from trustvlm.service.inputs.encode import ImageQueries, encoded, query_vectors
 from trustvlm.service.inputs.outputs import is_external, no_text_search
-from trustvlm.service.memory.attributes.columns import described
-from trustvlm.service.memory.attributes.masks import prototypes_among, supports_among
-from trustvlm.service.memory.label_subset import Subset, subset_of
+from trustvlm.service.memory.attribute_columns import described
+from trustvlm.service.memory.label_subset import Subset, prototypes_among, subset_of, supports_among
 from trustvlm.service.memory.passes import nearest_rows
-from trustvlm.service.memory.reading import Reading
-from trustvlm.service.memory.space_cache import SpaceView
+from trustvlm.service.memory.space_cache import Reading, SpaceView
 from trustvlm.service.query.like.stored import like_of, require_few, stored_queries, vectors_of_hits
 from trustvlm.types import Hits, Queries
 from trustvlm.types.arrays import Bools, Float32s, Floats, Int64s, Objects
@@ -46,12 +45,12 @@ def search(
     queries: Queries,
     kind: str,
     k: int,
-    filter: Any = None,
-    revision: int | None = None,
-    on_error: str = "raise",
+    filter: Any,
+    revision: int | None,
+    on_error: str,
     *,
-    min_similarity: float | None = None,
-    vectors: bool = False,
+    min_similarity: float | None,
+    vectors: bool,
 ) -> Hits:
     """See :meth:`TrustService.search`."""
     no_claims(getattr(queries, "claimed", None), "search")
@@ -75,11 +74,11 @@ def search(
     if not isinstance(queries, Queries) or queries.images is not None or queries.text is not None:
         space = home.space(space_name)  # encoded outside of the transaction, as it may take long
         embedded, images = encoded(home, space, queries, on_error)
-        given = space.id, unit_queries(home, space, embedded)
+        given = space.id, query_vectors(home, space, embedded, as_unit)
 
     def hits(reading: Reading) -> Hits:
         space = reading.view.space
-        space_id, unit = given or (space.id, unit_queries(home, space, queries))
+        space_id, unit = given or (space.id, query_vectors(home, space, queries, as_unit))
         if space.id != space_id:
             raise NotFound(
                 f"space {space_name!r} was removed and made again, or re-embedded, during the call"
@@ -120,49 +119,21 @@ def _hits_of(
     verifier: Floats | None,
     themselves: Int64s | None = None,
 ) -> Hits:
-    """The hits of unit queries; `own`: (n,) the id that is no hit of each query, −1: none."""
-    view, kind, chosen = reading.view, wanted.kind, wanted.chosen
-    k = wanted.k if themselves is None else wanted.k + 1
+    """The hits of n unit queries; `themselves`: (n,) ids that are no hits of their queries, −1:
+    none."""
+    view, kind, k = reading.view, wanted.kind, wanted.k
     by_classifier = verifier is None
-    if is_external(view.space) and (kind == "text" or by_classifier):
+    by_text = kind == "text" or by_classifier
+    if is_external(view.space) and by_text:
         raise no_text_search(view.space)
     if wanted.vectors:
         count = len(cast(Floats, classifier if verifier is None else verifier))
-        space = view.space
-        by_text = kind == "text" or by_classifier
-        require_few(count, wanted.k, space.classifier_dim if by_text else space.verifier_dim)
-    if kind == "text":
-        mask = None if chosen is None else _labels_among(reading, chosen).text
-        ids, similarity = _nearest_labels(view, classifier, k, mask)
-        quality = _quality(view.text)
-    elif kind == "prototype":
-        if verifier is None:
-            raise InvalidInput(
-                "queries.verifier: prototypes are compared with verifier embeddings; none were "
-                "given"
-            )
-        mask = None if chosen is None else _labels_among(reading, chosen).prototypes
-        if view.index is None:
-            ids, similarity = nearest_rows(view.prototypes, verifier, k, view.device, mask)
-        else:
-            index = view.index if mask is None else prototypes_among(view, view.index, mask)
-            ids, similarity = index.search(verifier.astype(np.float32), k)
-        quality = _quality(view.prototypes if view.index is None else view.index)
+        dim = view.space.classifier_dim if by_text else view.space.verifier_dim
+        require_few(count, k, dim)
+    if themselves is None:
+        ids, similarity, quality = _nearest(home, reading, wanted, classifier, verifier, k)
     else:
-        compared = classifier if by_classifier else verifier
-        assert compared is not None
-        index = home.caches.support_view(reading, classifier=by_classifier)
-        if by_classifier and not len(index):
-            raise InvalidInput(
-                f"kind: no support image of space {view.space.name!r} has a stored classifier "
-                f"embedding to compare with; "
-                f"register classifier_image_vectors, or search with verifier embeddings"
-            )
-        if chosen is not None:
-            index = supports_among(reading, index, chosen)
-        ids, similarity = index.search(compared.astype(np.float32), k)
-        quality = _quality(index)
-    if themselves is not None:
+        ids, similarity, quality = _nearest(home, reading, wanted, classifier, verifier, k + 1)
         ids, similarity = _without(ids, similarity, themselves)
     if wanted.least is not None:
         below = similarity < wanted.least - _ROUNDING
@@ -171,6 +142,45 @@ def _hits_of(
         quality["vectors"] = vectors_of_hits(reading, kind, ids, by_classifier=by_classifier)
     details = _details(reading, kind, np.unique(ids[ids >= 0]).tolist())
     return replace(_hits(view, kind, ids, similarity, details), **quality)
+
+
+def _nearest(
+    home: Home,
+    reading: Reading,
+    wanted: Wanted,
+    classifier: Floats | None,
+    verifier: Floats | None,
+    k: int,
+) -> tuple[Int64s, Float32s, dict[str, Any]]:
+    """(n, k) ids and similarities of the nearest rows of the wanted kind, and what was missed."""
+    view, chosen = reading.view, wanted.chosen
+    if wanted.kind == "text":
+        mask = None if chosen is None else _labels_among(reading, chosen).text
+        return *_nearest_labels(view, classifier, k, mask), _quality(view.text)
+    if wanted.kind == "prototype":
+        if verifier is None:
+            raise InvalidInput(
+                "queries.verifier: prototypes are compared with verifier embeddings; none were "
+                "given"
+            )
+        mask = None if chosen is None else _labels_among(reading, chosen).prototypes
+        if view.index is None:
+            nearest = nearest_rows(view.prototypes, verifier, k, view.device, mask)
+            return *nearest, _quality(view.prototypes)
+        index = view.index if mask is None else prototypes_among(view, view.index, mask)
+        return *index.search(verifier.astype(np.float32), k), _quality(view.index)
+    by_classifier = verifier is None
+    compared = cast(Floats, classifier if by_classifier else verifier)
+    index = home.caches.supports.view(reading, classifier=by_classifier)
+    if by_classifier and not len(index):
+        raise InvalidInput(
+            f"kind: no support image of space {view.space.name!r} has a stored classifier "
+            f"embedding to compare with; register classifier_image_vectors, or search with "
+            f"verifier embeddings"
+        )
+    if chosen is not None:
+        index = supports_among(reading, index, chosen)
+    return *index.search(compared.astype(np.float32), k), _quality(index)
 
 
 def _without(ids: Int64s, similarity: Float32s, themselves: Int64s) -> tuple[Int64s, Float32s]:
@@ -186,7 +196,7 @@ def _labels_among(reading: Reading, chosen: Filter) -> Subset:
         return subset_of(reading, chosen)
     except InvalidInput:
         none = np.zeros(view.text.n, np.bool_), np.zeros(view.prototypes.n, np.bool_)
-        return Subset(*none, 0, 0)
+        return Subset(*none, 0, 0, 0)
 
 
 def _details(reading: Reading, kind: str, ids: list[int]) -> Details:

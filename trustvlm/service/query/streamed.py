@@ -16,17 +16,11 @@ from trustvlm.scoring.candidates import Candidates
 from trustvlm.service.memory.aliases import missing_members, pooled
 from trustvlm.service.memory.passes import leading_rows
 from trustvlm.service.memory.space_cache import SpaceView
-from trustvlm.service.query.candidates import (
-    CandidateSet,
-    ExactQueries,
-    Request,
-    UnitQueries,
-    prototype_count,
-)
+from trustvlm.service.query.candidates import CandidateSet, Request, UnitQueries
 from trustvlm.service.query.context import Context
 from trustvlm.softmax.leading import LeadingRows, Moments, similarities
-from trustvlm.system.timing import stage
-from trustvlm.types.arrays import Bools, Float64s, Int64s
+from trustvlm.system.stages import stage
+from trustvlm.types.arrays import Bools, Float64s, Floats, Int64s
 
 if TYPE_CHECKING:
     from trustvlm.index.rows import RowView
@@ -97,7 +91,7 @@ def streamed_candidates(context: Context, queries: UnitQueries, request: Request
         valid=valid,
         rest=rest,
         labels=subset.labels,
-        prototypes=prototype_count(context),
+        prototypes=subset.prototyped,
         evidence=evidence,
         background=background,
     )
@@ -132,11 +126,7 @@ class _Columns:
 
 
 def _columns(
-    view: SpaceView,
-    classifier: Float64s,
-    text: LeadingRows,
-    image: _NearestPrototypes,
-    leaders: int,
+    view: SpaceView, classifier: Floats, text: LeadingRows, image: _NearestPrototypes, leaders: int
 ) -> _Columns:
     scale, grouped = view.space.logit_scale, bool(view.aliases.groups)
     members = others = np.empty((len(classifier), 0), np.int64)
@@ -179,7 +169,7 @@ def _probability_outside(text: LeadingRows, moments: Moments, columns: _Columns)
 
 
 def _similarities(
-    view: SpaceView, slots: Int64s, valid: Bools, verifier: Float64s | None, exact: Float64s
+    view: SpaceView, slots: Int64s, valid: Bools, verifier: Floats | None, exact: Float64s
 ) -> Float64s:
     """(n, m) similarity of each candidate's prototype, where it is not `exact` already; NaN where
     it has none, or is only listed."""
@@ -193,9 +183,9 @@ def _similarities(
 
 
 def _nearest_prototypes(
-    context: Context, queries: ExactQueries, k: int, temperature: float | None
+    context: Context, queries: UnitQueries, k: int, temperature: float | None
 ) -> _NearestPrototypes:
-    view, mask, count = context.view, context.subset.prototypes, len(queries)
+    view, mask, count = context.view, context.subset.prototypes, len(queries.classifier)
     none = np.zeros(count)
     if queries.verifier is None or not len(view.prototypes):
         log_z = None if temperature is None else np.full(count, -np.inf)
@@ -217,7 +207,7 @@ def _nearest_prototypes(
     )
 
 
-def _searched(view: SpaceView, index: IndexView, verifier: Float64s, k: int) -> _NearestPrototypes:
+def _searched(view: SpaceView, index: IndexView, verifier: Floats, k: int) -> _NearestPrototypes:
     """The prototypes that the index returns."""
     ids, similarity = index.search(verifier.astype(np.float32), min(k, len(index)))
     slots = np.where(ids < 0, -1, view.text.slots(np.maximum(ids, 0).ravel()).reshape(ids.shape))

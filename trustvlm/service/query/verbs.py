@@ -11,9 +11,9 @@ import numpy.typing as npt
 from trustvlm.reading.given import given_queries
 from trustvlm.service.home.open_home import OpenHome
 from trustvlm.service.inputs.encode import embed, image_limits
-from trustvlm.service.query.project import project
 from trustvlm.service.query.score import score
 from trustvlm.service.query.search import search
+from trustvlm.service.query.stored import project
 from trustvlm.types import Embedded, Hits, Queries, Verdicts
 from trustvlm.types.arrays import sources
 from trustvlm.types.attributes.filters import Filter, FilterLike

@@ -12,7 +12,7 @@ from trustvlm.catalog.rows.likeness import not_found_text, unknown
 from trustvlm.catalog.store.names import brief
 from trustvlm.errors import Conflict, InvalidInput, NotFound
 from trustvlm.service.home.home import Home
-from trustvlm.service.memory.attributes.masks import label_mask
+from trustvlm.service.memory.label_subset import label_mask
 from trustvlm.service.registration.prototypes import follow_supports
 from trustvlm.types import LabelRow
 from trustvlm.types.arrays import Int64s, texts

@@ -17,7 +17,7 @@ from trustvlm.errors import Conflict, InvalidInput
 from trustvlm.reading.given import no_label_input
 from trustvlm.scoring.prototypes import single_text_prototypes, text_prototype
 from trustvlm.scoring.vectors import as_matrix
-from trustvlm.service.home.limits import CallLimits
+from trustvlm.service.home.home import CallLimits
 from trustvlm.service.home.names import MAX_PROMPT, check_characters, check_name
 from trustvlm.service.inputs.space_encoders import encodes_images, encodes_texts, image_encoder
 from trustvlm.service.registration.external.outputs import no_text_side

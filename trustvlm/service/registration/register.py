@@ -19,8 +19,7 @@ from trustvlm.catalog.store.names import normal
 from trustvlm.catalog.store.vectors import unpack
 from trustvlm.errors import Conflict, InvalidInput, NotFound
 from trustvlm.service.home import originals
-from trustvlm.service.home.home import Home
-from trustvlm.service.home.limits import at_most
+from trustvlm.service.home.home import Home, at_most
 from trustvlm.service.inputs.outputs import is_external
 from trustvlm.service.inputs.space_encoders import encodes_texts
 from trustvlm.service.registration.attributes import CHANGES, check_stored

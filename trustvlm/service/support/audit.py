@@ -18,7 +18,7 @@ from trustvlm.reading.claims import claimed_names
 from trustvlm.scoring.discriminant.suspicion import FLAG, noise_share, wrong_probability
 from trustvlm.service.home.home import Home
 from trustvlm.service.inputs.labelled import Observed, observe, truth_ids
-from trustvlm.service.memory.reading import Reading
+from trustvlm.service.memory.space_cache import Reading
 from trustvlm.service.support.pool import Block, Pool
 from trustvlm.service.support.suspects import Judged, JudgedImages, judge_pool
 from trustvlm.types import Queries

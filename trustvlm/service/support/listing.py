@@ -13,7 +13,7 @@ from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.rows.support import images
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.service.home.home import Home
-from trustvlm.service.memory.attributes.masks import support_ids
+from trustvlm.service.memory.label_subset import support_ids
 from trustvlm.service.registration.edit_labels import checked_ids, some_of
 from trustvlm.service.registration.prototypes import follow_supports
 from trustvlm.types import SupportRow

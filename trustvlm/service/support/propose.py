@@ -18,15 +18,16 @@ from trustvlm.catalog.store.vectors import hash_of
 from trustvlm.errors import InvalidInput
 from trustvlm.scoring.proposals import chosen_images, same_neighbours
 from trustvlm.scoring.rules import DEFAULT_RULE, resolve_parameters
-from trustvlm.scoring.vectors import unit_rows
+from trustvlm.scoring.vectors import as_matrix, unit_rows
 from trustvlm.service.home.home import Home
 from trustvlm.service.home.pictures import Picture
-from trustvlm.service.inputs.encode import encoded, raw_queries
+from trustvlm.service.inputs.encode import encoded, query_vectors
 from trustvlm.service.inputs.labelled import are_supports
-from trustvlm.service.memory.reading import Reading
+from trustvlm.service.memory.space_cache import Reading
+from trustvlm.service.query.candidates import UnitQueries
 from trustvlm.service.query.context import Context, context_of
 from trustvlm.service.query.decide import UNKNOWN_RATE, is_unknown
-from trustvlm.service.query.judge import judge_all
+from trustvlm.service.query.judge import judge
 from trustvlm.service.registration.edit_labels import remove_support
 from trustvlm.service.registration.encode_chunk import RegisterOptions
 from trustvlm.service.registration.register import register
@@ -97,7 +98,7 @@ def _images(
     on_error: str,
 ) -> _Images:
     vectors, read = encoded(home, space, queries, on_error, thumbnails=True)
-    classifier, verifier = raw_queries(home, space, vectors)
+    classifier, verifier = query_vectors(home, space, vectors, as_matrix)
     if classifier is None or verifier is None:
         raise InvalidInput(
             f"queries: expected classifier and verifier embeddings ({space.classifier_dim} and "
@@ -210,10 +211,8 @@ def _judged(home: Home, reading: Reading, classifier: Float64s, verifier: Float6
     """The labels of n images, from unit (n, d) embeddings."""
     context = context_of(home, reading, reading.view.space.id, own_fit=True)
     _, rule, parameters = resolve_parameters(DEFAULT_RULE, None)
-    columns = judge_all(
-        context, classifier.astype(np.float32), verifier.astype(np.float32),
-        [(rule, parameters)], 1,
-    )[0]  # fmt: skip
+    queries = UnitQueries(classifier.astype(np.float32), verifier.astype(np.float32))
+    [columns] = judge(context, queries, [(rule, parameters)], 1)
     label_ids = cast(Int64s, columns["label_id"]).copy()
     evidence = context.fit.evidence  # with few images, the strictest test that they allow
     rate = max(UNKNOWN_RATE, 1 / (evidence.left_out + 1))

@@ -15,10 +15,10 @@ from trustvlm.scoring.discriminant.fit import (
     left_out_cosines,
 )
 from trustvlm.scoring.discriminant.suspicion import suspicions
-from trustvlm.scoring.discriminant.text_bias import TextSide
 from trustvlm.scoring.discriminant.whitening import (
     LeftOutImages,
     Scatter,
+    TextSide,
     left_out_values,
     whitened_halves,
     whitening,

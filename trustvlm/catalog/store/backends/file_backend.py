@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Hashable
 from contextlib import AbstractContextManager
 
 from sqlalchemy import Connection, PoolProxiedConnection, event, text
@@ -32,8 +31,9 @@ class FileBackend:
         self._names = os.fspath(self._path), f"{self._path}-wal"
         self._file = _identity(self._names[0])
         self.engine = sqlite.make_engine(self._path, read_only=read_only)
-        self._watch = CommitWatch(self.engine, self._data_version)
-        event.listen(self.engine, "engine_disposed", lambda _: self._watch.close())
+        watch = CommitWatch(self.engine, self._data_version)
+        self.version = watch.version
+        event.listen(self.engine, "engine_disposed", lambda _: watch.close())
 
     def check(
         self, connection: Connection | PoolProxiedConnection, *, committed: bool = False
@@ -65,10 +65,6 @@ class FileBackend:
     def translated(self) -> AbstractContextManager[None]:
         """See :func:`trustvlm.catalog.store.sqlite.translated`."""
         return sqlite.translated(self._path)
-
-    def version(self) -> Hashable:
-        """See :meth:`CommitWatch.version`."""
-        return self._watch.version()
 
     def _data_version(self, connection: PoolProxiedConnection) -> int:
         """A number that changes when another connection commits; of the files that were opened."""

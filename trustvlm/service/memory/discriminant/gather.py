@@ -13,8 +13,8 @@ from sqlalchemy import Connection
 from trustvlm.catalog.rows import evidence_fits, labels, supports
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.scoring.discriminant.fit import Tower
-from trustvlm.scoring.discriminant.text_bias import TextSide, text_bias
-from trustvlm.scoring.discriminant.whitening import LeftOutImages, Scatter
+from trustvlm.scoring.discriminant.whitening import LeftOutImages, Scatter, TextSide, text_bias
+from trustvlm.scoring.posterior import log_sum
 from trustvlm.scoring.vectors import unit_rows
 from trustvlm.service.memory.discriminant.support_text import blocks_of, seen_images
 from trustvlm.service.memory.support_fit import Sample, sample_of
@@ -137,9 +137,7 @@ def text_of(connection: Connection, space: SpaceRecord, sample: DiscriminantSamp
     log_bare = None
     if len(sample.bare_ids):
         logits = scale * vectors @ sample.bare_texts.astype(np.float64).T
-        top = logits.max(axis=1, keepdims=True)
-        log_sum = top[:, 0] + np.log(np.exp(logits - top).sum(axis=1))
-        log_bare = log_sum + np.log(sample.bare / len(sample.bare_ids))
+        log_bare = log_sum(logits) + np.log(sample.bare / len(sample.bare_ids))
     return TextSide(
         images=places,
         logits=vectors @ texts.T,

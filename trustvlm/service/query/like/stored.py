@@ -12,7 +12,7 @@ from trustvlm.catalog.rows.likeness import not_found_text, unknown
 from trustvlm.catalog.rows.support import images
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.scoring.vectors import as_unit
-from trustvlm.service.memory.reading import Reading
+from trustvlm.service.memory.space_cache import Reading
 from trustvlm.types import Queries
 from trustvlm.types.arrays import Float32s, Int64s, id_list, texts
 from trustvlm.types.bounds import got

@@ -1,31 +1,46 @@
 """The columns of attributes that a process keeps of a space: read from the catalog when a filter
-first names a key, from the file of an indexed key where there is one, and followed by revision."""
+first names a key, and followed by revision.
+
+Those of indexed keys of labels lie in files, so that a process starts without reading every row.
+Files are derived: they can be deleted.
+"""
 
 from __future__ import annotations
 
+import logging
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from pydantic_core import from_json
 from sqlalchemy import Connection
 
+from trustvlm.catalog.catalog import Catalog
+from trustvlm.catalog.rows import spaces
 from trustvlm.catalog.rows.attributes import rows
 from trustvlm.catalog.rows.attributes.rows import Kind
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.upkeep import purge
-from trustvlm.errors import Damaged, InvalidInput
+from trustvlm.errors import Conflict, Damaged, InvalidInput, NotFound, TrustVLMError
 from trustvlm.index.slot_table import SlotTable, SlotView
+from trustvlm.index.snapshot import read_snapshot, write_snapshot
 from trustvlm.index.string_table import NameTable, pack_strings
-from trustvlm.service.memory.reading import Reading
-from trustvlm.service.memory.space_cache import SpaceView
+from trustvlm.service.memory.snapshots import snapshot_key
+from trustvlm.service.memory.space_cache import Reading, SpaceView
+from trustvlm.system.background import Failures, OneAtATime
 from trustvlm.types.arrays import Bools, Int64s
 from trustvlm.types.attributes.columns import Column, value_at
 from trustvlm.types.attributes.filters import Condition
+
+log = logging.getLogger("trustvlm")
+
+RENEWED_ROWS = 5_000
+"""A file is written again when this many objects, and a tenth of all, have changed since."""
 
 COMPACT_SHARE, COMPACT_ROWS = 0.25, 1024
 """Rows of changed attributes are dropped when they exceed both."""
@@ -33,7 +48,9 @@ COMPACT_SHARE, COMPACT_ROWS = 0.25, 1024
 MOST_KEPT = 16
 """Masks of a space that a process keeps: of a million labels, 2 MB each."""
 
-Path = tuple[str, ...]
+KeyPath = tuple[str, ...]
+"""The parts of a key."""
+
 T = TypeVar("T")
 
 
@@ -57,7 +74,7 @@ class AttributeColumns:
 
     def __init__(self, kind: Kind) -> None:
         self._kind = kind
-        self._table, self._columns = SlotTable(), dict[Path, Column]()
+        self._table, self._columns = SlotTable(), dict[KeyPath, Column]()
         self.revision = self.generation = self.followed = 0
 
     @classmethod
@@ -98,7 +115,7 @@ class AttributeColumns:
             arrays |= {f"{number}.texts": texts, f"{number}.texts.offsets": offsets}
         return arrays
 
-    def follow(self, connection: Connection, space: SpaceRecord, paths: Iterable[Path]) -> None:
+    def follow(self, connection: Connection, space: SpaceRecord, paths: Iterable[KeyPath]) -> None:
         """Bring them to the space's revision, which is the transaction's, with columns for these
         keys."""
         if missing := [path for path in paths if path not in self._columns]:
@@ -160,23 +177,95 @@ class AttributeColumns:
         """(stop − start,) whether a condition holds of each row."""
         return self._columns[condition.path].holds(condition, start, stop)
 
-    def has(self, path: Path) -> Bools:
+    def has(self, path: KeyPath) -> Bools:
         """(n,) which rows have a value under a key."""
         condition = Condition(path, "exists", (True,))
         return self._columns[path].holds(condition, 0, self._table.n)
 
 
-class ColumnFiles(Protocol):
-    """The files of the columns of labels, which a process starts from."""
+class AttributeFiles:
+    """The files of all spaces.
+
+    Args:
+        catalog: the truth. folder: where they lie. keep_nothing_purged: called with (space id,
+            revision) after a file was written: deletes it if it holds what was purged meanwhile.
+    """
+
+    def __init__(
+        self, catalog: Catalog, folder: Path, keep_nothing_purged: Callable[[int, int], object]
+    ) -> None:
+        self._catalog, self._folder, self.check = catalog, folder, keep_nothing_purged
+        failures = Failures(log, "writing attributes to a file in the background")
+        self._renewal = OneAtATime(failures, "trustvlm-attributes")
+        self._void: set[int] = set()
+        """Spaces whose file is of no use: of an earlier epoch or recipe, or damaged."""
+
+    def path(self, space_id: int) -> Path:
+        """Where the file of a space lies."""
+        return self._folder / f"{space_id}.attributes"
 
     def load(self, view: SpaceView) -> AttributeColumns | None:
-        """The columns of a file, at a revision that the view can follow; None: there are none."""
+        """The columns of the file of a space, at the file's revision; None without one that can be
+        followed."""
+        key = snapshot_key(view.space, view.epoch, view.revision)
+        try:
+            stored = read_snapshot(self.path(view.space.id), key)
+            if not view.space.log_start <= stored.key.revision <= view.revision:
+                self._void.add(view.space.id)
+                return None
+            return AttributeColumns.from_arrays(stored.arrays, stored.key.revision)
+        except NotFound:
+            return None
+        except Conflict as error:  # after a restore, a repair or 'trustvlm db new-epoch'
+            log.info("reading attributes from the catalog: %s", error)
+        except TrustVLMError as error:
+            log.warning("reading attributes from the catalog: %s", error)
+        self._void.add(view.space.id)
+        return None
 
     def due(self, connection: Connection, view: SpaceView, columns: AttributeColumns) -> bool:
-        """Whether a file is to be written."""
+        """Whether a file is to be written: keys are indexed, and it is missing, void or
+        outgrown."""
+        if self._catalog.read_only or not rows.indexed_keys(connection, view.space.id):
+            return False
+        enough, space_id = max(RENEWED_ROWS, columns.rows().live // 10), view.space.id
+        missing = space_id in self._void or not self.path(space_id).exists()
+        return missing or columns.followed >= enough
 
     def renew_soon(self, space_name: str) -> None:
-        """Write the file of a space in the background."""
+        """Write the file of a space in the background, unless one is being written."""
+        self._renewal.begin(lambda: self._renew(space_name))
+
+    def _renew(self, space_name: str) -> None:
+        try:
+            with self._catalog.read() as connection:
+                space, epoch = spaces.find(connection, space_name), self._catalog.epoch(connection)
+                self.write(connection, space, epoch)
+            self.check(space.id, space.revision)
+        except (OSError, TrustVLMError) as error:
+            log.warning("the attributes of space %s were not indexed: %s", space_name, error)
+
+    def write(self, connection: Connection, space: SpaceRecord, epoch: str) -> None:
+        """Write the file of a space from the catalog, with the columns of its indexed keys; delete
+        it where there are none.
+
+        Raises:
+            ReadOnly, Unavailable: it cannot be written.
+        """
+        keys = rows.indexed_keys(connection, space.id)
+        self._void.discard(space.id)
+        if not keys:
+            self.path(space.id).unlink(missing_ok=True)
+            return
+        columns = AttributeColumns(rows.LABELS)
+        paths = [tuple(key.split(".")) for key in keys]
+        columns.follow(connection, space, paths)
+        key = snapshot_key(space, epoch, space.revision)
+        write_snapshot(self.path(space.id), key, columns.to_arrays())
+
+    def close(self) -> None:
+        """Wait for what is being written."""
+        self._renewal.wait()
 
 
 @dataclass(eq=False)
@@ -195,7 +284,7 @@ class AttributeMemo:
     owners: tuple[int, Int64s, Int64s] = field(
         default_factory=lambda: (0, np.empty(0, np.int64), np.empty(0, np.int64))
     )
-    files: ColumnFiles | None = None
+    files: AttributeFiles | None = None
     kept: dict[str, tuple[tuple[weakref.ref[Any], ...], Any]] = field(default_factory=dict)
 
     def once(self, name: str, state: tuple[Any, ...], make: Callable[[], T]) -> T:
@@ -212,7 +301,7 @@ class AttributeMemo:
             value: T = entry[1]
             return value
 
-    def at(self, reading: Reading, kind: Kind, paths: Iterable[Path]) -> AttributeColumns:
+    def at(self, reading: Reading, kind: Kind, paths: Iterable[KeyPath]) -> AttributeColumns:
         """The columns at the reading's revision. The caller holds the lock while it reads them."""
         revision = reading.view.revision
         columns, paths = self.columns.get(kind), list(paths)

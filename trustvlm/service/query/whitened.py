@@ -1,15 +1,17 @@
-"""What the discriminant says of the candidates of some queries: g_j of every candidate and of the
-sample of prototypes that stands for labels in general."""
+"""What the rules `lda` and `lda_star` look at beyond the candidates of the other rules: g_j of
+every candidate and of the sample of prototypes that stands for labels in general; and what verdicts
+say of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
 
+from trustvlm.errors import InvalidInput
 from trustvlm.scoring.discriminant.rule import DiscriminantValues
 from trustvlm.scoring.discriminant.whitening import whitened_halves
 from trustvlm.scoring.image_evidence import BACKGROUND
@@ -22,6 +24,11 @@ from trustvlm.types.arrays import Bools, Float32s, Float64s, Floats, Int64s
 _SHARED = 32  # candidates of all queries make one product, up to this many times those of a query
 
 T = TypeVar("T")
+
+_SOURCES = {"whitened": "fitted", "cosine": "cosine", "one image": "default", "off": "off"}
+"""Kind of a discriminant → what verdicts call it."""
+
+_COSINE = "the whitened evidence does not tell the labels apart: the similarity serves instead"
 
 
 def discriminant_values(
@@ -192,3 +199,41 @@ def _columns(values: Floats, columns: Int64s, bare: Bools) -> Float64s:
     taken = np.take_along_axis(values, np.maximum(columns, 0), axis=1).astype(np.float64)
     taken[bare] = np.nan
     return taken
+
+
+def discriminant_evidence(
+    context: Context, parameters: Mapping[str, float | None], *, images: bool
+) -> tuple[float | None, str | None]:
+    """(τ that served, where it came from).
+
+    Args:
+        images: whether there are verifier embeddings.
+
+    Raises:
+        InvalidInput: a share of the verifier was given where it is the only image tower.
+    """
+    fit, share = context.discriminant.fit, parameters["towers"]
+    if share not in (None, 1.0) and fit.classifier_matrix is None:
+        raise InvalidInput(
+            f"params: towers: expected 1, as only the verifier gives image evidence in space "
+            f"{context.view.space.name!r} (docs/rules.md, 'Two towers'); got {share:g}"
+        )
+    if not images or fit.kind == "none":
+        return None, "none"
+    if parameters["tau"] is not None:
+        return parameters["tau"], "given"
+    return (fit.tau(share) if fit.on else None), _SOURCES[fit.kind]
+
+
+def discriminant_remarks(context: Context) -> tuple[str, ...]:
+    """What the fit of the space had to do without, in words."""
+    discriminant, remarks = context.discriminant, []
+    if discriminant.fit.kind == "cosine":
+        remarks.append(_COSINE)
+    if discriminant.texts < discriminant.images:
+        remarks.append(
+            f"the classifier embedding of {discriminant.images - discriminant.texts} of the "
+            f"{discriminant.images} support images looked at is not stored, so that the text's "
+            f"bias for their labels is not known"
+        )
+    return tuple(remarks)

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from trustvlm.catalog.rows.taxonomy import edges
-from trustvlm.scoring.taxonomy.tree import Tree
-from trustvlm.service.memory.reading import Reading
-from trustvlm.service.memory.space_cache import SpaceView
+from trustvlm.scoring.tree import Tree
+from trustvlm.service.memory.space_cache import Reading, SpaceView
 from trustvlm.types.arrays import Int64s
 
 

@@ -1,4 +1,5 @@
-"""The probability of the label and of every node above it, for each query."""
+"""Answers that back off to a node of the taxonomy: the probability of the label and of every node
+above it, and from which probability on the verdicts of a call answer with one."""
 
 from __future__ import annotations
 
@@ -9,19 +10,25 @@ import numpy as np
 import numpy.typing as npt
 
 from trustvlm.errors import InvalidInput
-from trustvlm.scoring.rules import Judgement
-from trustvlm.scoring.taxonomy.tree import finest, node_mass, worst_wrong
-from trustvlm.service.memory.taxonomy.space_tree import SpaceTree, space_tree
+from trustvlm.scoring.rules import DEFAULT_RULE, Judgement, Rule
+from trustvlm.scoring.tree import finest, node_mass, worst_wrong
+from trustvlm.service.memory.space_tree import SpaceTree, space_tree
 from trustvlm.service.query.candidates import CandidateSet
 from trustvlm.service.query.columns import Columns
 from trustvlm.service.query.context import Context
 from trustvlm.softmax.products import block_logits
-from trustvlm.system.timing import stage
-from trustvlm.types.arrays import Bools, Float64s, Floats, Int64s, Objects
+from trustvlm.system.stages import stage
+from trustvlm.types.arrays import Bools, Float64s, Floats, Int64s
+from trustvlm.types.bounds import number
+from trustvlm.types.calibration import Calibration
 from trustvlm.types.messages.commands import suggested
+from trustvlm.types.options import BackOff
 
 _BLOCK = 4_096
 """Labels whose logits are in memory at once."""
+
+_DEFAULT = 0.95
+"""The threshold where none is named and no calibration has one: 1 − the default of max_risk."""
 
 
 def tree_of_call(context: Context, *, required: bool) -> SpaceTree:
@@ -186,21 +193,6 @@ def answers(tree: SpaceTree, columns: Columns, threshold: float) -> dict[str, np
     }
 
 
-def no_answers(count: int) -> dict[str, Callable[[], Objects | Float64s]]:
-    """The same columns where the call does not back off, made when they are read."""
-
-    def no_path() -> Objects:
-        path = np.empty(count, dtype=object)
-        path.fill(())
-        return path
-
-    return {
-        "node": lambda: np.full(count, None, dtype=object),
-        "node_probability": lambda: np.full(count, np.nan),
-        "path": no_path,
-    }
-
-
 def stands_under(tree: SpaceTree, nodes: list[str | None], truth_slots: Int64s) -> Bools:
     """(n,) whether the true labels stand under these nodes, or are they; False for None, and for
     what is no node.
@@ -212,3 +204,38 @@ def stands_under(tree: SpaceTree, nodes: list[str | None], truth_slots: Int64s) 
     ends = [np.append(ends, 0)[numbers] for ends in (tree.tree.first, tree.tree.last)]
     place = np.where(truth_slots < 0, -1, tree.place[truth_slots])
     return (numbers >= 0) & (ends[0] <= place) & (place < ends[1])
+
+
+def check_back_off(back_off: object) -> bool | float | None:
+    """The option as it is, checked. Raises InvalidInput."""
+    if back_off is None or isinstance(back_off, bool | np.bool_):
+        return None if back_off is None else bool(back_off)
+    return number("back_off", back_off)
+
+
+def node_threshold(
+    back_off: BackOff | None, name: str, rule: Rule, calibration: Calibration | None
+) -> tuple[float | None, str | None]:
+    """(the threshold of a call with this option, None: verdicts have no nodes; why the calibration
+    does not decide about these answers, None: nothing speaks against it). `calibration`: the one
+    that decides about the rule and labels of the call.
+
+    Raises:
+        InvalidInput: nodes are requested of a rule whose trust is no probability.
+    """
+    if back_off not in (None, False) and not rule.probability:
+        raise InvalidInput(
+            f"back_off: expected a rule whose trust is a probability, such as {DEFAULT_RULE!r}; "
+            f"got {name!r}"
+        )
+    proved = calibration.threshold if calibration is not None and calibration.back_off else None
+    if back_off is None or (back_off is True and proved is not None):
+        return proved, None
+    value: float | None = _DEFAULT if back_off else None
+    if not isinstance(back_off, bool):
+        value = back_off
+    if proved is None:
+        return value, None
+    assert calibration is not None
+    of_nodes = f"calibration {calibration.id} is for nodes from {proved:.6g} on"
+    return value, f"not calibrated for this back-off ({of_nodes})"

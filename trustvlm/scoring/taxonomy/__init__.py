@@ -1,1 +1,0 @@
-"""Trees of labels, and the probability of their nodes."""

@@ -1,1 +1,0 @@
-"""The taxonomy of a space as a process keeps it."""

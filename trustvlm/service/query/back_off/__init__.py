@@ -1,1 +1,0 @@
-"""Answers that back off to a node of the taxonomy."""

@@ -1,1 +1,0 @@
-"""Choosing the best of equal values by name."""
