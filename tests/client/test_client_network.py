@@ -303,6 +303,23 @@ def test_whose_certificates_are_trusted(
             assert proxy.asked == ["service.example"]
 
 
+@pytest.mark.parametrize(
+    ("status", "title", "message"),
+    [
+        (400, "400 The plain HTTP request was sent to HTTPS port", "https:// rather than http://"),
+        (502, "502 Bad Gateway", r"answered 502: 502 Bad Gateway$"),
+    ],
+)
+def test_a_page_of_a_proxy_is_named_by_its_title(status: int, title: str, message: str) -> None:
+    """As nginx answers where the service is not reached."""
+    page = f"<html><head><title>{title}</title></head><body>nginx</body></html>".encode()
+    with (
+        scripted((status, page, {}), retries=0) as (client, _),
+        pytest.raises(trustvlm.Unavailable, match=message),
+    ):
+        client.list_spaces()
+
+
 def test_an_encrypted_address_of_a_service_that_is_not(port: int) -> None:
     with pytest.raises(trustvlm.Unavailable, match=r"http:// rather than https://"):
         spaces(f"https://127.0.0.1:{port}")

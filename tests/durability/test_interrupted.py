@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -188,6 +189,37 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         yield place
     finally:
         subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_home_that_cannot_be_opened_says_why(small_disk: Path) -> None:
+    """A full disk; and a file system without writing whose log holds changes: both are whole
+    again where there is room, and where it can be written."""
+    home = small_disk / "home"
+    with trustvlm.open(home, create=True) as service:
+        create(service, "main")
+        shutil.copytree(home, small_disk / "killed")  # as a process that is killed leaves it
+    ballast = small_disk / "ballast"
+    with suppress(OSError), ballast.open("wb", buffering=0) as file:  # until the disk is full
+        while True:
+            file.write(bytes(4096))
+    with pytest.raises(trustvlm.Unavailable, match="disk is full: make room; to read a home, too"):
+        trustvlm.open(home, read_only=True)
+    ballast.unlink()
+    with trustvlm.open(home, read_only=True) as service:
+        assert [space.name for space in service.list_spaces()] == ["main"]
+
+    killed, view = small_disk / "killed", small_disk / "view"
+    (killed / "catalog.sqlite3-shm").unlink()
+    view.mkdir()
+    subprocess.run(["mount", "--bind", str(killed), str(view)], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(view)], check=True)
+        with pytest.raises(trustvlm.Unavailable, match="sqlite3-wal holds changes, which can be"):
+            trustvlm.open(view, read_only=True)
+    finally:
+        subprocess.run(["umount", "-l", str(view)], check=True)
+    with trustvlm.open(killed) as service:
+        assert [space.name for space in service.list_spaces()] == ["main"]
 
 
 @pytest.mark.slow

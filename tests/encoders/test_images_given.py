@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pytest
 import torch
@@ -175,6 +176,15 @@ def test_other_verbs_take_images(service: Any, folder: Path) -> None:
         (io.StringIO("text"), "open as text"),
         ([3.5], "say which encoder"),
         ([object()], "expected a path, bytes or a PIL image"),
+        ([np.ones((8, 8, 3), np.uint8)], "PIL.Image.fromarray"),
+        (torch.ones(3, 8, 8), "PIL.Image.fromarray"),
+        ([("a.png", "red")], r"got tuple; pass one flat list .* \[image for image, label in pairs"),
+        ([{"image": "a.png"}], r"got dict; .* \[row\['image'\] for row in rows\]"),
+        (lambda: pa.table({"image": ["a.png"]}).to_reader(), r"reader.read_all\(\)"),
+        (
+            lambda: pl.LazyFrame({"image": ["a.png"]}),
+            r"got the plan of one, a LazyFrame; call .col",
+        ),
     ],
     ids=lambda value: type(value).__name__ if not isinstance(value, str) else "",
 )
@@ -188,6 +198,24 @@ def test_folders_that_cannot_be(service: Any, folder: Path) -> None:
         service.score("colours", folder / "empty")
     with pytest.raises(NotFound, match="no file or folder"):
         service.score("colours", str(folder / "nothing.png"))
+
+
+@pytest.mark.parametrize(
+    ("path", "remedy"),
+    [
+        ("https://example.org/a.png", "addresses are not fetched: download the file"),
+        ("s3://bucket/a.png", "addresses are not fetched"),
+        ("file:///tmp/a.png", "pass the path without 'file://'"),
+        ("~/no such folder/a.png", "'~' is not expanded"),
+        ("photos/*.png", "a pattern is no path"),
+    ],
+)
+def test_what_is_no_path_says_what_to_pass(service: Any, path: str, remedy: str) -> None:
+    """Alone, and in a list, whose images are read one after the other."""
+    with pytest.raises(NotFound, match=re.escape(remedy)):
+        service.score("colours", path)
+    with pytest.raises(InvalidInput, match=re.escape(remedy)):
+        service.score("colours", [path])
 
 
 def test_a_mapping_registers_labels(service: Any, folder: Path) -> None:

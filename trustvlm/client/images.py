@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from trustvlm.reading.sets.rows import with_place
 from trustvlm.types.arrays import sources
+from trustvlm.types.messages.remedies import no_image, of_missing
 from trustvlm.types.registration import UnreadImage
 
 if TYPE_CHECKING:
@@ -63,11 +64,12 @@ def _load(source: Any, place: int) -> File:
             return File(str(source), stored_name(str(source)), _bytes_of(Path(source)))
         except (OSError, ValueError) as error:  # ValueError: a NUL in the path, or one of ours
             why = getattr(error, "strerror", None)
-            problem = with_place(source, f"cannot be read: {why}" if why else str(error))
+            missing = of_missing(source) if isinstance(error, FileNotFoundError) else ""
+            problem = with_place(source, f"cannot be read: {why}{missing}" if why else str(error))
             return File(str(source), Path(source).name, b"", problem)
     pil = sys.modules.get("PIL.Image")  # a caller with a PIL image has imported it
     if pil is None or not isinstance(source, pil.Image):
-        problem = f"expected a path, bytes or a PIL image, got {type(source).__name__}"
+        problem = no_image(source)
         return File(f"<image {place}>", "", b"", problem)
     name = str(getattr(source, "filename", ""))
     try:

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import random
+import re
 import ssl
 import threading
 import time
@@ -25,15 +26,7 @@ import httpx
 
 from trustvlm import errors
 from trustvlm.client.network import Network, public
-from trustvlm.errors import (
-    STATUSES,
-    InvalidInput,
-    NotFound,
-    Overloaded,
-    TooMany,
-    TrustVLMError,
-    Unavailable,
-)
+from trustvlm.errors import STATUSES, InvalidInput, NotFound, TrustVLMError, Unavailable
 from trustvlm.types.json_form import from_plain
 from trustvlm.types.messages.advised import placed_answer
 from trustvlm.types.messages.commands import placed_in
@@ -48,6 +41,7 @@ _LASTING = tuple(kind.__name__ for kind in errors.LASTING)
 _PASSING = (408, 429, 502, 503, 504)
 _BROKEN = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.TimeoutException)
 _OTHERS = {431: errors.TooLarge, 502: Unavailable, 504: Unavailable}  # some as proxies say
+_TITLE = re.compile(r"<title>(.*?)</title>", re.DOTALL | re.IGNORECASE)
 _OF_STATUS = {status: kind for kind, status in STATUSES.items()} | _OTHERS
 
 T = TypeVar("T")
@@ -357,7 +351,7 @@ def _refusal(where: str, response: httpx.Response) -> Exception:
         return Unavailable(f"{where} answered {response.status_code}: use {moved!r:.200} as url")
     problem, kind = _problem_of(response)
     wait = _seconds_of(response.headers.get("retry-after"))
-    if wait is not None and isinstance(problem, TooMany | Overloaded):
+    if wait is not None and isinstance(problem, errors.TooMany | errors.Overloaded):
         problem.retry_after = wait
     passing = response.status_code in _PASSING and (wait is not None or kind not in _LASTING)
     away = response.status_code == 502  # a proxy says so
@@ -372,9 +366,12 @@ def _problem_of(response: httpx.Response) -> tuple[TrustVLMError, str | None]:
             str(content[name]) for name in ("kind", "message", "request_id")
         )
     except (ValueError, KeyError, TypeError):
-        error_class = _OF_STATUS.get(response.status_code, TrustVLMError)
-        text = " ".join(response.text.split())[:200] or "nothing"
-        return error_class(f"{response.request.url} answered {response.status_code}: {text}"), None
+        page = _TITLE.search(response.text)  # of a proxy
+        text = " ".join((page[1] if page else response.text).split())[:200] or "nothing"
+        said = f"{response.request.url} answered {response.status_code}: {text}"
+        if response.status_code == 400 and "HTTPS" in text:
+            return Unavailable(f"{said}; does it listen at https:// rather than http://?"), None
+        return _OF_STATUS.get(response.status_code, TrustVLMError)(said), None
     problem = error_of(kind, message, response.status_code)
     problem.request_id = request_id
     problem.add_note(f"(request id {request_id})")

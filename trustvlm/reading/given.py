@@ -189,7 +189,9 @@ def _are_vectors(values: Any) -> bool:
 
 
 def _unnamed_vectors(values: Any) -> InvalidInput:
-    pixels = getattr(values, "dtype", None) == np.uint8 and getattr(values, "ndim", 0) in (2, 3)
+    one = values[0] if isinstance(values, list | tuple) else values
+    dimensions = getattr(one, "ndim", 0)
+    pixels = dimensions > 2 or (dimensions == 2 and getattr(one, "dtype", None) == np.uint8)
     remedy = (
         "make an image of the pixels, PIL.Image.fromarray(array)"
         if pixels
@@ -272,8 +274,10 @@ def _image(value: Any, what: str) -> Any:
 
 def no_label_input(item: object, number: int) -> InvalidInput:
     """The error of a label to register that is none."""
-    remedy = f"; for labels without images give a mapping: {{{item!r:.60}: None}}"
-    return InvalidInput(
-        f"inputs[{number}]: expected a LabelInput, got {type(item).__name__}"
-        f"{remedy if isinstance(item, str) else ''}"
-    )
+    remedy = ""
+    if isinstance(item, str):
+        remedy = f"; for labels without images give a mapping: {{{item!r:.60}: None}}"
+    elif isinstance(item, list | tuple):
+        remedy = "; for images by label give a mapping of names to images (of a Series: .to_dict())"
+    kind = type(item).__name__
+    return InvalidInput(f"inputs[{number}]: expected a LabelInput, got {kind}{remedy}")

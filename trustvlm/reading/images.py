@@ -15,6 +15,7 @@ from pathlib import Path
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.types.messages.array_files import read_with
 from trustvlm.types.messages.commands import word
+from trustvlm.types.messages.remedies import of_missing
 
 MAX_DEPTH = 32
 """How deep folders are looked through."""
@@ -255,7 +256,7 @@ def refuse_arrays(path: object, takes: str = "trustvlm.Queries(classifier={})") 
 def is_folder(path: Path) -> bool:
     """Whether a path that a user gave is a folder. Raises NotFound when there is nothing."""
     if not os.path.lexists(path):
-        raise NotFound(f"no file or folder {path}")
+        raise NotFound(f"no file or folder {path}{of_missing(path)}")
     return path.is_dir()
 
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,9 @@ took half a gigabyte for them."""
 _DAMAGED = ("malformed", "not a database", "could not decode", "no such table", "no such column")
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 _UNAVAILABLE = ("database or disk is full", "disk i/o error", "unable to open database file")
+_TO_OPEN = 64 * 1024
+"""Bytes that the folder of a catalog needs to be opened, by readers, too: SQLite puts the index of
+its log there."""
 
 
 def make_engine(path: Path, *, read_only: bool) -> Engine:
@@ -182,8 +186,22 @@ def _meaning(error: Any, path: Path) -> TrustVLMError:
             f"{suggested('verify', options='--all')} looks closer, a backup brings it back"
         )
     if any(part in lower for part in _UNAVAILABLE):
-        return Unavailable(f"{path}: {message}; check the disk's free space and permissions")
+        return Unavailable(f"{path}: {message}; {_remedy(path)}")
     raise error  # a fault of ours, not of the user's: let it show
+
+
+def _remedy(path: Path) -> str:
+    """What to do where SQLite cannot open, read or write the file of a catalog."""
+    log = path.with_name(f"{path.name}-wal")
+    with suppress(OSError):  # the folder cannot be reached either
+        if shutil.disk_usage(path.parent).free < _TO_OPEN:
+            return f"the disk is full: make room; to read a home, too, takes {_TO_OPEN >> 10} KiB"
+        if not os.access(path.parent, os.W_OK) and log.stat().st_size:
+            return (
+                f"{log.name} holds changes, which can be read only where the folder can be "
+                f"written: open the home once there, or copy it with that file and open the copy"
+            )
+    return "check the disk's free space and permissions"
 
 
 def problems(connection: Connection) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from trustvlm.errors import InvalidInput
+from trustvlm.types.messages.remedies import no_image, of_missing
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -81,9 +82,7 @@ def require_image(source: Image, name: str) -> Image:
     from PIL import Image as pil
 
     if not isinstance(source, pil.Image):
-        raise UnreadableImage(
-            name, f"expected a path, bytes or a PIL image, got {type(source).__name__}"
-        )
+        raise UnreadableImage(name, no_image(source))
     return source
 
 
@@ -99,9 +98,9 @@ def read(source: str | Path | bytes, name: str, limits: ImageLimits) -> bytes:
         try:
             data = _read_file(source, name, limits)
         except (OSError, ValueError) as e:  # ValueError: a NUL in the path
-            raise UnreadableImage(
-                name, f"cannot be read: {getattr(e, 'strerror', None) or e}"
-            ) from e
+            missing = of_missing(name) if isinstance(e, FileNotFoundError) else ""
+            reason = f"cannot be read: {getattr(e, 'strerror', None) or e}{missing}"
+            raise UnreadableImage(name, reason) from e
     if not data:
         raise UnreadableImage(name, "the file is empty")
     if len(data) > limits.max_bytes:

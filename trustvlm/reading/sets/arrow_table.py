@@ -126,7 +126,12 @@ def arrow_set(origin: str, folder: Path, schema: pyarrow.Schema) -> ArrowSet:
 
 
 def is_table(values: Any) -> bool:
-    """Whether `values` are a table in memory, with other columns than numbers and vectors."""
+    """Whether `values` are a table in memory, with other columns than numbers and vectors. Raises
+    InvalidInput: the plan of one that polars has not made yet."""
+    if callable(getattr(values, "collect_schema", None)) and hasattr(values, "collect"):
+        raise InvalidInput(
+            f"expected a table, got the plan of one, a {type(values).__name__}; call .collect()"
+        )
     columns = getattr(values, "column_names", None)
     if columns is None:
         columns = getattr(values, "columns", None)
