@@ -159,6 +159,20 @@ def test_a_key_that_reads_is_refused_nothing_that_the_page_offers(queue_home: Pa
     assert {"Check", "Measure on the stored images", "Export CSV", "Search"} <= pressed
 
 
+def test_a_key_that_reads_hears_who_can_change_what(queue_home: Path) -> None:
+    with trustvlm.open(queue_home) as service:
+        service.remove_label("digits", "three")
+    with browsing_with_key(queue_home, "--scope", "read") as seen:
+        seen.expected += ["404 (Not Found"]
+        seen.go("digits", "trust")
+        told = seen.page.get_by_text("so its guarantee no longer holds.").first
+        expect(told).to_contain_text("A key that may write can recalibrate, which renews it.")
+        seen.page.goto(f"{seen.address}/#/digits/labels/three")
+        problem = seen.page.locator(".problem")
+        expect(problem).to_contain_text("a key that may write brings it back")
+        expect(problem).not_to_contain_text("trustvlm")
+
+
 def press_all(seen: Browsing, place: str) -> set[str]:
     """Press the buttons of a view, and those that appear then; their names."""
     page, pressed = seen.page, set[str]()

@@ -66,6 +66,43 @@ def test_a_filter_chooses_labels_and_hits(tmp_path: Path, phone: bool) -> None:
         assert sideways(seen) == 0, "the page must not scroll sideways"
 
 
+def test_keys_and_their_values_are_proposed_while_a_filter_is_typed(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    vectors(home)
+    with trustvlm.open(home) as service:
+        attributes = {"region": "EU", "size": 3, "first seen": "May"}
+        service.update_label("vectors", NAMES[2], attributes=attributes)
+        service.update_label("vectors", NAMES[3], attributes={"region": "US"})
+    with browsing(home) as seen:
+        seen.go("vectors", "labels")
+        page = seen.page
+        field = page.get_by_role("combobox", name="Filter", exact=True)
+        options = page.locator(f"datalist#{field.get_attribute('list')} option")
+        for typed, proposed in {
+            "": ["region = ", "size = ", '"first seen" = '],
+            "re": ["region = "],
+            "Region": ["region = "],
+            "region": ["region = "],
+            "region = ": ['region = "EU"', 'region = "US"'],
+            'region = "u': ['region = "US"'],
+            "region=": ['region = "EU"', 'region = "US"'],
+            'region = "EU"': ['region = "EU"'],
+            'region = "EU" and s': ['region = "EU" and size = '],
+            'not (size >= 2 or "fi': ['not (size >= 2 or "first seen" = '],
+            "not (size >= ": ["not (size >= 3"],
+            '"first seen" = "M': ['"first seen" = "May"'],
+            "nothing": [],
+            "size > 1 ": [],
+        }.items():
+            field.fill(typed or " ")
+            field.fill(typed)
+            expect(options).to_have_count(len(proposed))
+            assert sorted(one.get_attribute("value") or "" for one in options.all()) == sorted(
+                proposed
+            ), typed
+        seen.accessible()
+
+
 @pytest.mark.flow
 @pytest.mark.parametrize(("phone", "dark"), [(False, False), (True, True)])
 def test_a_filter_chooses_the_labels_that_take_part(

@@ -1,6 +1,6 @@
 // Pieces that several views are made of.
 
-import { pictureAddress } from "./api.js";
+import { may, pictureAddress } from "./api.js";
 import { freshId, h, put } from "./dom.js";
 
 const MOST_NOTICES = 4;
@@ -41,10 +41,15 @@ export async function doing(control, work) {
   }
 }
 
+/** A message of the service for the caller: a key that may only read cannot run what changes something. */
+export const forCaller = (message) => (may("write") ? message
+  : message.replace(/\brun 'trustvlm [^']*'/g, "this needs a key that may write").replace(/'trustvlm [^']*\brestore\b[^']*'/g, "a key that may write")
+    .replace(/, 'trustvlm purge' deletes it for good/, " until it is deleted for good"));
+
 /** A problem where the content would have been. */
 export function problem(error) {
   const id = error.requestId && h("p", { class: "quiet" }, `Request ${error.requestId}`);
-  return h("div", { class: "problem", role: "alert" }, h("p", {}, error.message), id);
+  return h("div", { class: "problem", role: "alert" }, h("p", {}, forCaller(error.message)), id);
 }
 
 /** Where nothing is yet: what that means, and what to do. */

@@ -15,10 +15,16 @@ const ONE_WORD = /^(?!(?:and|or|not|in|exists)$)[^\s()[\],=<>!"']+$/i;
 /** The field with its `title`; `changed(text)` is called with the text, null when it is empty. `of`: what has the attributes, "labels", "supports" or
  *  both. `saying`: the id of the element beside the field that says what is wrong with the text. */
 export function filterField({ space, signal }, value, changed, { title = "Filter", hint = "only what has attributes that fit", saying = "", of = ["labels"] } = {}) {
-  const [id, about] = ["filter", "hint"].map(freshId);
+  const [id, about, proposed] = ["filter", "hint", "proposed"].map(freshId);
+  const proposals = h("datalist", { id: proposed });
+  let sampled = null; // read once, when somebody begins to type
+  const propose = () => doing(null, async () => {
+    const keys = await (sampled ??= sampleKeys(space, of, signal));
+    put(proposals, completions(input.value, keys).map((text) => h("option", { value: text })));
+  });
   const send = () => changed(input.value.trim() || null);
   const input = h("input", { id, type: "search", value: value ?? null, placeholder: 'region = "EU" and size >= 3', maxlength: 20000, autocomplete: "off",
-    spellcheck: "false", "aria-describedby": `${about} ${saying}`.trim(), on: { change: send } });
+    spellcheck: "false", "aria-describedby": `${about} ${saying}`.trim(), list: proposed, on: { change: send, focus: propose, input: propose } });
   const use = (condition) => {
     input.value = [input.value.trim(), condition].filter(Boolean).join(" and ");
     send();
@@ -27,9 +33,21 @@ export function filterField({ space, signal }, value, changed, { title = "Filter
   const list = h("div", { "aria-live": "polite" });
   const keys = h("details", { class: "keys", on: { toggle: () => keys.open && doing(null, async () => put(list, keysList(await sampleKeys(space, of, signal), of, use))) } },
     h("summary", {}, "Attributes to filter by"), list);
-  return h("div", { class: "filter field" }, h("label", { for: id, class: "quiet" }, title), input,
+  return h("div", { class: "filter field" }, h("label", { for: id, class: "quiet" }, title), input, proposals,
     h("span", { id: about, class: "visually-hidden" }, hint), keys);
 }
+
+/** What a filter that is being typed may go on as, at its end: with keys or, behind a key and a comparison, with values of that key. */
+function completions(text, keys) {
+  const compared = [...keys].map(([key, { values }]) => ({ name: named(key), values }));
+  const [, start, name, sign, begun] = text.match(/^(|.*[\s(])("[^"]*"|[^\s()=<>!"]+)\s*(!=|>=|<=|=|>|<)\s*("[^"]*"?|[^"\s]*)$/) ?? [];
+  const key = compared.find((one) => one.name === name);
+  if (key) return key.values.map(shownAs).filter((value) => startsWith(value, begun)).map((value) => `${start}${name} ${sign} ${value}`);
+  const [, before, typed] = text.match(/^(|.*(?:\b(?:and|or|not)\s+|\())("?[^\s()=<>!]*)$/i) ?? [null, null, ""];
+  return before === null ? [] : compared.filter((one) => startsWith(one.name, typed)).slice(0, MOST_KEYS).map((one) => `${before}${one.name} = `);
+}
+
+const startsWith = (text, beginning) => text.toLowerCase().startsWith(beginning.toLowerCase());
 
 /** Each key with the kind of its values, some of these, and a button that puts a condition on it into the field. */
 function keysList(keys, of, use) {
@@ -69,8 +87,10 @@ const quoted = (text) => `"${text.replace(/["\\]/g, "\\$&")}"`;
 const shownAs = (value) => (typeof value === "string" ? quoted(value) : String(value));
 const clipped = (value) => (shownAs(value).length > CLIPPED ? `${[...shownAs(value)].slice(0, CLIPPED).join("")}…` : shownAs(value));
 
+const named = (key) => (ONE_WORD.test(key) ? key : quoted(key));
+
 /** A condition that holds of what has this value. */
-const conditionOn = (key, value) => `${ONE_WORD.test(key) ? key : quoted(key)} ${typeof value === "number" ? ">=" : "="} ${shownAs(value)}`;
+const conditionOn = (key, value) => `${named(key)} ${typeof value === "number" ? ">=" : "="} ${shownAs(value)}`;
 
 /** Attributes in one line; null without any. */
 export function attributesLine(attributes) {

@@ -1,6 +1,6 @@
 // What the space promises: what is read about it, and the sentences that say it.
 
-import { get, path } from "../api.js";
+import { get, may, path } from "../api.js";
 import { h } from "../dom.js";
 import { ruleName, trustText } from "../rules.js";
 import { probabilityOf } from "./outcomes.js";
@@ -50,7 +50,7 @@ export function staleSentence({ other_encoders: other, stale, on_stale: policy }
     flag: `${decides}, unless one of the calibration’s images gets it.`,
     auto: `${decides}; once one of the calibration’s images gets it, nothing is accepted.`,
   };
-  return `Labels or support images changed after this calibration, so its guarantee no longer holds. Recalibrate to renew it. ${then[policy]}`;
+  return `Labels or support images changed after this calibration, so its guarantee no longer holds. ${may("write") ? "Recalibrate to renew it" : "A key that may write can recalibrate, which renews it"}. ${then[policy]}`;
 }
 
 /** What was seen since that breaks the promise; the page has a button for what the service says to run. */
