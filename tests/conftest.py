@@ -39,11 +39,11 @@ if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 << 30:
     # Homes in memory: tests make thousands, and each write to one waits for the disk.
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
-# Examples are the same in each run, or with `--hypothesis-profile random` others in each. An
-# example's time is the machine's business: on a busy one 0.2 s go by in any of them.
-hypothesis.settings.register_profile("random", max_examples=15, deadline=None, database=None)
+# A few examples, the same in each run, or with `--hypothesis-profile random` more, and others in
+# each. An example's time is the machine's business: on a busy one 0.2 s go by in any of them.
+hypothesis.settings.register_profile("random", max_examples=100, deadline=None, database=None)
 hypothesis.settings.register_profile(
-    "trustvlm", hypothesis.settings.get_profile("random"), derandomize=True
+    "trustvlm", hypothesis.settings.get_profile("random"), max_examples=15, derandomize=True
 )
 hypothesis.settings.load_profile("trustvlm")
 

@@ -111,7 +111,7 @@ def kept(chosen: Filter, objects: list[dict[str, Any]], split: int) -> list[bool
     return within(0, split) + within(split, len(objects))
 
 
-@settings(max_examples=200)
+@settings(max_examples=4 * settings.default.max_examples)
 @given(FILTERS, st.lists(OBJECTS, max_size=8), st.integers(0, 8))
 def test_columns_keep_what_the_words_say(
     content: dict[str, Any], objects: list[dict[str, Any]], split: int

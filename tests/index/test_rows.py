@@ -44,7 +44,7 @@ steps = st.lists(
 
 
 @given(steps, st.integers(0, 20))
-@settings(max_examples=300)
+@settings(max_examples=4 * settings.default.max_examples)
 def test_random_changes_never_reach_earlier_views(
     changes: list[tuple[str, list[int]]], capacity: int
 ) -> None:
