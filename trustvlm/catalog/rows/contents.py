@@ -4,12 +4,12 @@ space has."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, Row, bindparam, select
 
 from trustvlm.catalog.rows import labels
-from trustvlm.catalog.store.bulk import rows_among, slices
+from trustvlm.catalog.store.bulk import in_order, rows_among, slices
 from trustvlm.catalog.store.models import Label, Support
 from trustvlm.types.registration import KnownImage
 
@@ -32,7 +32,13 @@ class NamedLabel(NamedTuple):
     alias_of: int | None
 
 
-_COLUMNS = (Support.id, Support.label_id, Label.name, Support.content_hash, Support.source)
+_COLUMNS = (
+    Support.id,
+    Support.label_id,
+    Label.name.label("label"),
+    Support.content_hash,
+    Support.source,
+)
 _LIVE = (
     select(*_COLUMNS)
     .join(Label, Label.id == Support.label_id)
@@ -56,7 +62,7 @@ def taken_out(
     """
     query = select(Support.id, Support.label_id, Support.content_hash)
     removed = query.where(Support.removed_revision.is_not(None))
-    rows = sorted(rows_among(connection, removed, Support.label_id, label_ids))
+    rows = in_order(rows_among(connection, removed, Support.label_id, label_ids))
     ids = {(row.label_id, row.content_hash): row.id for row in rows}
     return {key: support_id for key, support_id in ids.items() if key not in present}
 
@@ -111,14 +117,13 @@ def elsewhere(
 
 def _holders(
     connection: Connection, space_id: int, contents: Sequence[bytes]
-) -> dict[bytes, list[LabelledContent]]:
+) -> dict[bytes, list[Row[*tuple[Any, ...]]]]:
     """Content hash → the live support images of the space with that content, by id."""
-    rows = [
+    holders = dict[bytes, list[Row[*tuple[Any, ...]]]]()
+    for row in in_order(
         row
         for some in slices(contents)
         for row in connection.execute(_HOLDERS, {"space": space_id, "contents": list(some)})
-    ]
-    holders: dict[bytes, list[LabelledContent]] = {}
-    for row in sorted(rows):
-        holders.setdefault(row.content_hash, []).append(LabelledContent(*row))
+    ):
+        holders.setdefault(row.content_hash, []).append(row)
     return holders

@@ -377,6 +377,7 @@ def accepted_random(
 def mark_promoted(connection: Connection, space_id: int, support_ids: Mapping[bytes, int]) -> None:
     """Store which images of a space (content hash → support image id) have become support images,
     whatever their sampling."""
-    for content, support_id in support_ids.items():
-        same = (Observation.space_id == space_id, Observation.content_hash == content)
-        connection.execute(update(Observation).where(*same).values(support_id=support_id))
+    same = (Observation.space_id == space_id, Observation.content_hash == bindparam("content"))
+    promote = update(Observation).where(*same).values(support_id=bindparam("support"))
+    if many := [{"content": hash_, "support": number} for hash_, number in support_ids.items()]:
+        connection.execute(promote, many)

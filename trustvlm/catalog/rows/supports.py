@@ -13,7 +13,14 @@ from sqlalchemy.orm import aliased
 from trustvlm.catalog.rows.attributes import rows as attributes
 from trustvlm.catalog.rows.labels import groups
 from trustvlm.catalog.store import clock
-from trustvlm.catalog.store.bulk import insert_rows, inserted_ids, rows_among, slices, update_among
+from trustvlm.catalog.store.bulk import (
+    in_order,
+    insert_rows,
+    inserted_ids,
+    rows_among,
+    slices,
+    update_among,
+)
 from trustvlm.catalog.store.models import Label, Support, Thumbnail
 from trustvlm.catalog.store.vectors import checksum, pack, unpack, verified
 from trustvlm.types.arrays import Float32s, Int64s
@@ -123,7 +130,7 @@ def ids_of_hashes(
 ) -> dict[bytes, int]:
     """Content hash → id of the newest live support image of the space with that content."""
     of_space = select(Support.id, Support.content_hash).where(Support.space_id == space_id, _LIVE)
-    rows = sorted(rows_among(connection, of_space, Support.content_hash, contents))
+    rows = in_order(rows_among(connection, of_space, Support.content_hash, contents))
     return {row.content_hash: row.id for row in rows}
 
 

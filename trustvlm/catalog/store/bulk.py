@@ -7,8 +7,9 @@ plain tuples.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from operator import itemgetter
 from typing import Any, TypeVar
 
 from sqlalchemy import (
@@ -50,6 +51,12 @@ def rows_among(
     among = database_of(connection).among
     for some in slices(values):
         yield from connection.execute(query.where(among(column, some)))
+
+
+def in_order(rows: Iterable[Row[*tuple[Any, ...]]]) -> list[Row[*tuple[Any, ...]]]:
+    """The rows by their first column, which no two share: :func:`sorted` without a key compares
+    rows in Python, several hundred times slower."""
+    return sorted(rows, key=itemgetter(0))
 
 
 def delete_among(
