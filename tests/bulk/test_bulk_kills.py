@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import time
 from pathlib import Path
 
@@ -68,6 +69,22 @@ def test_a_worker_that_is_killed_is_replaced(home: Path, tmp_path: Path) -> None
     names = sources(out)
     assert len(names) == len(set(names)) == UNITS * 3_000
     completed(home, given, out, UNITS * 3_000)
+
+
+@pytest.mark.skipif(
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN, reason="Ctrl-C is ignored, as under nohup"
+)
+def test_ctrl_c_reaches_no_process_that_still_imports(home: Path, tmp_path: Path) -> None:
+    """The terminal sends it to all; the command alone minds it, and says so in one sentence."""
+    given, out = folder_of_vectors(tmp_path / "in"), tmp_path / "out"
+    with started(command(home, given, out, "--on", "processes:1")) as process:
+        until(lambda: workers(process.pid))
+        (worker,) = workers(process.pid)
+        until(lambda: any("numpy" in each.path for each in worker.memory_maps()))
+        worker.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert "Traceback" not in stderr
 
 
 @pytest.mark.slow

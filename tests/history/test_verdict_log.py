@@ -4,6 +4,7 @@ bounds, and what is deleted stays deleted."""
 from __future__ import annotations
 
 import os
+import resource
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -253,6 +254,22 @@ def test_what_finds_no_room_is_dropped_and_counted(
     assert (status.stored, status.dropped) == (25, 6)
     assert counted == [("s", 25, 6)]
     assert log.switch(True, discard=True).dropped == 0
+
+
+def test_what_a_full_disk_loses_is_counted_later(service: TrustService) -> None:
+    """Where there is no room for the answers, there is none for their number either."""
+    log = service.verdict_log("s")
+    log.switch(True)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))  # of any file: less than a page
+    try:
+        service.score("s", incoming(6))
+        assert log.status().stored == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    service.score("s", incoming(2))
+    status = log.status()
+    assert (status.stored, status.dropped) == (2, 6)
 
 
 def test_read_only_homes_say_that_they_log_nothing(

@@ -12,9 +12,9 @@ import signal
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any
@@ -78,9 +78,22 @@ def _start(job: Job) -> _Child:
     context = get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(job, theirs), name="trustvlm-bulk", daemon=True)
-    process.start()
+    with _without_ctrl_c():
+        process.start()
     theirs.close()
     return _Child(process, ours)
+
+
+@contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """Keep Ctrl-C from processes that start within the block, and from this thread meanwhile: while
+    it imports, a process cannot ignore it, and would print where it was."""
+    resource_tracker.ensure_running()  # whose start would let Ctrl-C through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _give(child: _Child, unit: Unit) -> None:
@@ -121,6 +134,7 @@ def _taken_back(child: _Child, ended: Counter[str]) -> Unit:
 def _work(job: Job, pipe: Connection) -> None:
     """Do the units that come through the pipe, in a process of its own, until it closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the group; the parent decides
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # which _start had blocked
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(EOFError, OSError):  # the parent has ended
         try:

@@ -51,6 +51,8 @@ class VerdictWriter:
         self._rows = 0
         """Of the batches that wait: no call counts them again, and few wake the thread."""
         self._dropped: Counter[tuple[int, str]] = Counter()
+        self._uncounted: Counter[int] = Counter()
+        """Dropped answers of each space whose number could not be stored, as on a full disk."""
         self._changed = threading.Condition()
         self._busy = self._closed = self._flush = False
         self._thread: threading.Thread | None = None
@@ -161,6 +163,7 @@ class VerdictWriter:
             self.counted(space, stored, lost)
             if lost:
                 log.warning("%d verdicts of space %r are not in its log", lost, space)
+            if lost or self._uncounted[space_id]:
                 self._count_dropped(space_id, lost)
 
     def _insert(self, space_id: int, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -180,12 +183,14 @@ class VerdictWriter:
             self._grown[space_id], self._trimmed[space_id] = 0, time.monotonic()
 
     def _count_dropped(self, space_id: int, number: int) -> None:
+        number += self._uncounted.pop(space_id, 0)
         try:
             with self._catalog.write("verdict_log") as connection:
                 if spaces.verdict_log(connection, space_id) is not None:
                     log_rows.add_dropped(connection, space_id, number)
         except TrustVLMError as error:
-            log.warning("the number of verdicts that were dropped is not stored: %s", error)
+            self._uncounted[space_id] = number
+            log.warning("the number of verdicts that were dropped is stored later: %s", error)
 
 
 def _with_ids(
