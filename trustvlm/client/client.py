@@ -12,7 +12,7 @@ from trustvlm.client import queries as query_verbs
 from trustvlm.client.codec import back_off_value, reading_fields, rule_options
 from trustvlm.client.label_verbs import LabelVerbs
 from trustvlm.client.measuring_verbs import MeasuringVerbs
-from trustvlm.client.searching.search import search, search_options
+from trustvlm.client.search import search, search_options
 from trustvlm.client.support_verbs import SupportVerbs
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.given import given_queries

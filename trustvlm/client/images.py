@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import io
-import stat
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trustvlm.encoders.images.reading import ImageLimits, UnreadableImage, read
 from trustvlm.reading.sets.rows import with_place
 from trustvlm.types.arrays import sources
-from trustvlm.types.messages.remedies import no_image, of_missing
+from trustvlm.types.messages.remedies import no_image
 from trustvlm.types.registration import UnreadImage
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-MOST_BYTES = 64 * 2**20
+_LIMITS = ImageLimits()
 _PNG = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 _TIFF = ("I", "F", "CMYK", "YCbCr", "LAB")
 _PLAINER = {
@@ -61,11 +61,9 @@ def _load(source: Any, place: int) -> File:
         return File(name or f"<bytes {place}>", name, source)
     if isinstance(source, str | Path):
         try:
-            return File(str(source), stored_name(str(source)), _bytes_of(Path(source)))
-        except (OSError, ValueError) as error:  # ValueError: a NUL in the path, or one of ours
-            why = getattr(error, "strerror", None)
-            missing = of_missing(source) if isinstance(error, FileNotFoundError) else ""
-            problem = with_place(source, f"cannot be read: {why}{missing}" if why else str(error))
+            return File(str(source), stored_name(str(source)), read(source, str(source), _LIMITS))
+        except UnreadableImage as error:
+            problem = with_place(source, error.reason)
             return File(str(source), Path(source).name, b"", problem)
     pil = sys.modules.get("PIL.Image")  # a caller with a PIL image has imported it
     if pil is None or not isinstance(source, pil.Image):
@@ -77,19 +75,6 @@ def _load(source: Any, place: int) -> File:
     except (OSError, ValueError, SyntaxError) as error:
         data, broken = b"", f"damaged or truncated image ({error})"
     return File(name or f"<image {place}>", Path(name).name, data, broken)
-
-
-def _bytes_of(path: Path) -> bytes:
-    status = path.stat()
-    if stat.S_ISDIR(status.st_mode):
-        raise ValueError("is a folder, not an image file")
-    if not stat.S_ISREG(status.st_mode):  # a pipe or device would never end
-        raise ValueError("is not a regular file")
-    if status.st_size > MOST_BYTES:
-        raise ValueError(
-            f"the file has {status.st_size} bytes, more than the limit of {MOST_BYTES}"
-        )
-    return path.read_bytes()
 
 
 def _encoded(image: Image) -> bytes:
@@ -127,7 +112,7 @@ def _unloaded_file(image: Image) -> bytes | None:
         return None
     position = stream.tell()
     stream.seek(0)
-    data: bytes = stream.read(MOST_BYTES + 1)
+    data: bytes = stream.read(_LIMITS.max_bytes + 1)
     stream.seek(position)
     return data
 

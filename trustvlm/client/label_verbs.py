@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
@@ -11,8 +12,8 @@ from trustvlm.client import register as registering
 from trustvlm.client.codec import reading_fields, text_rows
 from trustvlm.client.connection import Connected
 from trustvlm.client.queries import unknown
+from trustvlm.client.queues import RemoteVerdictLog
 from trustvlm.client.transport import path_of
-from trustvlm.client.verdict_log import RemoteVerdictLog
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.given import given_labels
 from trustvlm.reading.hold_out import HoldOut
@@ -30,9 +31,6 @@ from trustvlm.types.taxonomy import MOST_PARENTS, Taxonomy
 if TYPE_CHECKING:
     from trustvlm.reading.sets.rows import LabelledImages
     from trustvlm.types.inputs import Images, ImagesByLabel, ImageSource
-
-PAGE = 1_000
-P = TypeVar("P", LabelPage, HistoryPage)
 
 
 class LabelVerbs(Connected):
@@ -205,25 +203,11 @@ class LabelVerbs(Connected):
         page of 1,000 at a time; with `vectors`, each with its text prototype (d_t,) and its
         prototype (d_v,). Raises NotFound, InvalidInput."""
         flags(vectors=vectors)
-        query: dict[str, Any] = {"order": "id", "limit": PAGE, "vectors": vectors or None}
+        query: dict[str, Any] = {"order": "id", "vectors": vectors or None}
         query["filter"] = None if filter is None else as_filter(filter).text
-        pages = self._pages(LabelPage, (space, "labels"), "cursor", "next_cursor", query)
-        return (row for page in pages for row in page.labels)
-
-    def _pages(
-        self, kind: type[P], parts: tuple[str, str], cursor: str, following: str, query: Any
-    ) -> Iterator[P]:
-        """Every page; what the service refuses is refused now. `cursor`: the query parameter that
-        takes what the page before has as `following`."""
-        first = self._wire.get(kind, "spaces", *parts, **query)
-
-        def pages(page: P) -> Iterator[P]:
-            yield page
-            while (place := getattr(page, following)) is not None:
-                page = self._wire.get(kind, "spaces", *parts, **query | {cursor: place})
-                yield page
-
-        return pages(first)
+        pages = self._wire.pages(LabelPage, ("spaces", space, "labels"), "labels", None, **query)
+        first = next(pages)  # what the service refuses is refused now
+        return (row for page in chain([first], pages) for row in page.labels)
 
     def count_labels(self, space: str, *, filter: FilterLike | None = None) -> int:
         """How many labels the space has, or a filter keeps. Raises NotFound, InvalidInput."""
@@ -246,9 +230,10 @@ class LabelVerbs(Connected):
     def history(self, space: str, since: int = 0) -> Iterator[HistoryRow]:
         """The revisions of a space after `since`, oldest first; see
         :meth:`TrustService.history`."""
-        query = {"since": whole("since", since), "limit": PAGE}
-        pages = self._pages(HistoryPage, (space, "history"), "since", "next_since", query)
-        return (row for page in pages for row in page.revisions)
+        path, begin = ("spaces", space, "history"), whole("since", since)
+        pages = self._wire.pages(HistoryPage, path, "revisions", None, "since", since=begin)
+        first = next(pages)
+        return (row for page in chain([first], pages) for row in page.revisions)
 
     def verdict_log(self, space: str) -> VerdictLog:
         """The verdict log of a space: what it answered, once the log is switched on."""

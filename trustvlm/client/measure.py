@@ -1,9 +1,11 @@
-"""Labelled queries over HTTP: evaluations, calibrations, feedback."""
+"""Labelled queries over HTTP: evaluations, calibrations, feedback; and the jobs of the service that
+measure."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any
 
@@ -11,24 +13,25 @@ import numpy as np
 
 from trustvlm.client.codec import form_body, npz_body, reading_fields, source_array, truth_array
 from trustvlm.client.images import loaded
-from trustvlm.client.jobs import Progress, finished
 from trustvlm.client.queries import EmbeddedQueries, check_labels, embedded_queries, groups_of_files
 from trustvlm.client.transport import (
     Body,
     Fields,
     RequestSizes,
     Wire,
+    error_of,
     json_body,
     options_query,
     path_of,
     read,
 )
-from trustvlm.errors import InvalidInput
+from trustvlm.errors import Conflict, InvalidInput, Unavailable
 from trustvlm.reading.claims import claimed_names
 from trustvlm.reading.given import given_labelled
 from trustvlm.reading.hold_out import HeldOut, HoldOut
 from trustvlm.reading.outputs.probabilities import beside_images
 from trustvlm.types import Queries
+from trustvlm.types.answers import Job
 from trustvlm.types.arrays import Float64s, image_names, optional_texts, rule_names, sources
 from trustvlm.types.bounds import flags
 from trustvlm.types.calibration import FeedbackResult
@@ -39,10 +42,60 @@ if TYPE_CHECKING:
     from trustvlm.reading.sets.rows import LabelledImages
     from trustvlm.types.inputs import Images
 
+_FIRST_S, _LONGEST_S = 0.02, 1.0
+_DEATHS = 3
 _EACH = "one name for each query, or None"
 
+Progress = Callable[[Job], None]
 Names = Sequence[str | None]
 Truth = Names | EllipsisType
+
+
+def wait_for(wire: Wire, job_id: str, timeout: float | None, progress: Progress | None) -> Job:
+    """See :meth:`Client.wait_job`."""
+    end = None if timeout is None else time.monotonic() + timeout
+    pause, before = _FIRST_S, None
+    while True:
+        job = wire.get(Job, "jobs", job_id)
+        now = (job.state, job.phase, job.done, job.total)
+        if progress is not None and now != before:
+            progress(job)
+        before = now
+        if job.ended:
+            return job
+        if end is not None and time.monotonic() + pause > end:
+            raise Unavailable(
+                f"job {job_id} is still {job.state} after {timeout:g} s ({job.phase}, "
+                f"{job.done} done)"
+            )
+        time.sleep(pause)
+        pause = min(1.5 * pause, _LONGEST_S)
+
+
+def finished(
+    wire: Wire,
+    path: str,
+    query: list[tuple[str, Any]],
+    body: Body | None,
+    progress: Progress | None,
+) -> Mapping[str, Any]:
+    """The result of a job that this request begins; where its process dies, it is begun again.
+    Raises TrustVLMError: what it failed with. Conflict: it was cancelled."""
+    for deaths in range(_DEATHS + 1):
+        job_id = wire.ask("POST", path, query=query, body=body, write=True)["id"]
+        try:
+            job = wait_for(wire, job_id, None, progress)
+        except KeyboardInterrupt:  # nobody waits for it any more
+            wire.find(Job, "jobs", job_id, "cancel")
+            raise
+        if job.state == "done":
+            return job.result or {}
+        if job.state == "cancelled":
+            raise Conflict(f"job {job_id} was cancelled")
+        error = job.error or {"kind": "Unavailable", "message": f"job {job_id} is {job.state}"}
+        if error["kind"] != "Unavailable" or deaths == _DEATHS:
+            raise error_of(error["kind"], error["message"])
+    raise AssertionError("unreachable")
 
 
 def _labelled(

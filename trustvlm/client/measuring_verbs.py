@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from trustvlm.client import measure
 from trustvlm.client.codec import rule_options
 from trustvlm.client.connection import Connected
-from trustvlm.client.jobs import Progress, find_job, wait_for
-from trustvlm.client.review import RemoteReviewQueue
+from trustvlm.client.measure import Progress
+from trustvlm.client.queues import RemoteReviewQueue
 from trustvlm.client.transport import path_of, read
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.review.queue import ReviewQueue
@@ -226,7 +226,7 @@ class MeasuringVerbs(Connected):
 
     def get_job(self, job_id: str) -> Job:
         """A job: how far it is and, at its end, its result. Raises NotFound."""
-        return find_job(self._wire, job_id)
+        return self._wire.get(Job, "jobs", job_id)
 
     def cancel_job(self, job_id: str) -> Job:
         """Ask a job to stop; what it committed stays. Raises NotFound."""
@@ -241,4 +241,4 @@ class MeasuringVerbs(Connected):
             NotFound: no such job. Unavailable: it has not ended after `timeout` seconds.
         """
         callbacks(progress=progress)
-        return wait_for(self._wire, job_id, timeout, progress)
+        return measure.wait_for(self._wire, job_id, timeout, progress)

@@ -11,7 +11,7 @@ from trustvlm.client import measure
 from trustvlm.client.codec import npz_body, source_array
 from trustvlm.client.connection import Connected
 from trustvlm.client.images import stored_name
-from trustvlm.client.jobs import Progress, finished
+from trustvlm.client.measure import Progress, finished
 from trustvlm.client.queries import EmbeddedQueries, embedded_queries
 from trustvlm.client.transport import options_query, path_of, read
 from trustvlm.errors import InvalidInput
@@ -23,7 +23,7 @@ from trustvlm.types.arrays import id_list, image_names
 from trustvlm.types.attributes.filters import FilterLike, as_filter
 from trustvlm.types.bounds import callbacks, flags, whole
 from trustvlm.types.registration import RemovedSupports
-from trustvlm.types.support.audit import Audit, AuditRow, MovedSupports
+from trustvlm.types.support.audit import Audit, MovedSupports
 from trustvlm.types.support.lists import SupportCount, SupportPage
 from trustvlm.types.support.proposals import Proposals, RemovedProposals
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from trustvlm.reading.sets.rows import LabelledImages
     from trustvlm.types.inputs import Images
 
-_PAGE = 1_000
 _IDS = 200
 
 
@@ -59,7 +58,9 @@ class SupportVerbs(Connected):
         if queries is None:
             if truth not in (..., None) or sources is not None:
                 raise InvalidInput("truth, sources: they belong to queries, and none were given")
-            return self._audited(space, start, most)
+            query: dict[str, Any] = {"cursor": start}
+            pages = list(self._wire.pages(Audit, ("spaces", space, "audit"), "rows", most, **query))
+            return replace(pages[-1], rows=tuple(row for page in pages for row in page.rows))
         if isinstance(queries, Queries) and are_labelled_by_claims(queries, truth):
             given, names = named_queries(queries, sources)
             part = HeldOut(given, [], names)
@@ -70,17 +71,6 @@ class SupportVerbs(Connected):
         stop = len(audit) if most is None else min(start + most, len(audit))
         following = stop if start < stop < len(audit) else None
         return replace(audit, rows=audit.rows[start:stop], next_cursor=following)
-
-    def _audited(self, space: str, start: int, most: int | None) -> Audit:
-        rows = list[AuditRow]()
-        cursor: int | None = start
-        while True:
-            left = _PAGE if most is None else min(_PAGE, most - len(rows))
-            page = self._wire.get(Audit, "spaces", space, "audit", limit=left, cursor=cursor)
-            rows += page.rows
-            cursor = page.next_cursor
-            if cursor is None or len(rows) == most:
-                return replace(page, rows=tuple(rows))
 
     def propose(
         self,
@@ -146,27 +136,20 @@ class SupportVerbs(Connected):
             if (label, filter, limit, after) != (None, None, None, 0):
                 raise InvalidInput("ids: expected without label, filter, after and limit")
             return self._by_id(space, _ids(ids), vectors)
-        query: dict[str, Any] = {"label": label, "vectors": vectors or None}
+        query: dict[str, Any] = {"label": label, "vectors": vectors or None, "cursor": after}
         query["filter"] = None if filter is None else as_filter(filter).text
-        rows, cursor = list[SupportRow](), after
-        while True:
-            some = _PAGE if most is None else min(_PAGE, most - len(rows))
-            page = self._supports(space, cursor=cursor, limit=some, **query)
-            rows += page.supports
-            if page.next_cursor is None or len(rows) == most:
-                return rows
-            cursor = page.next_cursor
+        path = ("spaces", space, "supports")
+        pages = self._wire.pages(SupportPage, path, "supports", most, **query)
+        return [row for page in pages for row in page.supports]
 
     def _by_id(self, space: str, ids: Sequence[int], vectors: bool) -> list[SupportRow]:
         distinct = list(dict.fromkeys(ids))
         rows = list[SupportRow]()
         for start in range(0, len(distinct), _IDS):
             some = ",".join(map(str, distinct[start : start + _IDS]))
-            rows += self._supports(space, ids=some, vectors=vectors or None).supports
+            query = {"ids": some, "vectors": vectors or None}
+            rows += self._wire.get(SupportPage, "spaces", space, "supports", **query).supports
         return rows
-
-    def _supports(self, space: str, **query: Any) -> SupportPage:
-        return self._wire.get(SupportPage, "spaces", space, "supports", **query)
 
     def count_supports(
         self, space: str, label: str | None = None, *, filter: FilterLike | None = None

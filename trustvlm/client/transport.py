@@ -33,6 +33,7 @@ from trustvlm.types.messages.commands import placed_in
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S, AWAY_PAUSE_S = 0.1, 5.0, 2.0  # away: while a service starts
 RETRIES, CONNECT_S = 10, 10.0
+PAGE_ROWS = 1_000
 
 CALL_IDS = ("x-request-id", "x-call-id")
 """Headers that mark a request and its answer: proxies are free to change the first one."""
@@ -218,6 +219,21 @@ class Wire:
         """What the path of these parts answers, with the query parameters that are not None."""
         fields = options_query(query.items())
         return read(kind, self.ask("GET", path_of(*parts), query=fields))
+
+    def pages(
+        self, kind: Callable[..., T], parts: Sequence[str], rows: str, most: int | None,
+        cursor: str = "cursor", **query: Any,
+    ) -> Iterator[T]:  # fmt: skip
+        """Page after page of what the path of these parts lists, with `most` rows in all: each page
+        says as next_`cursor` where the following one begins."""
+        while True:
+            some = PAGE_ROWS if most is None else min(PAGE_ROWS, most)
+            page = self.get(kind, *parts, **query, limit=some)
+            yield page
+            query[cursor] = getattr(page, f"next_{cursor}")
+            most = None if most is None else most - len(getattr(page, rows))
+            if query[cursor] is None or most == 0:
+                return
 
     def find(self, kind: Callable[..., T], /, *parts: str, **content: Any) -> T:
         """What the path of these parts answers to a question: the fields that are not None."""

@@ -1,9 +1,13 @@
-"""The review queue of a space elsewhere."""
+"""The review queue and the verdict log of a space elsewhere."""
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Any
+
 from trustvlm.client.transport import Wire, json_body, path_of, read
 from trustvlm.reading.review.queue import ReviewQueue
+from trustvlm.reading.verdict_log.files import VerdictLog
 from trustvlm.types.bounds import flags, identifier
 from trustvlm.types.json_form import to_plain
 from trustvlm.types.messages.placed import placed
@@ -18,8 +22,7 @@ from trustvlm.types.review import (
     ReviewQuestion,
     ReviewStatus,
 )
-
-_PAGE = 1_000
+from trustvlm.types.verdict_log import LogFilter, LoggedPage, LogOptions, VerdictLogStatus, in_utc
 
 
 @placed
@@ -40,16 +43,10 @@ class RemoteReviewQueue(ReviewQueue):
         return self._wire.write(AddedLogged, "POST", *self._parts, "logged", **to_plain(options))
 
     def _items(self, tray: str | None, state: str | None, limit: int, after: int) -> ReviewPage:
-        items: list[ReviewItem] = []
-        cursor: int | None = after
-        while True:
-            some = {"limit": min(limit - len(items), _PAGE), "cursor": cursor or None}
-            chosen = {"tray": tray, "state": state or "any"}
-            page = self._wire.get(ReviewPage, *self._parts, "items", **chosen, **some)
-            items += page.items
-            cursor = page.next_cursor
-            if cursor is None or len(items) == limit:
-                return ReviewPage(tuple(items), cursor)
+        chosen: dict[str, Any] = {"tray": tray, "state": state or "any", "cursor": after or None}
+        parts = (*self._parts, "items")
+        pages = list(self._wire.pages(ReviewPage, parts, "items", limit, **chosen))
+        return ReviewPage(tuple(one for page in pages for one in page.items), pages[-1].next_cursor)
 
     def _next(self, tray: str | None, after: int) -> ReviewQuestion | None:
         chosen = {"tray": tray, "after": after or None}
@@ -82,3 +79,28 @@ class RemoteReviewQueue(ReviewQueue):
 
     def _of(self, item: int) -> tuple[str, ...]:
         return (*self._parts, "items", str(identifier("item", item)))
+
+
+@placed
+class RemoteVerdictLog(VerdictLog):
+    """What a space elsewhere answered."""
+
+    def __init__(self, wire: Wire, space: str, place: str) -> None:
+        self._wire, self.space, self.place = wire, space, place
+
+    def status(self) -> VerdictLogStatus:
+        return self._wire.get(VerdictLogStatus, "spaces", self.space, "verdict-log")
+
+    def _switch(self, options: LogOptions) -> VerdictLogStatus:
+        parts = ("spaces", self.space, "verdict-log")
+        return self._wire.write(VerdictLogStatus, "POST", *parts, **vars(options))
+
+    def _page(
+        self, which: LogFilter, limit: int | None, cursor: str | None, sample: int | None, seed: int
+    ) -> LoggedPage:
+        query: dict[str, Any] = {
+            name: in_utc(name, value).isoformat() if isinstance(value, datetime) else value
+            for name, value in vars(which).items()
+        }
+        query |= {"limit": limit, "cursor": cursor, "sample": sample, "seed": seed}
+        return self._wire.get(LoggedPage, "spaces", self.space, "verdicts", **query)

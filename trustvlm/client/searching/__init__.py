@@ -1,1 +1,0 @@
-"""Searching over HTTP."""
