@@ -14,9 +14,8 @@ from test_folders import picture
 
 import trustvlm
 from trustvlm.errors import InvalidInput
-from trustvlm.reading.clean import clean_name
 from trustvlm.reading.lists import read_map
-from trustvlm.reading.naming import Naming
+from trustvlm.reading.naming import Naming, clean_name
 
 
 @pytest.mark.parametrize(

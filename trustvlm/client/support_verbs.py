@@ -23,8 +23,8 @@ from trustvlm.types.arrays import id_list, image_names
 from trustvlm.types.attributes.filters import FilterLike, as_filter
 from trustvlm.types.bounds import callbacks, flags, whole
 from trustvlm.types.registration import RemovedSupports
+from trustvlm.types.rows import SupportCount, SupportPage
 from trustvlm.types.support.audit import Audit, MovedSupports
-from trustvlm.types.support.lists import SupportCount, SupportPage
 from trustvlm.types.support.proposals import Proposals, RemovedProposals
 
 if TYPE_CHECKING:

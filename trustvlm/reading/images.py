@@ -15,6 +15,7 @@ from pathlib import Path
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.types.messages.array_files import read_with
 from trustvlm.types.messages.commands import word
+from trustvlm.types.messages.counts import count
 from trustvlm.types.messages.remedies import of_missing
 
 MAX_DEPTH = 32
@@ -96,7 +97,7 @@ class LeftOut:
             (self.others, "file that is not an image", "files that are not images"),
         )
         parts = [
-            f"{_count(names.total(), one, several)} ({_some(list(names))})"
+            f"{count(names.total(), one, several)} ({_some(list(names))})"
             for names, one, several in counts
             if names
         ]
@@ -104,16 +105,16 @@ class LeftOut:
             yield f"left out: {', '.join(parts)}"
         if self.loose:
             outside = "directly in the folder, outside the sub-folders of the labels"
-            yield f"left out: {_count(self.loose, 'image')} {outside}"
+            yield f"left out: {count(self.loose, 'image')} {outside}"
         if self.empty:
             names = ", ".join(map(repr, self.empty))
-            yield f"no images in {_count(len(self.empty), 'sub-folder')}: {names}"
+            yield f"no images in {count(len(self.empty), 'sub-folder')}: {names}"
         for folders, why in (
             (self.again, "reached a second time through a link"),
             (self.deep, f"more than {MAX_DEPTH} levels deep"),
         ):
             if folders:
-                yield f"left out: {_count(len(folders), 'folder')} {why} ({_some(folders)})"
+                yield f"left out: {count(len(folders), 'folder')} {why} ({_some(folders)})"
         for path, reason in self.unreadable:
             yield f"{UNREAD}{path}: {reason}"
 
@@ -292,7 +293,3 @@ def _begins_like_an_image(entry: os.DirEntry[str]) -> bool:
 
 def _some(names: list[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (", …" if names[_SHOWN:] else "")
-
-
-def _count(number: int, singular: str, plural: str | None = None) -> str:
-    return f"{number:,} {singular if number == 1 else plural or f'{singular}s'}"

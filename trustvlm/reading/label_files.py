@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trustvlm.errors import InvalidInput, NotFound
-from trustvlm.reading.parquet import read_batches
+from trustvlm.reading.parquet import is_list, is_number, is_text, read_batches
 from trustvlm.types import LabelInput
 from trustvlm.types.attributes.values import is_column, once_each, parse_value, row_attributes
 from trustvlm.types.bounds import path_of
@@ -128,8 +128,6 @@ def _of_parquet(path: Path) -> Iterator[LabelInput]:
 
 def _check_columns(path: Path, schema: pyarrow.Schema) -> None:
     """Raises InvalidInput for columns that are missing, not known, or of another type."""
-    import pyarrow as pa
-
     for name in schema.names:
         _check_field(name, f"{path}: ")
     if "name" not in schema.names or len(set(schema.names)) < len(schema.names):
@@ -139,27 +137,17 @@ def _check_columns(path: Path, schema: pyarrow.Schema) -> None:
         if field.name in _OBJECTS or is_column(field.name):
             continue  # each cell is looked at
         kind, depth = field.type, 0
-        while _is_list(kind):
+        while is_list(kind):
             kind, depth = kind.value_type, depth + 1
         if field.name in _TEXTS:
-            kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-            fits = depth == 0 and (pa.types.is_string(kind) or pa.types.is_large_string(kind))
-            expected = "texts"
+            fits, expected = depth == 0 and is_text(kind), "texts"
         else:
-            numbers = pa.types.is_floating(kind) or pa.types.is_integer(kind)
-            fits = depth in _VECTORS[field.name] and numbers
+            fits = depth in _VECTORS[field.name] and is_number(kind)
             lists = ("lists of " * deep + "numbers" for deep in _VECTORS[field.name])
             expected = " or ".join(lists)
         if not fits:
             what = f"{path}: column {field.name}"
             raise InvalidInput(f"{what}: expected {expected}, got {field.type!s:.80}")
-
-
-def _is_list(kind: pyarrow.DataType) -> bool:
-    from pyarrow import types
-
-    kinds = (types.is_list, types.is_large_list, types.is_fixed_size_list)
-    return any(of_kind(kind) for of_kind in kinds)
 
 
 def _cells(name: str, column: pyarrow.Array) -> list[Any]:
@@ -178,7 +166,7 @@ def _vectors(cell: pyarrow.Array) -> npt.NDArray[Any]:
     import pyarrow as pa
 
     shape = [len(cell)]
-    if _is_list(cell.type):
+    if is_list(cell.type):
         if cell.null_count:
             raise InvalidInput("a vector is missing")
         lengths = {len(vector) for vector in cell}

@@ -105,6 +105,29 @@ def read_batches(
                 yield batch
 
 
+def is_list(kind: pyarrow.DataType) -> bool:
+    """Whether a column holds lists, of any or of fixed length."""
+    from pyarrow import types
+
+    kinds = (types.is_list, types.is_large_list, types.is_fixed_size_list)
+    return any(of_kind(kind) for of_kind in kinds)
+
+
+def is_number(kind: pyarrow.DataType) -> bool:
+    """Whether a column holds numbers."""
+    from pyarrow import types
+
+    return bool(types.is_integer(kind) or types.is_floating(kind))
+
+
+def is_text(kind: pyarrow.DataType) -> bool:
+    """Whether a column holds texts, each for itself or by number."""
+    from pyarrow import types
+
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    return any(of(kind) for of in (types.is_string, types.is_large_string, types.is_string_view))
+
+
 def answers(request: dict[str, Any], parts: list[bytearray]) -> Iterator[Message]:
     """Answer, in the sandbox, with what the file "path" says of itself, then with its batches, each
     an Arrow stream: of all rows, or of those from "start" to "stop"; of all columns, or of those in

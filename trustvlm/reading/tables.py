@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.reading.parquet import read_batches
-from trustvlm.reading.sets.columns import only_column
+from trustvlm.reading.sets.columns import folded, only_column
 from trustvlm.reading.shapes import is_comment
 from trustvlm.reading.text import read_text
 from trustvlm.types.attributes.values import is_column, row_attributes, with_decimal_commas
@@ -290,7 +290,7 @@ def _stripped(row: Sequence[str]) -> list[str]:
 
 
 def _columns(header: str, delimiter: str) -> list[str]:
-    return [re.sub(r"[\s-]+", "_", cell.casefold()) for cell in cells_of(header, delimiter)]
+    return [folded(cell) for cell in cells_of(header, delimiter)]
 
 
 def _places(columns: Sequence[str], words: Collection[str]) -> list[int]:

@@ -4,10 +4,13 @@ else is refused by name."""
 from __future__ import annotations
 
 import codecs
+import json
 from pathlib import Path
+from typing import Any
 
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.images import is_folder
+from trustvlm.types.attributes.values import once_each
 
 _MAX_BYTES = 256 * 2**20  # a million names are 30 MB
 
@@ -77,6 +80,17 @@ def read_text(path: Path, expected: str) -> str:
             f"convert it, for example: {remedy}"
         ) from error
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_json(text: str, what: str) -> Any:
+    """The content of JSON in which each object has each of its keys once. Raises InvalidInput,
+    which begins with `what`."""
+    try:
+        return json.loads(text, object_pairs_hook=once_each)
+    except InvalidInput as error:
+        raise InvalidInput(f"{what}: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"{what}: expected JSON: {error!s:.200}") from error
 
 
 def _refuse_binary(path: Path, content: bytes, expected: str) -> None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
-from typing import Annotated, Any, ClassVar, TypeVar, cast, get_type_hints
+from typing import Annotated, Any, ClassVar, Generic, TypeVar, cast, get_type_hints, overload
 
 from pydantic import AwareDatetime, BeforeValidator, PlainSerializer, TypeAdapter, WithJsonSchema
 from pydantic_core import PydanticCustomError, core_schema
@@ -142,6 +142,30 @@ class Answer:
     def __repr__(self) -> str:
         """Like that of a dataclass, but brief; for classes with repr=False."""
         return record_repr(self)
+
+
+class HasRows(Generic[T]):
+    """An answer that has the length, items and order of its `rows`; it is true without any, too."""
+
+    rows: tuple[T, ...]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self.rows)
+
+    @overload
+    def __getitem__(self, place: int) -> T: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> tuple[T, ...]: ...
+
+    def __getitem__(self, place: int | slice) -> T | tuple[T, ...]:
+        return self.rows[place]
+
+    def __bool__(self) -> bool:
+        return True
 
 
 _ADAPTERS: dict[Any, TypeAdapter[Any]] = {}

@@ -74,6 +74,22 @@ class SupportRow(Answer):
     classifier_image_vector: tuple[float, ...] | None = None
 
 
+@dataclass(frozen=True, repr=False)
+class SupportPage(Answer):
+    """A page of support images; `next_cursor` is the `cursor` of the next page, None after the
+    last."""
+
+    supports: tuple[SupportRow, ...]
+    next_cursor: int | None = None
+
+
+@dataclass(frozen=True)
+class SupportCount(Answer):
+    """How many support images there are, or fit."""
+
+    supports: int
+
+
 @dataclass(frozen=True)
 class ObservationRow(Answer):
     """A stored image of known label: its embeddings are stored, its file is not.

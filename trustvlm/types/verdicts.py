@@ -20,7 +20,7 @@ from trustvlm.types.messages.commands import PLACE, at
 from trustvlm.types.messages.counts import count
 from trustvlm.types.registration import UnreadImage
 from trustvlm.types.tables.columns import Column
-from trustvlm.types.tables.evidence import Evidence, EvidenceOfRows, ThumbnailsOfRows
+from trustvlm.types.tables.evidence import Evidence, OfRows
 from trustvlm.types.tables.fiftyone import write_fiftyone
 from trustvlm.types.tables.glance import HTML_ROWS, Glance, as_html
 from trustvlm.types.tables.probability import ProbabilitySource, probability_line
@@ -230,9 +230,9 @@ class Verdicts(Tabular):
             else:
                 value = getattr(self, name)
                 values[name] = value[rows] if name in _BY_ROW and value is not None else value
-        values["read_evidence"] = EvidenceOfRows(self.read_evidence, rows)
+        values["read_evidence"] = OfRows(self.read_evidence, rows)
         if self.read_thumbnail is not None:
-            values["read_thumbnail"] = ThumbnailsOfRows(self.read_thumbnail, rows)
+            values["read_thumbnail"] = OfRows(self.read_thumbnail, rows)
         return Verdicts.lazily(later, **values)
 
     def evidence(self, i: int, k: int = 3) -> Evidence:

@@ -34,10 +34,9 @@ from trustvlm.cli.reading.images import image_options, note_images, report_unrea
 from trustvlm.cli.reading.sets import all_sets, given_images, named_sets
 from trustvlm.cli.session import Session, exactly_one
 from trustvlm.errors import InvalidInput
-from trustvlm.reading.clean import clean_name, is_wnid
 from trustvlm.reading.images import refuse_arrays
 from trustvlm.reading.lists import read_names
-from trustvlm.reading.naming import Naming, advice
+from trustvlm.reading.naming import Naming, advice, clean_name, is_wnid
 from trustvlm.reading.sets.rows import label_of_images
 from trustvlm.reading.tables import Listed
 from trustvlm.types.attributes.values import parse_attributes

@@ -30,8 +30,7 @@ from trustvlm.cli.reading.paths import FILE
 from trustvlm.cli.reading.sets import all_sets, given_images, named_sets
 from trustvlm.cli.session import exactly_one
 from trustvlm.errors import InvalidInput, NotFound
-from trustvlm.reading.clean import clean_name, is_wnid
-from trustvlm.reading.naming import Naming
+from trustvlm.reading.naming import Naming, clean_name, is_wnid
 
 if TYPE_CHECKING:
     from trustvlm.reading.hold_out import HoldOut

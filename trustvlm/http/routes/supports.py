@@ -22,7 +22,7 @@ from trustvlm.http.work.process import Serving
 from trustvlm.types import RegisterResult, SupportRow
 from trustvlm.types.answers import Revision, SupportList
 from trustvlm.types.registration import RemovedSupports
-from trustvlm.types.support.lists import SupportCount, SupportPage
+from trustvlm.types.rows import SupportCount, SupportPage
 
 SUPPORTS = f"{SPACE}/labels/{{label}}/supports"
 router = router_of("support images")

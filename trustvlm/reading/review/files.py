@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.reading.sets.columns import only_column
 from trustvlm.reading.tables import DELIMITERS, cells_of, first_line
-from trustvlm.reading.text import read_text
-from trustvlm.types.attributes.values import once_each
+from trustvlm.reading.text import read_json, read_text
 from trustvlm.types.messages.commands import suggested
 from trustvlm.types.messages.meant import did_you_mean
 from trustvlm.types.review import ReviewItem
@@ -179,12 +178,7 @@ def _identifier(value: object, what: str) -> int:
 
 
 def _of_label_studio(name: str, text: str) -> Iterator[Answer]:
-    try:
-        tasks = json.loads(text, object_pairs_hook=once_each)
-    except InvalidInput as error:
-        raise InvalidInput(f"{name}: {error}") from error
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"{name}: expected JSON: {error}") from error
+    tasks = read_json(text, name)
     for number, task in enumerate(tasks if isinstance(tasks, list) else [tasks], 1):
         what = f"{name}, task {number}"
         data = task.get("data") if isinstance(task, Mapping) else None

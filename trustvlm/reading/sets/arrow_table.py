@@ -1,17 +1,19 @@
 """Arrow tables with a row for each image: a path, the bytes of a file, or the structure {bytes,
-path} of Hugging Face; Parquet files, and tables of pandas, polars, pyarrow and others in memory."""
+path} of Hugging Face; Parquet files, and tables of pandas, polars, pyarrow and others in memory;
+data sets of Hugging Face, whose image files are read as they are stored."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trustvlm.errors import InvalidInput
-from trustvlm.reading.parquet import ParquetFacts, read_batches
+from trustvlm.reading.parquet import ParquetFacts, is_list, is_number, is_text, read_batches
 from trustvlm.reading.sets.columns import set_columns
 from trustvlm.reading.sets.rows import (
     Described,
@@ -23,9 +25,12 @@ from trustvlm.reading.sets.rows import (
     label_name,
     require_some,
 )
+from trustvlm.types.messages.counts import a_or_an
 
 if TYPE_CHECKING:
     import pyarrow
+
+_BATCH_ROWS = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,13 +151,41 @@ def is_table(values: Any) -> bool:
     return not all(map(_is_numeric, kinds))
 
 
-def of_batches(
-    origin: str, schema: pyarrow.Schema, batches: Callable[[], Iterable[Any]],
-    image: str | None, label: str | None, names: Names,
-) -> LabelledImages:  # fmt: skip
-    """The images of batches with this schema. Raises InvalidInput: no column of images."""
-    arrow_set, unlabelled = _set_of(origin, Path(), schema, image, label, names)
-    return LabelledImages(origin, lambda: arrow_set.rows(batches()), unlabelled)
+def is_dataset(values: Any) -> bool:
+    """Whether `values` is a data set of Hugging Face. Raises InvalidInput: several of them."""
+    datasets = sys.modules.get("datasets")  # a caller with a data set has imported it
+    if datasets is None:
+        return False
+    if isinstance(values, datasets.DatasetDict | datasets.IterableDatasetDict):
+        parts = ", ".join(map(repr, values))
+        raise InvalidInput(
+            f"expected one data set, got {a_or_an(type(values).__name__)} of {parts}; name one: "
+            f"dataset[{next(iter(values), 'train')!r}]"
+        )
+    return isinstance(values, datasets.Dataset | datasets.IterableDataset)
+
+
+def dataset_images(
+    dataset: Any, image: str | None, label: str | None, names: Names
+) -> LabelledImages:
+    """The images of a data set: of its only Image column and its only ClassLabel column, else of
+    the usual or the named ones.
+
+    Raises:
+        InvalidInput: no such columns, or a data set that does not know its columns.
+    """
+    features = dataset.features
+    if features is None:
+        raise InvalidInput(
+            "data set: its columns are not known; give it features=…, or call .take(n) on a part"
+        )
+
+    def batches() -> Iterable[Any]:
+        rows: Iterable[Any] = dataset.with_format("arrow").iter(_BATCH_ROWS)
+        return rows
+
+    arrow_set, unlabelled = _set_of("data set", Path(), features.arrow_schema, image, label, names)
+    return LabelledImages("data set", lambda: arrow_set.rows(batches()), unlabelled)
 
 
 def _set_of(
@@ -212,29 +245,19 @@ def _holds_images(kind: pyarrow.DataType) -> bool:
 
     if types.is_struct(kind):
         return {"bytes", "path"} <= {field.name for field in kind}
-    return _is_text(kind) or _is_binary(kind)
+    return is_text(kind) or _is_binary(kind)
 
 
 def _holds_labels(kind: pyarrow.DataType) -> bool:
     from pyarrow import types
 
-    return _is_text(kind) or types.is_integer(kind) or types.is_null(kind)
+    return is_text(kind) or types.is_integer(kind) or types.is_null(kind)
 
 
 def _is_numeric(kind: pyarrow.DataType) -> bool:
-    from pyarrow import types
-
-    lists = (types.is_list, types.is_large_list, types.is_fixed_size_list)
-    while any(of(kind) for of in lists):
+    while is_list(kind):
         kind = kind.value_type
-    return bool(types.is_integer(kind) or types.is_floating(kind))
-
-
-def _is_text(kind: pyarrow.DataType) -> bool:
-    from pyarrow import types
-
-    kind = kind.value_type if types.is_dictionary(kind) else kind
-    return any(of(kind) for of in (types.is_string, types.is_large_string, types.is_string_view))
+    return is_number(kind)
 
 
 def _is_binary(kind: pyarrow.DataType) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,7 @@ from trustvlm.reading.sets.rows import (
     label_name,
     require_some,
 )
-from trustvlm.reading.text import read_text
-from trustvlm.types.attributes.values import once_each
+from trustvlm.reading.text import read_json, read_text
 
 _TRUTH = "ground_truth"
 
@@ -61,13 +59,7 @@ def fiftyone_images(folder: Path, label: str | None, names: Names) -> LabelledIm
 
 
 def _samples(path: Path) -> list[dict[str, Any]]:
-    try:
-        text = read_text(path, "a data set of FiftyOne")
-        content = json.loads(text, object_pairs_hook=once_each)
-    except InvalidInput as error:
-        raise InvalidInput(f"{path}: {error}") from error
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"{path}: expected JSON: {error!s:.200}") from error
+    content = read_json(read_text(path, "a data set of FiftyOne"), str(path))
     samples = content.get("samples") if isinstance(content, dict) else None
     if not isinstance(samples, list) or not all(isinstance(one, dict) for one in samples):
         raise InvalidInput(f"{path}: expected an object with the list samples")

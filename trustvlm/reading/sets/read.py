@@ -11,9 +11,14 @@ from typing import Any
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.reading.images import ImageFinder
 from trustvlm.reading.labelled import label_folders
-from trustvlm.reading.sets.arrow_table import is_table, parquet_images, table_images
+from trustvlm.reading.sets.arrow_table import (
+    dataset_images,
+    is_dataset,
+    is_table,
+    parquet_images,
+    table_images,
+)
 from trustvlm.reading.sets.csv_file import csv_images
-from trustvlm.reading.sets.datasets import dataset_images, is_dataset
 from trustvlm.reading.sets.fiftyone import fiftyone_images, is_fiftyone
 from trustvlm.reading.sets.rows import ImageRow, LabelledImages, Names
 from trustvlm.reading.sets.shards import shard_images

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Literal, overload
+from typing import Annotated, Literal
 
-from trustvlm.types.json_form import Answer, Object
+from trustvlm.types.json_form import Answer, HasRows, Object
 from trustvlm.types.registration import UnreadImage
 
 
@@ -43,7 +42,7 @@ class AuditRow(Answer):
 
 
 @dataclass(frozen=True, repr=False)
-class Audit(Answer):
+class Audit(HasRows[AuditRow], Answer):
     """Labelled images, the most suspicious first. It has the length, items and order of `rows`.
 
     Attributes:
@@ -79,24 +78,6 @@ class Audit(Answer):
     next_cursor: int | None = None
     notes: tuple[str, ...] = ()
     failures: tuple[Annotated[UnreadImage, Object()], ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __iter__(self) -> Iterator[AuditRow]:
-        return iter(self.rows)
-
-    @overload
-    def __getitem__(self, place: int) -> AuditRow: ...
-
-    @overload
-    def __getitem__(self, place: slice) -> tuple[AuditRow, ...]: ...
-
-    def __getitem__(self, place: int | slice) -> AuditRow | tuple[AuditRow, ...]:
-        return self.rows[place]
-
-    def __bool__(self) -> bool:
-        return True
 
 
 @dataclass(frozen=True, repr=False)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, overload
+from typing import Annotated
 
-from trustvlm.types.json_form import Answer, Object
+from trustvlm.types.json_form import Answer, HasRows, Object
 from trustvlm.types.options import Options, WholeNumber, Within, says
 from trustvlm.types.registration import UnreadImage
 
@@ -48,7 +47,7 @@ class Proposal(Answer):
 
 
 @dataclass(frozen=True, repr=False)
-class Proposals(Answer):
+class Proposals(HasRows[Proposal], Answer):
     """Proposed support images, by label and probability. It has the length, items and order of
     `rows`.
 
@@ -77,21 +76,3 @@ class Proposals(Answer):
     rows: tuple[Proposal, ...]
     notes: tuple[str, ...] = ()
     failures: tuple[Annotated[UnreadImage, Object()], ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __iter__(self) -> Iterator[Proposal]:
-        return iter(self.rows)
-
-    @overload
-    def __getitem__(self, place: int) -> Proposal: ...
-
-    @overload
-    def __getitem__(self, place: slice) -> tuple[Proposal, ...]: ...
-
-    def __getitem__(self, place: int | slice) -> Proposal | tuple[Proposal, ...]:
-        return self.rows[place]
-
-    def __bool__(self) -> bool:
-        return True

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from trustvlm.types.arrays import Int64s
 from trustvlm.types.json_form import Answer, Attributes
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, repr=False)
@@ -30,22 +33,12 @@ class Evidence(Answer):
 
 
 @dataclass(frozen=True)
-class EvidenceOfRows:
-    """Reads the evidence of some rows of verdicts, by their place among these."""
+class OfRows(Generic[T]):
+    """Reads something, such as the evidence, of some rows of verdicts, by their place among
+    these."""
 
-    read: Callable[[int, int], Evidence]
+    read: Callable[..., T]
     rows: Int64s
 
-    def __call__(self, i: int, k: int) -> Evidence:
-        return self.read(int(self.rows[i]), k)
-
-
-@dataclass(frozen=True)
-class ThumbnailsOfRows:
-    """Reads the thumbnails of some rows of verdicts, by their place among these."""
-
-    read: Callable[[int], bytes | None]
-    rows: Int64s
-
-    def __call__(self, i: int) -> bytes | None:
-        return self.read(int(self.rows[i]))
+    def __call__(self, i: int, *others: int) -> T:
+        return self.read(int(self.rows[i]), *others)
