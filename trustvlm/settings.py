@@ -18,9 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from trustvlm.catalog.catalog import Catalog
 from trustvlm.catalog.store.location import FileLocation, Location, parse
-from trustvlm.encoders.images.reading import ImageLimits
 from trustvlm.errors import InvalidInput, NotFound, ReadOnly
 from trustvlm.index.shared.snapshot_store import SnapshotStore
+from trustvlm.reading.image_files import ImageLimits
 from trustvlm.service import TrustService
 from trustvlm.service.home.home import CallLimits, EncoderPool, Home, ReviewLimits
 from trustvlm.service.home.originals_place import OriginalsPlace

@@ -523,6 +523,8 @@ def test_images_of_every_kind(
         ):
             client.score("p", Queries(images=[files[0], bad[0]]))
         assert len(client.score("p", Queries(images=[]))) == 0
+        unread = client.search("p", Queries(images=bad), on_error="skip", vectors=True)
+        assert (len(unread), len(unread.failures)) == (0, 3)
 
 
 def test_embedding_a_few_at_a_time(pictured: FastAPI) -> None:

@@ -20,8 +20,8 @@ import trustvlm
 from trustvlm.demo.specs import TEMPLATES, classifier_spec, verifier_spec
 from trustvlm.encoders.golden import golden_image
 from trustvlm.encoders.images.decode import decode_image
-from trustvlm.encoders.images.reading import ImageLimits
 from trustvlm.errors import InvalidInput
+from trustvlm.reading.image_files import ImageLimits
 from trustvlm.types import LabelInput, Queries
 from trustvlm.types.messages.remarks import merged_notes
 

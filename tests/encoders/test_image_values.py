@@ -20,7 +20,7 @@ from trustvlm.demo.measure import prepare_space, register_labels
 from trustvlm.demo.specs import SPACE
 from trustvlm.encoders.golden import golden_image
 from trustvlm.encoders.images.decode import decode_image, hash_image, is_original, original_of
-from trustvlm.encoders.images.reading import ImageLimits
+from trustvlm.reading.image_files import ImageLimits
 from trustvlm.service import TrustService
 from trustvlm.types import Queries
 

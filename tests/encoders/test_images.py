@@ -26,9 +26,9 @@ from waiting import until
 from trustvlm.encoders.encode_images import EncodedImage, FailedImage, encode_images
 from trustvlm.encoders.golden import golden_image
 from trustvlm.encoders.images.decode import decode_image, hash_image
-from trustvlm.encoders.images.reading import ImageLimits, source_name
 from trustvlm.encoders.open import open_encoder
 from trustvlm.errors import InvalidInput
+from trustvlm.reading.image_files import ImageLimits, source_name
 
 DATA = Path(os.environ.get("TRUSTVLM_EVAL_DATA", Path(__file__).parents[3] / "shared" / "data"))
 

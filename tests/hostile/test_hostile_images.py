@@ -27,8 +27,8 @@ from PIL import Image
 from trustvlm.encoders.images.decode import decode_image
 from trustvlm.encoders.images.decode_file import FORMATS
 from trustvlm.encoders.images.pixels import read_rgb
-from trustvlm.encoders.images.reading import ImageLimits
 from trustvlm.errors import InvalidInput
+from trustvlm.reading.image_files import ImageLimits
 
 JPEG = saved(picture(), "JPEG")
 WEBP = saved(picture(), "WEBP", lossless=True)

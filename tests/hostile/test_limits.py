@@ -16,8 +16,8 @@ from worlds import IMAGE_DIM, TEXT_DIM, World, make_space
 
 import trustvlm
 from trustvlm import LabelInput, Queries
-from trustvlm.encoders.images.reading import ImageLimits
 from trustvlm.errors import InvalidInput
+from trustvlm.reading.image_files import ImageLimits
 from trustvlm.service.home.home import CallLimits
 from trustvlm.service.home.names import MAX_NAME, MAX_PROMPT
 from trustvlm.service.registration.spaces import MAX_TEMPLATES

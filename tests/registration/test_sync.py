@@ -145,6 +145,12 @@ def test_a_dry_run_without_sync(service: Any) -> None:
     assert counts(service)["b"] == 2
 
 
+@pytest.mark.parametrize("rows", [[["x"]], [[1.0], [1.0, 2.0]], [[float("nan")] * 6]])
+def test_a_dry_run_refuses_what_are_no_vectors(service: Any, rows: Any) -> None:
+    with pytest.raises(trustvlm.InvalidInput, match="label 'a': image_vectors"):
+        service.register("s", [LabelInput("a", image_vectors=rows)], dry_run=True)
+
+
 def test_an_interrupted_sync_is_completed_by_repeating_it(service: Any) -> None:
     service.register("s", edited())  # what a sync does first; then it was cut off
     done = service.register("s", edited(), sync=True)

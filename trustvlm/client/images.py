@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trustvlm.encoders.images.reading import ImageLimits, UnreadableImage, read
+from trustvlm.reading.image_files import ImageLimits, UnreadableImage, read
 from trustvlm.reading.sets.rows import with_place
 from trustvlm.types.arrays import sources
 from trustvlm.types.messages.remedies import no_image

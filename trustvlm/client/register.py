@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby, islice, zip_longest
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from trustvlm.client.codec import finite, form_body, npz_body, text_rows
@@ -333,7 +332,7 @@ def contents_of(inputs: Iterable[LabelInput]) -> Contents:
 def _hashes(item: LabelInput) -> list[str]:
     if item.image_vectors is None:
         return []
-    rows = np.atleast_2d(np.asarray(item.image_vectors, dtype="<f4"))
+    rows = finite(item.image_vectors, f"label {item.name!r}: image_vectors").astype("<f4")
     return [hashlib.sha256(row.tobytes()).hexdigest() for row in rows]
 
 

@@ -51,7 +51,8 @@ def search(
     beside: Arrays = {} if chosen is None else {"filter": name_array([chosen.text])}
     most = None
     if vectors:
-        width = max(rows.shape[-1] for rows in embedded.arrays.values() if rows.ndim == 2)
+        widths = (rows.shape[-1] for rows in embedded.arrays.values() if rows.ndim == 2)
+        width = max(widths, default=1)  # none: no image could be read
         most = max(1, MOST_VALUES // (k * max(width, 1)))
     answers = answers_of(
         wire, path, embedded.arrays, expected, lambda part: npz_body(part | beside),

@@ -222,17 +222,17 @@ class Wire:
 
     def pages(
         self, kind: Callable[..., T], parts: Sequence[str], rows: str, most: int | None,
-        cursor: str = "cursor", **query: Any,
+        by: str = "cursor", /, **query: Any,
     ) -> Iterator[T]:  # fmt: skip
         """Page after page of what the path of these parts lists, with `most` rows in all: each page
-        says as next_`cursor` where the following one begins."""
+        says as `next_cursor`, or what else is listed `by`, where the following one begins."""
         while True:
             some = PAGE_ROWS if most is None else min(PAGE_ROWS, most)
             page = self.get(kind, *parts, **query, limit=some)
             yield page
-            query[cursor] = getattr(page, f"next_{cursor}")
+            query[by] = getattr(page, f"next_{by}")
             most = None if most is None else most - len(getattr(page, rows))
-            if query[cursor] is None or most == 0:
+            if query[by] is None or most == 0:
                 return
 
     def find(self, kind: Callable[..., T], /, *parts: str, **content: Any) -> T:

@@ -17,14 +17,9 @@ import numpy as np
 from trustvlm.encoders.base import Encoder
 from trustvlm.encoders.images.decode import DecodedImage, decode_image
 from trustvlm.encoders.images.preprocess import Preprocess
-from trustvlm.encoders.images.reading import (
-    DEFAULT_LIMITS,
-    ImageLimits,
-    UnreadableImage,
-    source_name,
-)
 from trustvlm.encoders.images.sandboxes import FilePixels, is_uniform, read_file, sandbox
 from trustvlm.errors import InvalidInput
+from trustvlm.reading.image_files import DEFAULT_LIMITS, ImageLimits, UnreadableImage, source_name
 from trustvlm.reading.sets.rows import with_place
 from trustvlm.system.sandbox import Sandbox
 from trustvlm.system.stages import stage

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trustvlm.encoders.images.decode_file import FORMATS, check_size, damage, upright
-from trustvlm.encoders.images.reading import (
+from trustvlm.encoders.images.sandboxes import read_file, sandbox, thumbnail_of
+from trustvlm.reading.image_files import (
     DEFAULT_LIMITS,
     ImageLimits,
     UnreadableImage,
@@ -23,7 +24,6 @@ from trustvlm.encoders.images.reading import (
     require_image,
     source_name,
 )
-from trustvlm.encoders.images.sandboxes import read_file, sandbox, thumbnail_of
 from trustvlm.types.messages.remarks import Remark
 
 if TYPE_CHECKING:

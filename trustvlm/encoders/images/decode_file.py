@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from trustvlm.encoders.images.foreign import layout_of, refused, what_it_is
 from trustvlm.encoders.images.pixels import read_rgb
-from trustvlm.encoders.images.reading import ImageLimits, UnreadableImage
+from trustvlm.reading.image_files import ImageLimits, UnreadableImage
 from trustvlm.system.sandbox import limit_cpu
 from trustvlm.types.messages.remarks import Remark
 

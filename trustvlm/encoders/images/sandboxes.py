@@ -21,8 +21,8 @@ import numpy.typing as npt
 
 from trustvlm.encoders.images.decode_file import SECONDS, SECONDS_PER_PIXEL, decode_file
 from trustvlm.encoders.images.preprocess import Preprocess
-from trustvlm.encoders.images.reading import ImageLimits, UnreadableImage, read, source_name
 from trustvlm.errors import Unavailable
+from trustvlm.reading.image_files import ImageLimits, UnreadableImage, read, source_name
 from trustvlm.system.sandbox import Message, Sandbox, Unreadable
 from trustvlm.system.sandbox_pool import borrowed, waits
 from trustvlm.types.messages.remarks import Remark

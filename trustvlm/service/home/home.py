@@ -20,10 +20,10 @@ from trustvlm.catalog.rows import spaces
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.store.location import ServerLocation
 from trustvlm.encoders.base import Encoder
-from trustvlm.encoders.images.reading import ImageLimits
 from trustvlm.encoders.open import open_encoder
 from trustvlm.encoders.specs.parse import parse_spec
 from trustvlm.errors import InvalidInput, Unavailable
+from trustvlm.reading.image_files import ImageLimits
 from trustvlm.selective.vector_drift import Baseline
 from trustvlm.service.home.counts import CountMemo
 from trustvlm.service.home.originals_place import OriginalsPlace

@@ -20,8 +20,8 @@ from sqlalchemy import Connection
 
 from trustvlm.catalog.rows import originals
 from trustvlm.encoders.images.decode import is_original, original_of
-from trustvlm.encoders.images.reading import ImageLimits, UnreadableImage
 from trustvlm.errors import Unavailable
+from trustvlm.reading.image_files import ImageLimits, UnreadableImage
 from trustvlm.service.home.home import Home
 from trustvlm.system.files.durable import sync
 

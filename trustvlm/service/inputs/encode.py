@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.encoders.encode_images import EncodedImage, FailedImage, encode_images
-from trustvlm.encoders.images.reading import ImageLimits
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.given import ImageStream
+from trustvlm.reading.image_files import ImageLimits
 from trustvlm.reading.outputs.probabilities import beside_images
 from trustvlm.scoring.vectors import unit_rows
 from trustvlm.service.home.home import Home, at_most, too_many

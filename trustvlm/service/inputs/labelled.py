@@ -16,9 +16,9 @@ from trustvlm.catalog.rows.observations import NewObservation
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.store.vectors import hash_of
 from trustvlm.encoders.images.decode import decode_image
-from trustvlm.encoders.images.reading import UnreadableImage
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.reading.claims import claimed_names
+from trustvlm.reading.image_files import UnreadableImage
 from trustvlm.scoring.vectors import SAME_IMAGE, as_matrix, unit_rows
 from trustvlm.service.home.home import Home
 from trustvlm.service.inputs.encode import check_queries, encoded, query_vectors

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from trustvlm.catalog.rows import supports
 from trustvlm.encoders.images.decode import decode_image
-from trustvlm.encoders.images.reading import DEFAULT_LIMITS, ImageLimits, UnreadableImage
 from trustvlm.errors import ReadOnly
+from trustvlm.reading.image_files import DEFAULT_LIMITS, ImageLimits, UnreadableImage
 from trustvlm.service.home.home import Home
 from trustvlm.types.evaluation import Evaluation
 

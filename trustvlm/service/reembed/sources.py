@@ -18,8 +18,8 @@ from trustvlm.catalog.store.vectors import hash_of, unpack, vector
 from trustvlm.encoders.encode_images import EncodedImage
 from trustvlm.encoders.golden import GOLDEN_SAME, compare_golden
 from trustvlm.encoders.images.decode import hash_image
-from trustvlm.encoders.images.reading import UnreadableImage
 from trustvlm.errors import InvalidInput, NotFound
+from trustvlm.reading.image_files import UnreadableImage
 from trustvlm.reading.images import every_file
 from trustvlm.scoring.prototypes import text_prototype
 from trustvlm.scoring.vectors import as_matrix

@@ -14,7 +14,7 @@ from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.rows.supports import NewSupport
 from trustvlm.encoders.encode_images import EncodedImage, FailedImage
 from trustvlm.encoders.images.decode import hash_image
-from trustvlm.encoders.images.reading import ImageLimits, UnreadableImage, source_name
+from trustvlm.reading.image_files import ImageLimits, UnreadableImage, source_name
 from trustvlm.reading.sets.rows import with_place
 from trustvlm.service.home import originals
 from trustvlm.service.home.home import Home

@@ -18,8 +18,8 @@ from trustvlm.catalog.rows import contents
 from trustvlm.catalog.rows.contents import LabelledContent, NamedLabel
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.encoders.images.decode import hash_image
-from trustvlm.encoders.images.reading import ImageLimits, UnreadableImage, source_name
 from trustvlm.errors import InvalidInput
+from trustvlm.reading.image_files import ImageLimits, UnreadableImage, source_name
 from trustvlm.service.home.home import Home
 from trustvlm.service.registration.edit_labels import remove_label, remove_support
 from trustvlm.service.registration.encode_chunk import RegisterOptions, stored_images
