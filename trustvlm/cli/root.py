@@ -33,8 +33,7 @@ from trustvlm.cli.printing.safe_text import one_line, tolerate_any_character
 from trustvlm.cli.printing.streams import UnwritableOutput, telling_outputs
 from trustvlm.cli.printing.suggested import placed
 from trustvlm.cli.printing.wording import in_options, options_of, repeat_of
-from trustvlm.cli.reading.bounds import Choice
-from trustvlm.cli.reading.paths import FILE
+from trustvlm.cli.reading.options import FILE, Choice
 from trustvlm.cli.session import Session, refuse_password
 from trustvlm.errors import EXIT_CODES, LEFT_OUT, TrustVLMError, Unavailable
 from trustvlm.system.files.default_home import default_home

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trustvlm.cli.commands.options import FORMAT, SPACE, flag, json_flag, number
 from trustvlm.cli.commands.start.answer import parts_in_words
 from trustvlm.cli.completion import rules
 from trustvlm.cli.printing.formats import Column, as_json, details, row_writer
-from trustvlm.cli.reading.bounds import Choice
 from trustvlm.cli.reading.claims import claimed_option
 from trustvlm.cli.reading.hold_out import hold_out_options
 from trustvlm.cli.reading.labelled import LabelledOptions, labelled_options
+from trustvlm.cli.reading.options import FORMAT, SPACE, Choice, flag, json_flag, number
 from trustvlm.cli.session import Session
 from trustvlm.errors import NotFound
 from trustvlm.types.messages.commands import suggested

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trustvlm.cli.commands.options import SPACE, file, flag, json_flag, number, text
 from trustvlm.cli.printing.formats import Column, as_json, details, row_writer, say
 from trustvlm.cli.printing.safe_text import note
 from trustvlm.cli.printing.suggested import completed
 from trustvlm.cli.reading.claims import claimed_option
 from trustvlm.cli.reading.hold_out import hold_out_options
 from trustvlm.cli.reading.labelled import LabelledOptions, labelled_options
+from trustvlm.cli.reading.options import SPACE, file, flag, json_flag, number, text
 from trustvlm.cli.session import Session
 from trustvlm.types.messages.counts import count
 from trustvlm.types.tables.probability import percent

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trustvlm.cli.commands.options import SPACE, file, flag, json_flag, number, text
 from trustvlm.cli.printing.formats import as_json, say
 from trustvlm.cli.printing.safe_text import note, warn
-from trustvlm.cli.reading.bounds import Choice
 from trustvlm.cli.reading.claims import claimed_option
 from trustvlm.cli.reading.folders import check_exclude, check_naming
 from trustvlm.cli.reading.images import note_images
 from trustvlm.cli.reading.labelled import LabelledOptions, check_names, labelled_options
+from trustvlm.cli.reading.options import SPACE, Choice, file, flag, json_flag, number, text
 from trustvlm.cli.session import Session, exactly_one
 from trustvlm.types.messages.counts import count
 

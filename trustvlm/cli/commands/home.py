@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trustvlm.cli.commands.options import SPACE, flag, json_flag, text
 from trustvlm.cli.completion import spaces
 from trustvlm.cli.printing.formats import Column, as_json, row_writer
 from trustvlm.cli.printing.progress import Bar, progress_bar
 from trustvlm.cli.printing.safe_text import note, one_line, quoted, shown, utf8, warn
 from trustvlm.cli.printing.suggested import here, placed
-from trustvlm.cli.reading.paths import FILE
+from trustvlm.cli.reading.options import FILE, SPACE, flag, json_flag, text
 from trustvlm.cli.session import Session, exactly_one, pass_local
 from trustvlm.errors import FOUND_DAMAGE, Damaged, SchemaMismatch, Unavailable
 from trustvlm.types.messages.commands import word

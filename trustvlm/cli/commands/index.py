@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from trustvlm.cli.commands.options import SPACE, number, text
 from trustvlm.cli.printing.formats import Column, details, row_writer
 from trustvlm.cli.printing.safe_text import note, quoted, utf8
 from trustvlm.cli.printing.suggested import here
-from trustvlm.cli.reading.bounds import Bounded
+from trustvlm.cli.reading.options import SPACE, Bounded, number, text
 from trustvlm.cli.session import Session, pass_local
 
 if TYPE_CHECKING:

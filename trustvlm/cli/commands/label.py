@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from trustvlm.cli.commands.options import FORMAT, NAME, SPACE, VECTORS, file, flag, text, where
 from trustvlm.cli.printing.formats import Column, Row, row_dicts, row_writer, say
 from trustvlm.cli.printing.safe_text import note, quoted, utf8, warn
-from trustvlm.cli.printing.tree import indented
 from trustvlm.cli.reading.attributes import pairs_of, shown_attributes
+from trustvlm.cli.reading.options import FORMAT, NAME, SPACE, VECTORS, file, flag, text, where
 from trustvlm.cli.session import Session, pass_local
 from trustvlm.reading.tables import read_parents
 from trustvlm.types.attributes.values import parse_attributes
 from trustvlm.types.messages.commands import suggested
 from trustvlm.types.messages.counts import count as number_of
+
+if TYPE_CHECKING:
+    from trustvlm.types.taxonomy import TreeNode
 
 
 def _supports(row: Row) -> str:
@@ -268,8 +271,24 @@ def tree(session: Session, space: str, form: str) -> None:
         suggestion = suggested("label parent", space, "NAME", "PARENT")
         note(f"no label has a parent; {suggestion} gives it one")
         return
-    for line in indented(nodes):
+    for line in _indented(nodes):
         click.echo(line)
+
+
+def _indented(nodes: Sequence[TreeNode]) -> Iterator[str]:
+    """A line for each name, below that of its parent; inner nodes with how many labels stand under
+    them."""
+    below: dict[str | None, list[TreeNode]] = {}
+    for node in nodes:
+        below.setdefault(node.parent, []).append(node)
+    waiting = [(0, node) for node in reversed(below.get(None, []))]
+    while waiting:
+        depth, node = waiting.pop()
+        inner = node.name in below
+        count = f"  ({node.labels:,} {'label' if node.labels == 1 else 'labels'})" if inner else ""
+        alone = "" if node.label or inner else "  (no label)"
+        yield f"{'  ' * depth}{quoted(node.name)}{count}{alone}"
+        waiting += [(depth + 1, child) for child in reversed(below.get(node.name, []))]
 
 
 @label.command()

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from trustvlm.cli.commands.options import SPACE, file, flag, json_flag, number, text
 from trustvlm.cli.printing.formats import as_json, say
 from trustvlm.cli.printing.progress import progress_bar
 from trustvlm.cli.printing.safe_text import note, quoted, shown, warn
+from trustvlm.cli.reading.options import SPACE, file, flag, json_flag, number, text
 from trustvlm.cli.session import Session, pass_local
 from trustvlm.types.messages.commands import suggested
 from trustvlm.types.messages.counts import count

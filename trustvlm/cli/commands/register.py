@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trustvlm.cli.commands.options import PATHS, SPACE, file, flag, json_flag, text
 from trustvlm.cli.printing.formats import as_json
 from trustvlm.cli.printing.progress import progress_bar
 from trustvlm.cli.printing.registration import (
@@ -31,6 +30,7 @@ from trustvlm.cli.reading.folders import (
 )
 from trustvlm.cli.reading.hold_out import hold_out_options, note_held_out
 from trustvlm.cli.reading.images import image_options, note_images, report_unreadable
+from trustvlm.cli.reading.options import PATHS, SPACE, file, flag, json_flag, text
 from trustvlm.cli.reading.sets import all_sets, given_images, named_sets
 from trustvlm.cli.session import Session, exactly_one
 from trustvlm.errors import InvalidInput

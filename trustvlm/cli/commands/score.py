@@ -10,18 +10,25 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trustvlm.cli.commands.options import FORMAT, PATHS, SPACE, file, flag, number, text, where
-from trustvlm.cli.completion import rules
 from trustvlm.cli.printing.formats import Column, Row, RowWriter, blocks, row_writer, say
 from trustvlm.cli.printing.progress import Bar, progress_bar
 from trustvlm.cli.printing.queue import report_waiting, waiting_in
 from trustvlm.cli.printing.safe_text import warn
 from trustvlm.cli.printing.suggested import placed
 from trustvlm.cli.reading.beside import Beside, probabilities_given, probabilities_option
-from trustvlm.cli.reading.bounds import back_off_option
 from trustvlm.cli.reading.claims import ByPlace, claimed_images, claimed_option, claims_given
 from trustvlm.cli.reading.folders import check_exclude, exclude_option, finding
 from trustvlm.cli.reading.images import image_options, note_images, report_unreadable
+from trustvlm.cli.reading.options import (
+    FORMAT,
+    PATHS,
+    SPACE,
+    back_off_option,
+    file,
+    flag,
+    judging_options,
+    where,
+)
 from trustvlm.cli.reading.sets import given_images
 from trustvlm.cli.session import Session, exactly_one
 from trustvlm.errors import InvalidInput
@@ -141,38 +148,7 @@ EVIDENCE = [
     help="Embeddings in the arrays classifier and verifier, as far as needed, and sources (names); "
     "of an external classifier probabilities and outputs (label names).",
 )
-@click.option(
-    "--rule",
-    metavar="NAME",
-    shell_complete=rules,
-    help="msp, max_logit, margin, entropy, energy, doctor (text only); image, knn, ratio "
-    "(image only); trustvlm, trustvlm_star (the paper's); posterior, posterior_star, lda, lda_star "
-    "(ours; _star may correct the label). Without it, the calibrated rule if there is one.  "
-    "[default: posterior]",
-)
-@number("--lambda", metavar="X", help="Weight of the image term.  [default: the rule's]")
-@number(
-    "--temperature", metavar="X", help="Temperature of the image softmax.  [default: the rule's]"
-)
-@number(
-    "--tau",
-    metavar="X",
-    help="Divides the image evidence in the posterior and lda rules (τ).  [default: fitted to the "
-    "support images]",
-)
-@number(
-    "--towers",
-    metavar="X",
-    help="Share of the verifier in the image evidence of the lda rules; the classifier's image "
-    "tower has the rest.  [default: fitted to the support images]",
-)
-@number("--top-k", default=5, help="How many labels to list by text confidence (jsonl, csv).")
-@text(
-    "--only",
-    metavar="LABEL",
-    multiple=True,
-    help="Only these labels take part; repeat it for several.",
-)
+@judging_options
 @where(help="Only labels whose attributes fit take part: 'region = \"EU\" and size >= 3'.")
 @back_off_option
 @click.option(
@@ -201,7 +177,9 @@ def score(
     exclude: tuple[str, ...],
     reading: dict[str, Any],
     form: str,
-    **chosen: Any,
+    judging: dict[str, Any],
+    where: str | None,
+    back_off: bool | float | None,
 ) -> None:
     """Score images: decision, probability, label, evidence.
 
@@ -220,7 +198,11 @@ def score(
     it is another's, and yellow where the predicted label has no support image (unverified).
     """
     exactly_one(PATHS=paths, vectors=vectors)
-    options = _options(**chosen)
+    if judging["labels"] is not None and where is not None:
+        raise click.UsageError("Expected --only or --where, not both.")
+    options = judging | {"back_off": back_off}
+    if where is not None:
+        options["labels"] = Filter(where, "--where")
     check_exclude(exclude, paths)
     beside = Beside(
         claims_given(claimed, paths, vectors), probabilities_given(probabilities, vectors)
@@ -239,24 +221,6 @@ def score(
             _write(service, space, batches, options, evidence, form)
         if review:
             report_waiting(service.review(space), space, before)
-
-
-def _options(
-    *,
-    only: tuple[str, ...],
-    where: str | None,
-    rule: str | None,
-    top_k: int,
-    back_off: bool | float | None,
-    **params: float | None,
-) -> dict[str, Any]:
-    """The arguments of the library's verb. Raises click.UsageError: both --only and --where."""
-    if only and where is not None:
-        raise click.UsageError("Expected --only or --where, not both.")
-    labels = (list(only) or None) if where is None else Filter(where, "--where")
-    given = {name: value for name, value in params.items() if value is not None}
-    options = {"rule": rule, "top_k": top_k, "back_off": back_off}
-    return options | {"labels": labels, "params": given or None}
 
 
 def _write(

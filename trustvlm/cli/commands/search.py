@@ -8,13 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trustvlm.cli.commands.options import FORMAT, SPACE, VECTORS, file, number, text, where
 from trustvlm.cli.printing.formats import Column, row_writer
 from trustvlm.cli.printing.safe_text import note
 from trustvlm.cli.printing.wording import in_options
 from trustvlm.cli.reading.attributes import shown_attributes
-from trustvlm.cli.reading.bounds import Bounded, Choice
 from trustvlm.cli.reading.images import image_options, note_images
+from trustvlm.cli.reading.options import (
+    FORMAT,
+    ID,
+    SPACE,
+    VECTORS,
+    Bounded,
+    Choice,
+    file,
+    number,
+    text,
+    where,
+)
 from trustvlm.cli.session import Session, exactly_one
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.reading.images import refuse_arrays
@@ -56,7 +66,7 @@ POINTS = [
     "--like-support",
     "like_supports",
     metavar="ID",
-    type=click.IntRange(1, 2**63 - 1),
+    type=ID,
     multiple=True,
     help="Search with a stored support image; repeat it for several queries.",
 )

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trustvlm.cli.commands.options import FORMAT, flag, number, text
 from trustvlm.cli.completion import spaces
 from trustvlm.cli.printing.formats import Column, Row, row_writer
 from trustvlm.cli.printing.safe_text import quoted, utf8
-from trustvlm.cli.reading.bounds import Choice
+from trustvlm.cli.reading.options import FORMAT, Choice, flag, number, text
 from trustvlm.cli.session import Session, pass_local
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from trustvlm.cli.commands.label import LABELS
-from trustvlm.cli.commands.options import FORMAT, NAME, SPACE_NAME, flag, number, text
 from trustvlm.cli.commands.reembed import reembed
 from trustvlm.cli.commands.verdict_log import log_verdicts, verdicts
 from trustvlm.cli.printing.formats import Column, details, row_writer, say
 from trustvlm.cli.printing.safe_text import note, quoted, shown, utf8, warn
+from trustvlm.cli.reading.options import FORMAT, NAME, SPACE_NAME, flag, number, text
 from trustvlm.cli.session import Session, on_terminal, pass_local
 from trustvlm.types.messages.commands import suggested
 from trustvlm.types.messages.counts import count

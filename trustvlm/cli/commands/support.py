@@ -8,8 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trustvlm.cli.commands.options import (
+from trustvlm.cli.printing.formats import Column, as_json, row_dicts, row_writer
+from trustvlm.cli.printing.registration import (
+    report_known,
+    report_vectors,
+    require_some_readable,
+    summary,
+)
+from trustvlm.cli.printing.safe_text import note, quoted, utf8, warn
+from trustvlm.cli.printing.suggested import here
+from trustvlm.cli.reading.attributes import shown_attributes
+from trustvlm.cli.reading.folders import check_exclude, exclude_option, images_in
+from trustvlm.cli.reading.images import image_options, note_images, report_unreadable
+from trustvlm.cli.reading.options import (
     FORMAT,
+    ID,
     LABEL,
     PATHS,
     SPACE,
@@ -21,20 +34,7 @@ from trustvlm.cli.commands.options import (
     text,
     where,
 )
-from trustvlm.cli.printing.formats import Column, as_json, row_dicts, row_writer
-from trustvlm.cli.printing.registration import (
-    report_known,
-    report_vectors,
-    require_some_readable,
-    summary,
-)
-from trustvlm.cli.printing.safe_text import note, quoted, utf8, warn
-from trustvlm.cli.printing.suggested import here
-from trustvlm.cli.reading.attributes import shown_attributes
-from trustvlm.cli.reading.folders import check_exclude, exclude_option, finding
-from trustvlm.cli.reading.images import image_options, note_images, report_unreadable
 from trustvlm.cli.session import Session, exactly_one, pass_local
-from trustvlm.errors import InvalidInput
 from trustvlm.types.attributes.values import parse_attributes
 from trustvlm.types.messages.counts import count
 
@@ -57,12 +57,10 @@ SUPPORTS = [
     ),
     Column("revision", "revision", right=True, rank=1),
 ]
-IDS = click.argument(
-    "ids", metavar="ID...", nargs=-1, required=True, type=click.IntRange(1, 2**63 - 1)
-)
+IDS = click.argument("ids", metavar="ID...", nargs=-1, required=True, type=ID)
 
 LABEL_IF_ANY = click.argument("label", type=utf8, required=False)
-IDS_IF_ANY = click.argument("ids", metavar="[ID...]", nargs=-1, type=click.IntRange(1, 2**63 - 1))
+IDS_IF_ANY = click.argument("ids", metavar="[ID...]", nargs=-1, type=ID)
 
 
 @click.group()
@@ -164,16 +162,12 @@ def _images(
     check_exclude(exclude, paths)
     if vectors is not None:
         return support_vectors(vectors)
-    with finding(exclude) as finder:
-        images = finder.images_of(paths)
-    if not images:
-        raise InvalidInput(f"no images in {', '.join(map(str, paths))}")
-    return {"images": images}
+    return {"images": images_in(paths, exclude)}
 
 
 @support.command()
 @SPACE
-@click.argument("support_id", metavar="ID", type=click.IntRange(1, 2**63 - 1))
+@click.argument("support_id", metavar="ID", type=ID)
 @text(
     "--attributes",
     metavar="JSON",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from trustvlm.cli.reading.claims import ByFile, Claimed
-from trustvlm.cli.reading.paths import FILE
+from trustvlm.cli.reading.options import FILE
 from trustvlm.errors import InvalidInput
 
 if TYPE_CHECKING:

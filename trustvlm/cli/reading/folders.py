@@ -12,7 +12,7 @@ import click
 from trustvlm.cli.printing.left_out import tell_left_out
 from trustvlm.cli.printing.safe_text import note, quoted, utf8
 from trustvlm.cli.reading.gathered import gathered
-from trustvlm.cli.reading.paths import FILE
+from trustvlm.cli.reading.options import FILE
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.images import ImageFinder
 from trustvlm.reading.labelled import label_folders, nested_only
@@ -48,6 +48,16 @@ def finding(exclude: Sequence[str]) -> Iterator[ImageFinder]:
     finally:
         for line in finder.remarks():
             tell_left_out(line)
+
+
+def images_in(paths: Sequence[Path], exclude: Sequence[str]) -> list[str]:
+    """The image files among `paths`, and those in folders. Raises NotFound, InvalidInput: there are
+    none."""
+    with finding(exclude) as finder:
+        images = finder.images_of(paths)
+    if not images:
+        raise InvalidInput(f"no images in {', '.join(map(str, paths))}")
+    return images
 
 
 naming_options = gathered(

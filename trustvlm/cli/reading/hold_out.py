@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from trustvlm.cli.printing.safe_text import note
-from trustvlm.cli.reading.bounds import Bounded
 from trustvlm.cli.reading.gathered import F, gathered
+from trustvlm.cli.reading.options import Bounded
 
 if TYPE_CHECKING:
     from trustvlm.reading.hold_out import HoldOut

@@ -26,7 +26,7 @@ from trustvlm.cli.reading.folders import (
 from trustvlm.cli.reading.gathered import gathered
 from trustvlm.cli.reading.hold_out import note_held_out
 from trustvlm.cli.reading.images import embedded, image_options
-from trustvlm.cli.reading.paths import FILE
+from trustvlm.cli.reading.options import FILE
 from trustvlm.cli.reading.sets import all_sets, given_images, named_sets
 from trustvlm.cli.session import exactly_one
 from trustvlm.errors import InvalidInput, NotFound

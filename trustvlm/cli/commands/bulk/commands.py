@@ -10,16 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from trustvlm.cli.commands.bulk.report import print_report, print_status
-from trustvlm.cli.commands.options import SPACE, flag, number, text
-from trustvlm.cli.completion import rules
 from trustvlm.cli.printing.left_out import count_left_out, tell_left_out
 from trustvlm.cli.printing.progress import rate_bar
 from trustvlm.cli.printing.safe_text import utf8, warn
-from trustvlm.cli.reading.bounds import Choice
 from trustvlm.cli.reading.folders import exclude_option
 from trustvlm.cli.reading.gathered import gathered
 from trustvlm.cli.reading.images import image_options
-from trustvlm.cli.reading.paths import FILE
+from trustvlm.cli.reading.options import FILE, SPACE, Choice, flag, judging_options, number, text
 from trustvlm.cli.session import Session, pass_local
 from trustvlm.errors import InvalidInput
 from trustvlm.types.messages.counts import count
@@ -96,25 +93,7 @@ def bulk() -> None:
 @SPACE
 @click.argument("input_", metavar="IN", type=FILE)
 @OUT
-@click.option(
-    "--rule",
-    metavar="NAME",
-    shell_complete=rules,
-    help="As for 'trustvlm score'.  [default: the calibrated rule, else posterior]",
-)
-@number("--lambda", metavar="X", help="Weight of the image term.  [default: the rule's]")
-@number(
-    "--temperature", metavar="X", help="Temperature of the image softmax.  [default: the rule's]"
-)
-@number("--tau", metavar="X", help="Divides the image evidence.  [default: fitted]")
-@number("--towers", metavar="X", help="Share of the verifier in lda rules.  [default: fitted]")
-@number("--top-k", default=5, help="How many labels to list by text confidence.")
-@text(
-    "--only",
-    metavar="LABEL",
-    multiple=True,
-    help="Only these labels take part; repeat it for several.",
-)
+@judging_options
 @click.option(
     "--claimed",
     metavar="COLUMN|FILE",
@@ -137,15 +116,12 @@ def score(
     space: str,
     input_: Path,
     out: Path,
-    rule: str | None,
-    top_k: int,
-    only: tuple[str, ...],
+    judging: dict[str, Any],
     claimed: str | None,
     keep_embeddings: bool,
     how: dict[str, Any],
     reading: dict[str, Any],
     form: str,
-    **params: float | None,
 ) -> None:
     """Score IN into OUT: a row with a verdict for each image or vector.
 
@@ -155,13 +131,10 @@ def score(
     """
     from trustvlm.bulk import score as work
 
-    given = {name: value for name, value in params.items() if value is not None}
-    options: dict[str, Any] = {"rule": rule, "params": given or None, "top_k": top_k}
-    options |= {"labels": list(only) or None, "claimed": claimed}
     with _progress() as shown:
         report = work(
-            session.home, space, input_, out, keep_embeddings=keep_embeddings, **options, **how,
-            **reading, **_opening(session), **shown,
+            session.home, space, input_, out, keep_embeddings=keep_embeddings, claimed=claimed,
+            **judging, **how, **reading, **_opening(session), **shown,
         )  # fmt: skip
     _end(report, form)
 

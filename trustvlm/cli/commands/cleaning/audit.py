@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trustvlm.cli.commands.options import FORMAT, SPACE, flag, number, text
 from trustvlm.cli.printing.formats import Column, row_writer, say
 from trustvlm.cli.printing.safe_text import note
 from trustvlm.cli.printing.suggested import here
 from trustvlm.cli.reading.claims import claimed_option
 from trustvlm.cli.reading.labelled import LabelledOptions, labelled_options
+from trustvlm.cli.reading.options import FORMAT, ID, SPACE, flag, number, text
 from trustvlm.cli.session import Session
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.types.messages.counts import count
@@ -37,7 +37,7 @@ IDS = click.option(
     "ids",
     metavar="ID",
     multiple=True,
-    type=click.IntRange(1, 2**63 - 1),
+    type=ID,
     help="A support image to change; repeat it for several.",
 )
 

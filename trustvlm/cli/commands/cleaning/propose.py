@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trustvlm.cli.commands.options import FORMAT, PATHS, SPACE, file, flag, number
 from trustvlm.cli.printing.formats import Column, row_writer, say
 from trustvlm.cli.printing.safe_text import note
 from trustvlm.cli.printing.suggested import here
-from trustvlm.cli.reading.folders import check_exclude, exclude_option, finding
+from trustvlm.cli.reading.folders import check_exclude, exclude_option, images_in
 from trustvlm.cli.reading.images import embedded, image_options
+from trustvlm.cli.reading.options import FORMAT, PATHS, SPACE, file, flag, number
 from trustvlm.cli.session import Session, exactly_one
-from trustvlm.errors import InvalidInput
 from trustvlm.types.messages.counts import count
 from trustvlm.types.tables.probability import chance
 
@@ -95,10 +94,7 @@ def _given(
 
         names, queries = next(query_batches(vectors, _ALL))
         return queries, names
-    with finding(exclude) as finder:
-        images = finder.images_of(paths)
-    if not images:
-        raise InvalidInput(f"no images in {', '.join(map(str, paths))}")
+    images = images_in(paths, exclude)
     made = embedded(service, space, ", ".join(map(str, paths)), images, reading)
     return made.queries, list(made.sources)
 

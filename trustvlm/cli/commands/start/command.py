@@ -8,23 +8,23 @@ from typing import Any
 
 import click
 
-from trustvlm.cli.commands.options import flag, number, text
 from trustvlm.cli.commands.serve import serve as serve_command
 from trustvlm.cli.commands.start.answer import ADDRESS
 from trustvlm.cli.commands.start.material import Material, Source
-from trustvlm.cli.commands.start.measure import Outcome, measured, unlabelled
-from trustvlm.cli.commands.start.space import (
+from trustvlm.cli.commands.start.measure import (
+    Outcome,
+    measured,
     require_same_source,
     space_for,
     space_name,
+    unlabelled,
     without_labels,
 )
 from trustvlm.cli.printing.formats import say
 from trustvlm.cli.printing.suggested import here
-from trustvlm.cli.reading.bounds import Choice
 from trustvlm.cli.reading.folders import check_exclude, exclude_option
 from trustvlm.cli.reading.images import image_options
-from trustvlm.cli.reading.paths import FILE
+from trustvlm.cli.reading.options import FILE, Choice, flag, number, text
 from trustvlm.cli.session import Session, pass_local
 from trustvlm.types.messages.commands import word
 

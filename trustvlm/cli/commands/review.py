@@ -8,18 +8,27 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trustvlm.cli.commands.options import FORMAT, SPACE, file, flag, json_flag, text
-from trustvlm.cli.commands.verdict_log.commands import note_nothing
+from trustvlm.cli.commands.verdict_log import note_nothing
 from trustvlm.cli.printing.formats import Column, as_json, details, row_writer, say
 from trustvlm.cli.printing.queue import how_to_add, next_step, waiting_in
 from trustvlm.cli.printing.safe_text import note, warn
 from trustvlm.cli.printing.suggested import here
-from trustvlm.cli.reading.bounds import Bounded, Choice
-from trustvlm.cli.reading.paths import FILE
-from trustvlm.cli.reading.times import Moment
+from trustvlm.cli.reading.options import (
+    FILE,
+    FORMAT,
+    ID,
+    SPACE,
+    Bounded,
+    Choice,
+    file,
+    flag,
+    json_flag,
+    log_options,
+    text,
+)
 from trustvlm.cli.session import Session, exactly_one
 from trustvlm.errors import Conflict
-from trustvlm.types.bounds import DECISIONS, FORMATS, STATES, TRAYS
+from trustvlm.types.bounds import FORMATS, STATES, TRAYS
 from trustvlm.types.messages.commands import suggested, word
 from trustvlm.types.messages.counts import count
 from trustvlm.types.tables.probability import chance
@@ -36,7 +45,7 @@ ITEMS = [
     Column("answer", lambda row: _answer(row)),
     Column("source", "source", narrow="end"),
 ]
-ITEM = click.argument("item", metavar="ID", type=click.IntRange(1, 2**63 - 1))
+ITEM = click.argument("item", metavar="ID", type=ID)
 TRAY = click.option(
     "--tray",
     type=Choice(TRAYS),
@@ -101,26 +110,18 @@ def _report(status: ReviewStatus) -> None:
 
 @review.command("add-logged")
 @SPACE
-@click.option(
-    "--sample", type=Bounded("log_page"), help="Draw this number of all answers at random."
-)
-@click.option("--seed", type=Bounded("seed"), default=0, help="Number that draws the sample.")
+@log_options
 @click.option(
     "--limit", type=Bounded("log_page"), help="At most this number of the newest.  [default: 100]"
 )
-@click.option("--since", type=Moment(), metavar="TIME", help="Answered at or after this time.")
-@click.option("--until", type=Moment(), metavar="TIME", help="Answered before this time.")
-@click.option(
-    "--decision", type=Choice(DECISIONS), help="Only these.  [default: those not accepted]"
-)
-@text("--label", metavar="NAME", help="Only answers of this label.")
 @json_flag(help="Print the numbers as JSON.")
 @click.pass_obj
 def add_logged(session: Session, /, space: str, json_: bool, **which: Any) -> None:
     """Add answers of the log, by the names of their images.
 
     'trustvlm space log-verdicts' keeps the log. It holds no images: find each by its name, in your
-    own system. With --sample the answers are watched by 'trustvlm monitor', but calibrate nothing.
+    own system. Without --sample and --decision, these are the newest that were not accepted. With
+    --sample the answers are watched by 'trustvlm monitor', but calibrate nothing.
     """
     with session.writing() as service:
         queue = service.review(space)
