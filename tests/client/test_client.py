@@ -234,6 +234,59 @@ def test_names_that_are_none(client: Client) -> None:
         client.score("s", trustvlm.Queries([[1.0] * 4]), rule="\ud800")
 
 
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        (lambda verbs: verbs.unknown_labels("s", None), "names: expected label names, got None"),
+        (lambda verbs: verbs.unknown_labels("s", "airport"), "names: expected label names"),
+        (lambda verbs: verbs.list_supports("s", []), "expected a string, got list"),
+        (lambda verbs: verbs.changes("s", cursor=[]), "cursor: expected"),
+        (lambda verbs: verbs.review("s").items(cursor=np.zeros((0, 4))), "cursor: expected"),
+        (
+            lambda verbs: verbs.feedback(
+                "s", Queries(np.ones((1, TEXT_DIM)), np.ones((1, IMAGE_DIM))), ["a"], sampling=None
+            ),
+            "sampling: expected",
+        ),
+        (
+            lambda verbs: verbs.feedback(
+                "s", Queries(np.ones((1, TEXT_DIM)), np.ones((1, IMAGE_DIM))), ["a"], sources=[]
+            ),
+            "sources: expected 1 name",
+        ),
+        (
+            lambda verbs: verbs.calibrate(
+                "s", Queries(np.ones((1, TEXT_DIM)), np.ones((1, IMAGE_DIM))), ["a"], max_risk=None
+            ),
+            "max_risk: expected",
+        ),
+        (
+            lambda verbs: verbs.evaluate(
+                "s", Queries(np.ones((1, TEXT_DIM)), np.ones((1, IMAGE_DIM))), ["a"], risk=[0.1]
+            ),
+            "risk: expected",
+        ),
+        *(
+            (lambda verbs, wrong=wrong: verbs.register("s", [wrong], dry_run=True), text)
+            for wrong, text in (
+                (LabelInput("a", text_vector="x"), "label 'a': text_vector: expected real numbers"),
+                (LabelInput("a", prompt=7), "label 'a': prompt: expected"),  # type: ignore[arg-type]
+                (LabelInput("a", image_attributes=[{}]), "label 'a': image_attributes: expected"),
+                (LabelInput("a "), "begins or ends with blanks"),
+            )
+        ),
+    ],
+)
+def test_arguments_that_a_request_could_drop_are_refused(
+    client: Client, service: trustvlm.TrustService, call: Any, named: str
+) -> None:
+    make_space(client)
+    client.register("s", [LabelInput("a", np.ones(TEXT_DIM))])
+    for verbs in (client, service):
+        with pytest.raises(trustvlm.InvalidInput, match=named):
+            call(verbs)
+
+
 def test_pages_of_labels(client: Client, service: trustvlm.TrustService) -> None:
     make_space(client)
     names = [f"label {i:04d}" for i in np.random.default_rng(0).permutation(2_100)]

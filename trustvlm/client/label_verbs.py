@@ -20,7 +20,7 @@ from trustvlm.reading.hold_out import HoldOut
 from trustvlm.reading.verdict_log.files import VerdictLog
 from trustvlm.types import LabelInput, LabelRow, RegisterResult, SpaceRow
 from trustvlm.types.answers import LabelCount, LabelPage, RemovedList
-from trustvlm.types.arrays import id_list, texts
+from trustvlm.types.arrays import id_list, label_names, texts
 from trustvlm.types.attributes.filters import FilterLike, as_filter
 from trustvlm.types.attributes.values import plain_attributes
 from trustvlm.types.bounds import callbacks, flags, whole
@@ -258,10 +258,13 @@ class LabelVerbs(Connected):
         was probably meant, or None.
 
         Sends two requests if all n names are labels, and about 2·log₂(n) more for each name that is
-        none. Raises NotFound: no such space.
+        none. Raises InvalidInput, NotFound: no such space.
         """
+        listed = dict.fromkeys(name for name in label_names(names) if name is not None)
         self._wire.get(SpaceRow, "spaces", space)
-        return unknown(self._wire, space, list(dict.fromkeys(n for n in names if n is not None)))
+        return unknown(
+            self._wire, space, list(dict.fromkeys(name for name in listed if name is not None))
+        )
 
     def thumbnail(self, support_id: int) -> bytes | None:
         """The JPEG thumbnail of a support image; None when it came as a vector or is gone."""

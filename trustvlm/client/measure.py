@@ -6,8 +6,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from types import EllipsisType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -33,10 +34,11 @@ from trustvlm.reading.outputs.probabilities import beside_images
 from trustvlm.types import Queries
 from trustvlm.types.answers import Job
 from trustvlm.types.arrays import Float64s, image_names, optional_texts, rule_names, sources
-from trustvlm.types.bounds import flags
+from trustvlm.types.bounds import choice, flags, got
 from trustvlm.types.calibration import FeedbackResult
 from trustvlm.types.messages.counts import count
 from trustvlm.types.messages.remarks import merged_notes
+from trustvlm.types.options import SAMPLINGS, EvaluateOptions, Options
 
 if TYPE_CHECKING:
     from trustvlm.reading.sets.rows import LabelledImages
@@ -157,6 +159,16 @@ def measured(
     return {**result, "notes": embedded.notes, "failures": failures}
 
 
+def require_each(kind: type[Options], options: Mapping[str, Any]) -> None:
+    """Raises InvalidInput: an option whose default is a value is None, which a request would leave
+    out, or several values."""
+    for one in fields(cast(Any, kind)):
+        value = options.get(one.name, one.default)
+        several = isinstance(value, list | tuple | Mapping)
+        if one.default is not None and (value is None or several):
+            raise InvalidInput(f"{one.name}: expected one value, got {got(value)}")
+
+
 def evaluate_options(
     rules: Sequence[str] | None, params: Mapping[str, Mapping[str, float | None]] | None,
     **others: Any,
@@ -168,6 +180,7 @@ def evaluate_options(
             nor False.
     """
     flags(items=others["items"], peers=others["peers"])
+    require_each(EvaluateOptions, others)
     return {"rules": rule_names(rules), "params": params} | others
 
 
@@ -191,6 +204,7 @@ def feedback(
     """See :meth:`Client.feedback`. Image files go as they are: a promoted one becomes a support
     image with its thumbnail."""
     flags(promote=promote)
+    choice("sampling", sampling, SAMPLINGS)
     given, labels, names = given_labelled(queries, truth, names)
     path = path_of("spaces", space, "feedback")
     options: list[tuple[str, Any]] = [("sampling", sampling), ("promote", bool(promote))]

@@ -20,6 +20,7 @@ from trustvlm.types.answers import Job, JobList, RemovedCalibration
 from trustvlm.types.bounds import callbacks, flags, identifier
 from trustvlm.types.calibration import Calibration, FeedbackResult, MonitorReport, ObservationCounts
 from trustvlm.types.evaluation import Evaluation
+from trustvlm.types.options import CalibrateOptions
 
 if TYPE_CHECKING:
     from trustvlm.reading.sets.rows import LabelledImages
@@ -134,6 +135,7 @@ class MeasuringVerbs(Connected):
             ("procedure", procedure),
             ("back_off", back_off),
         ]
+        measure.require_each(CalibrateOptions, dict(options))
         part = measure.held_out(queries, truth, sources, hold_out, seed)
         result = measure.measured(self._wire, "calibrate", space, part, on_error, options, progress)
         return read(Calibration, result)

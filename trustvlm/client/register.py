@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby, islice, zip_longest
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from trustvlm.client.codec import finite, form_body, npz_body, text_rows
@@ -313,12 +314,15 @@ def contents_of(inputs: Iterable[LabelInput]) -> Contents:
     _check_iterable(inputs)
     labels, failures = [], []
     for number, item in enumerate(inputs):
-        _check_input(item, number)
-        hashes = _hashes(item)
+        _, arrays = _content(item, number)
+        rows = arrays.get("image_vectors", np.empty(0)).astype("<f4")
+        hashes = [hashlib.sha256(row.tobytes()).hexdigest() for row in rows]
         names: list[str | None] = [None] * len(hashes)
         unread = False
-        what = f"label {item.name!r}: images"
-        for file in iter(()) if item.images is None else loaded(item.images, what):
+        what = f"label {item.name!r}: "
+        images = [] if item.images is None else sources(item.images, f"{what}images")
+        each_text(item.image_attributes, len(images) + len(hashes), f"{what}image_attributes")
+        for file in loaded(images, f"{what}images"):
             if file.problem is None:
                 hashes.append(hashlib.sha256(file.data).hexdigest())
                 names.append(file.source)
@@ -327,13 +331,6 @@ def contents_of(inputs: Iterable[LabelInput]) -> Contents:
                 unread = True
         labels.append({"name": item.name, "contents": hashes, "sources": names, "unread": unread})
     return labels, tuple(failures)
-
-
-def _hashes(item: LabelInput) -> list[str]:
-    if item.image_vectors is None:
-        return []
-    rows = finite(item.image_vectors, f"label {item.name!r}: image_vectors").astype("<f4")
-    return [hashlib.sha256(row.tobytes()).hexdigest() for row in rows]
 
 
 def preview(

@@ -130,6 +130,8 @@ class SupportVerbs(Connected):
         """Support images of a label, or of the whole space, in order of id; see
         :meth:`TrustService.list_supports`. Sends a request for every 1,000."""
         flags(vectors=vectors)
+        if label is not None and not isinstance(label, str):
+            raise InvalidInput(f"label: expected a string, got {type(label).__name__}")
         after = whole("after", after, bounds="revision")
         most = None if limit is None else whole("limit", limit)
         if ids is not None:

@@ -27,6 +27,7 @@ import httpx
 from trustvlm import errors
 from trustvlm.client.network import Network, public
 from trustvlm.errors import STATUSES, InvalidInput, NotFound, TrustVLMError, Unavailable
+from trustvlm.types.bounds import got
 from trustvlm.types.json_form import from_plain
 from trustvlm.types.messages.advised import placed_answer
 from trustvlm.types.messages.commands import placed_in
@@ -216,7 +217,11 @@ class Wire:
         return http
 
     def get(self, kind: Callable[..., T], /, *parts: str, **query: Any) -> T:
-        """What the path of these parts answers, with the query parameters that are not None."""
+        """What the path of these parts answers, with the query parameters that are not None. Raises
+        InvalidInput: one is several values."""
+        for name, value in query.items():
+            if isinstance(value, list | tuple | Mapping):
+                raise InvalidInput(f"{name}: expected one value, got {got(value)}")
         fields = options_query(query.items())
         return read(kind, self.ask("GET", path_of(*parts), query=fields))
 

@@ -97,6 +97,8 @@ def read(source: str | Path | bytes, name: str, limits: ImageLimits) -> bytes:
     else:
         try:
             data = _read_file(source, name, limits)
+        except UnreadableImage:
+            raise
         except (OSError, ValueError) as e:  # ValueError: a NUL in the path
             missing = of_missing(name) if isinstance(e, FileNotFoundError) else ""
             reason = f"cannot be read: {getattr(e, 'strerror', None) or e}{missing}"

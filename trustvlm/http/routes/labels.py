@@ -32,6 +32,7 @@ from trustvlm.http.wire.label_bodies import (
 )
 from trustvlm.http.wire.parameters import content_type
 from trustvlm.http.work.process import Serving, require_labels
+from trustvlm.service.home.names import check_name
 from trustvlm.service.registration.sync import Contents
 from trustvlm.types import LabelInput, RegisterResult
 from trustvlm.types.answers import CheckedLabels, LabelCount, LabelDetails, LabelPage, Revision
@@ -125,6 +126,7 @@ def _contents(labels: Sequence[LabelContents]) -> Contents:
     images: dict[str, dict[bytes, str | None]] = {}
     silent, unread = set(), set()
     for label in labels:
+        check_name(label.name, "labels")
         sources = label.sources or [None] * len(label.contents)
         if len(sources) != len(label.contents):
             raise InvalidInput(

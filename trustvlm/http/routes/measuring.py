@@ -201,7 +201,7 @@ def feedback(serving: Serving, space: str, received: Received[FeedbackBody]) -> 
     filenames = [image.filename or None for image in received.images or ()]
     return serving.service.feedback(
         space, received.queries(), body.truth, sampling=body.sampling, promote=body.promote,
-        sources=body.sources or filenames or None,
+        sources=filenames or None if body.sources is None else body.sources,
     )  # fmt: skip
 
 

@@ -228,7 +228,8 @@ def _state(state: str | None) -> str | None:
 
 
 def _after(cursor: int | None) -> int:
-    return 0 if cursor is None or cursor == 0 else identifier("cursor", cursor)
+    first = cursor is None or (isinstance(cursor, int) and cursor == 0)
+    return 0 if first else identifier("cursor", cursor)
 
 
 def items_text(

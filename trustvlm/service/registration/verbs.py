@@ -23,6 +23,7 @@ from trustvlm.service.registration.encode_chunk import RegisterOptions
 from trustvlm.service.registration.register import register
 from trustvlm.service.registration.sync import register_with
 from trustvlm.types import LabelInput, LabelRow, RegisterResult, SpaceRow
+from trustvlm.types.arrays import label_names
 from trustvlm.types.attributes.filters import FilterLike, as_filter
 from trustvlm.types.bounds import callbacks, flags, identifier
 from trustvlm.types.registration import RemovedLabels
@@ -339,10 +340,11 @@ class RegistrationVerbs(OpenHome):
 
     def unknown_labels(self, space: str, names: Iterable[str | None]) -> dict[str, str | None]:
         """Those of `names` (None aside) that are no labels of the space, each with the label that
-        was probably meant, or None. Raises NotFound: no such space."""
+        was probably meant, or None. Raises InvalidInput, NotFound: no such space."""
+        listed = label_names(names)
         with self._ready().catalog.read() as connection:
             record = space_rows.find(connection, space)
-            return unknown(connection, record.id, [name for name in names if name is not None])
+            return unknown(connection, record.id, [name for name in listed if name is not None])
 
     def thumbnail(self, support_id: int) -> bytes | None:
         """The JPEG thumbnail of a support image; None when it came as a vector or is removed."""
