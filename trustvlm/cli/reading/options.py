@@ -223,7 +223,9 @@ def log_options(command: F) -> F:
         click.option(
             "--since", type=Moment(), metavar="TIME", help="Answered at this time or later."
         ),
-        click.option("--seed", type=Bounded("seed"), default=0, help="Of the draw of --sample."),
+        click.option(
+            "--seed", type=Bounded("seed"), default=0, help="Number that draws the sample."
+        ),
         click.option(
             "--sample", type=Bounded("log_page"), help="Draw this number at random instead."
         ),
