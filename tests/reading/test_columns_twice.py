@@ -12,7 +12,7 @@ import pytest
 import trustvlm
 from trustvlm import InvalidInput
 from trustvlm.bulk.inputs.columns import check_vectors, name_column
-from trustvlm.reading.claims import claims_by_file
+from trustvlm.reading.claimed_files import claims_by_file
 from trustvlm.reading.lists import read_names
 from trustvlm.reading.outputs.files import outputs_by_file
 from trustvlm.reading.review.files import answers_of

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from trustvlm.bulk.inputs.images import Digest
 from trustvlm.errors import InvalidInput
-from trustvlm.reading.claims import listed_file, read_claims
+from trustvlm.reading.claimed_files import listed_file, read_claims
 from trustvlm.reading.sets.rows import label_name
 from trustvlm.types.arrays import texts_or_missing
 from trustvlm.types.messages.meant import did_you_mean

@@ -14,7 +14,7 @@ import click
 from trustvlm.cli.printing.safe_text import utf8, warn
 from trustvlm.cli.reading.sets import all_sets
 from trustvlm.errors import InvalidInput
-from trustvlm.reading.claims import listed_file, read_claims
+from trustvlm.reading.claimed_files import listed_file, read_claims
 from trustvlm.types.messages.counts import count
 
 if TYPE_CHECKING:
