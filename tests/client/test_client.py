@@ -234,6 +234,9 @@ def test_names_that_are_none(client: Client) -> None:
         client.score("s", trustvlm.Queries([[1.0] * 4]), rule="\ud800")
 
 
+ONE = Queries(np.ones((1, TEXT_DIM)), np.ones((1, IMAGE_DIM)))
+
+
 @pytest.mark.parametrize(
     ("call", "named"),
     [
@@ -242,30 +245,10 @@ def test_names_that_are_none(client: Client) -> None:
         (lambda verbs: verbs.list_supports("s", []), "expected a string, got list"),
         (lambda verbs: verbs.changes("s", cursor=[]), "cursor: expected"),
         (lambda verbs: verbs.review("s").items(cursor=np.zeros((0, 4))), "cursor: expected"),
-        (
-            lambda verbs: verbs.feedback(
-                "s", Queries(np.ones((1, TEXT_DIM)), np.ones((1, IMAGE_DIM))), ["a"], sampling=None
-            ),
-            "sampling: expected",
-        ),
-        (
-            lambda verbs: verbs.feedback(
-                "s", Queries(np.ones((1, TEXT_DIM)), np.ones((1, IMAGE_DIM))), ["a"], sources=[]
-            ),
-            "sources: expected 1 name",
-        ),
-        (
-            lambda verbs: verbs.calibrate(
-                "s", Queries(np.ones((1, TEXT_DIM)), np.ones((1, IMAGE_DIM))), ["a"], max_risk=None
-            ),
-            "max_risk: expected",
-        ),
-        (
-            lambda verbs: verbs.evaluate(
-                "s", Queries(np.ones((1, TEXT_DIM)), np.ones((1, IMAGE_DIM))), ["a"], risk=[0.1]
-            ),
-            "risk: expected",
-        ),
+        (lambda verbs: verbs.feedback("s", ONE, ["a"], sampling=None), "sampling: expected"),
+        (lambda verbs: verbs.feedback("s", ONE, ["a"], sources=[]), "sources: expected 1 name"),
+        (lambda verbs: verbs.calibrate("s", ONE, ["a"], max_risk=None), "max_risk: expected"),
+        (lambda verbs: verbs.evaluate("s", ONE, ["a"], risk=[0.1]), "risk: expected"),
         *(
             (lambda verbs, wrong=wrong: verbs.register("s", [wrong], dry_run=True), text)
             for wrong, text in (
