@@ -15,12 +15,13 @@ from trustvlm.client.queries import unknown
 from trustvlm.client.queues import RemoteVerdictLog
 from trustvlm.client.transport import path_of
 from trustvlm.errors import InvalidInput
+from trustvlm.reading.claims import label_names
 from trustvlm.reading.given import given_labels
 from trustvlm.reading.hold_out import HoldOut
 from trustvlm.reading.verdict_log.files import VerdictLog
 from trustvlm.types import LabelInput, LabelRow, RegisterResult, SpaceRow
 from trustvlm.types.answers import LabelCount, LabelPage, RemovedList
-from trustvlm.types.arrays import id_list, label_names, texts
+from trustvlm.types.arrays import id_list, texts
 from trustvlm.types.attributes.filters import FilterLike, as_filter
 from trustvlm.types.attributes.values import plain_attributes
 from trustvlm.types.bounds import callbacks, flags, whole

@@ -13,18 +13,16 @@ import os
 import random
 import re
 import ssl
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 from urllib.parse import quote
 
 import httpx
 
 from trustvlm import errors
+from trustvlm.client.expected import Expected, RequestSizes, if_match
 from trustvlm.client.network import Network, public
 from trustvlm.errors import STATUSES, InvalidInput, NotFound, TrustVLMError, Unavailable
 from trustvlm.types.bounds import got
@@ -116,48 +114,6 @@ class _Transient(Exception):
         self.problem, self.wait, self.away = problem, wait, away
 
 
-class _Expected(threading.local):
-    """The revision that this thread expects its next write to a space to find."""
-
-    _pending: tuple[str, int] | None = None
-
-    @contextmanager
-    def of(self, path: str, revision: int) -> Iterator[None]:
-        """Expect it, within the block, of the space with this path."""
-        self._pending = (path, revision)
-        try:
-            yield
-        finally:
-            self._pending = None
-
-    def headers(self, path: str) -> dict[str, str]:
-        """The headers of a write to `path`; the write after it expects nothing."""
-        if self._pending is None or not f"{path}/".startswith(f"{self._pending[0]}/"):
-            return {}
-        (_, revision), self._pending = self._pending, None
-        return _if_match(revision)
-
-
-def _if_match(revision: int | None) -> dict[str, str]:
-    return {} if revision is None else {"if-match": f'"{revision}"'}
-
-
-@dataclass(frozen=True)
-class RequestSizes:
-    """How much the client puts into one request; a call that has more makes several.
-
-    Attributes:
-        files: images of labels and of feedback. embed_files: images that are embedded.
-        file_bytes: bytes of images, and of labels as JSON, about.
-        vector_bytes: bytes of embeddings that are scored or searched with.
-    """
-
-    files: int = 128
-    embed_files: int = 32
-    file_bytes: int = 8 * 2**20
-    vector_bytes: int = 16 * 2**20
-
-
 class Wire:
     """Connections to one service; safe to use from several threads, and in processes that are
     forked meanwhile.
@@ -174,7 +130,7 @@ class Wire:
         retries: int | None,
         sizes: RequestSizes,
     ) -> None:
-        self.expected, self.sizes = _Expected(), sizes
+        self.expected, self.sizes = Expected(), sizes
         self._timeout, self._network, self._waits = timeout, network, retries is None
         self._retries = RETRIES if retries is None else retries
         # A user and password in front of the service take the header Authorization.
@@ -288,7 +244,7 @@ class Wire:
         Raises:
             TrustVLMError: what the service says; Unavailable: nothing, or nothing in time.
         """
-        headers = dict((body or {}).get("headers", {})) | _if_match(revision)
+        headers = dict((body or {}).get("headers", {})) | if_match(revision)
         if write:
             headers |= {"idempotency-key": uuid.uuid4().hex} | self.expected.headers(path)
         sent = {**(body or {}), "headers": headers, "params": list(query) or None}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from functools import partial
 from types import EllipsisType
 from typing import Any
@@ -28,6 +28,12 @@ def claimed_names(
     """
     expected = "one label name for each query, or None for no claim"
     return _beside("claimed", claimed, partial(texts_or_missing, expected=expected), came, places)
+
+
+def label_names(values: Any) -> list[str | None]:
+    """Names of labels, or None, in any order. Raises InvalidInput: what are none."""
+    listed = list(values) if isinstance(values, Set | Mapping) else values
+    return texts_or_missing(listed, "names", "label names")
 
 
 def source_names(

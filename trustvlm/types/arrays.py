@@ -285,12 +285,6 @@ def texts_or_missing(values: Any, what: str, expected: str) -> list[str | None]:
     return _texts_or_none([None if _is_missing(one) else one for one in items], what, expected)
 
 
-def label_names(values: Any) -> list[str | None]:
-    """Names of labels, or None, in any order. Raises InvalidInput: as :func:`texts_or_missing`."""
-    listed = list(values) if isinstance(values, Set | Mapping) else values
-    return texts_or_missing(listed, "names", "label names")
-
-
 def image_names(values: Any, what: str) -> list[str | None]:
     """What images are called, each a text or a path, or None; an empty one is none. Raises
     InvalidInput: as :func:`texts_or_missing`."""

@@ -12,6 +12,7 @@ from trustvlm.catalog.rows import spaces as space_rows
 from trustvlm.catalog.rows.attributes.rows import SUPPORTS
 from trustvlm.catalog.rows.likeness import unknown
 from trustvlm.errors import NotFound
+from trustvlm.reading.claims import label_names
 from trustvlm.reading.given import given_labels
 from trustvlm.reading.hold_out import HoldOut
 from trustvlm.service.home.open_home import OpenHome
@@ -23,7 +24,6 @@ from trustvlm.service.registration.encode_chunk import RegisterOptions
 from trustvlm.service.registration.register import register
 from trustvlm.service.registration.sync import register_with
 from trustvlm.types import LabelInput, LabelRow, RegisterResult, SpaceRow
-from trustvlm.types.arrays import label_names
 from trustvlm.types.attributes.filters import FilterLike, as_filter
 from trustvlm.types.bounds import callbacks, flags, identifier
 from trustvlm.types.registration import RemovedLabels
