@@ -10,7 +10,7 @@ It imports the dataclasses, the errors, NumPy and httpx: neither torch nor faiss
 
 from trustvlm.client.asynchronous import AsyncClient
 from trustvlm.client.client import Client
-from trustvlm.client.expected import RequestSizes
+from trustvlm.client.network import RequestSizes
 from trustvlm.types.answers import Job
 
 __all__ = ["AsyncClient", "Client", "Job", "RequestSizes"]

@@ -11,8 +11,7 @@ from typing import Any, Self
 
 import httpx
 
-from trustvlm.client.expected import RequestSizes
-from trustvlm.client.network import network_of, public
+from trustvlm.client.network import RequestSizes, network_of, public
 from trustvlm.client.transport import Wire, path_of
 from trustvlm.errors import InvalidInput
 from trustvlm.system.pickling import Unpicklable

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from trustvlm.client.codec import form_body, npz_body, reading_fields, source_array, truth_array
-from trustvlm.client.expected import RequestSizes
 from trustvlm.client.images import loaded
+from trustvlm.client.network import RequestSizes
 from trustvlm.client.queries import EmbeddedQueries, check_labels, embedded_queries, groups_of_files
 from trustvlm.client.transport import (
     Body,

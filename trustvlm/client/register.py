@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from trustvlm.client.codec import finite, form_body, npz_body, text_rows
-from trustvlm.client.expected import RequestSizes
 from trustvlm.client.images import File, known_failures, loaded
+from trustvlm.client.network import RequestSizes
 from trustvlm.client.queries import groups_of_files
 from trustvlm.client.transport import Body, Fields, Wire, json_body, path_of, read
 from trustvlm.errors import InvalidInput

@@ -22,8 +22,7 @@ from urllib.parse import quote
 import httpx
 
 from trustvlm import errors
-from trustvlm.client.expected import Expected, RequestSizes, if_match
-from trustvlm.client.network import Network, public
+from trustvlm.client.network import Expected, Network, RequestSizes, if_match, public
 from trustvlm.errors import STATUSES, InvalidInput, NotFound, TrustVLMError, Unavailable
 from trustvlm.types.bounds import got
 from trustvlm.types.json_form import from_plain
