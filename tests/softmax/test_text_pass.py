@@ -141,7 +141,7 @@ def test_every_way_finds_leaders_and_total(
     exact = exactly(rows, asked, keep)
     found = passed(rows, segments, asked, 64, device=way, keep=keep)
     assert found.slots.shape == (batch, 80)
-    assert_like(found, exact, 3e-4, 2e-3, 0.2)
+    assert_like(found, exact, 5e-4, 2e-3, 0.2)
     alone = passed(rows, segments, asked, 64, device=way, keep=keep, scale=1.0, sums=False)
     best = np.argsort(-exact, axis=1)[:, :40]
     assert all(set(b) <= set(a) for a, b in zip(alone.slots.tolist(), best.tolist(), strict=True))
