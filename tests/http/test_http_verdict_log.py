@@ -18,6 +18,8 @@ from worlds import IMAGE_DIM, TEXT_DIM, World, make_space
 import trustvlm
 from trustvlm import Queries
 from trustvlm.client import Client
+from trustvlm.types.messages.advised import placed_answer
+from trustvlm.types.messages.commands import at
 
 pytestmark = pytest.mark.both_back_ends(slow=True)  # in short: history/test_verdict_log.py
 
@@ -128,7 +130,8 @@ def test_the_client_reads_what_traffic_looks_like(http: Http, client: Client) ->
         "s", Queries(rng.normal(size=(rows, TEXT_DIM)), rng.normal(size=(rows, IMAGE_DIM)))
     )
     ours, theirs = client.monitor("s"), http.service.monitor("s")
-    assert ours == theirs
+    with at(client.place):
+        assert ours == placed_answer(theirs)
     assert ours.traffic is not None
     assert (ours.traffic.at_least, ours.traffic.answers) == (None, rows)
     assert "there are 12" in ours.traffic.message

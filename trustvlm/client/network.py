@@ -1,6 +1,5 @@
 """How a service is reached, and what requests expect: its address, the proxy, its certificates.
 
-
 All of it is decided when a client is made, so that what cannot work is said then. Of the
 environment only what this address needs is looked at: a proxy that another program uses cannot make
 a client fail.
