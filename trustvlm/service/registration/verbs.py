@@ -226,7 +226,8 @@ class RegistrationVerbs(OpenHome):
         `merge` change these keys alone, None takes one away. The space's new revision. Raises
         NotFound, InvalidInput."""
         support_id, given = identifier("support image", support_id), Attributes(attributes, merge)
-        with self._writable().write("support.update", space) as (connection, record):
+        home = self._writable()
+        with home.write("support.update", space) as (connection, record):
             if not supports.find_alive(connection, record.id, [support_id]):
                 raise NotFound(f"no support image {support_id} in space {space!r}")
             revision = space_rows.advance(connection, record.id, supports=1, effect="none")
