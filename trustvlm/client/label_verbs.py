@@ -261,11 +261,9 @@ class LabelVerbs(Connected):
         Sends two requests if all n names are labels, and about 2·log₂(n) more for each name that is
         none. Raises InvalidInput, NotFound: no such space.
         """
-        listed = dict.fromkeys(name for name in label_names(names) if name is not None)
+        distinct = dict.fromkeys(name for name in label_names(names) if name is not None)
         self._wire.get(SpaceRow, "spaces", space)
-        return unknown(
-            self._wire, space, list(dict.fromkeys(name for name in listed if name is not None))
-        )
+        return unknown(self._wire, space, list(distinct))
 
     def thumbnail(self, support_id: int) -> bytes | None:
         """The JPEG thumbnail of a support image; None when it came as a vector or is gone."""
