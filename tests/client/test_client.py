@@ -70,7 +70,7 @@ def require_same(got: trustvlm.Verdicts, expected: trustvlm.Verdicts) -> None:
     for name in (*CALL_COLUMNS, "params"):
         assert getattr(got, name) == getattr(expected, name), name
     assert list(got.rows()) == list(expected.rows())
-    some, others = got[::7], expected[::7]  # evidence is read for each verdict anew
+    some, others = got[::7], expected[::7]  # evidence is read again for each verdict
     assert [some.evidence(i) for i in range(len(some))] == [
         others.evidence(i) for i in range(len(others))
     ]

@@ -211,15 +211,15 @@ def test_the_longest_rows_are_multiplied_exactly_enough(dim: int, way: str | Non
     """Rows of norm 2 behind the centre, along the queries and against them, of one number or all:
     whole numbers of 16 bits, and their sums of 32, are large enough."""
     rng = np.random.default_rng(dim)
-    asked = rng.standard_normal((24, dim)) * (rng.random((24, dim)) < 0.5)
-    asked[:8] = np.eye(dim)[np.arange(8) % dim]
-    asked[8:16] = np.where(asked[8:16] > 0, 1.0, -1.0)
-    asked[:, 0] += 1e-3
-    asked = (asked / np.linalg.norm(asked, axis=1, keepdims=True)).astype(np.float32)
-    rows = 2 * np.concatenate([asked, -asked])
+    directions = rng.standard_normal((24, dim)) * (rng.random((24, dim)) < 0.5)
+    directions[:8] = np.eye(dim)[np.arange(8) % dim]
+    directions[8:16] = np.where(directions[8:16] > 0, 1.0, -1.0)
+    directions[:, 0] += 1e-3
+    directions = (directions / np.linalg.norm(directions, axis=1, keepdims=True)).astype(np.float32)
+    rows = 2 * np.concatenate([directions, -directions])
     segment = Segment(0, to_bfloat16(rows), np.zeros(dim, np.float32))
-    found = passed(rows, [segment], asked, 4, device=way, scale=10.0)
-    logits = 10 * asked.astype(np.float64) @ rows.T.astype(np.float64)
+    found = passed(rows, [segment], directions, 4, device=way, scale=10.0)
+    logits = 10 * directions.astype(np.float64) @ rows.T.astype(np.float64)
     np.testing.assert_allclose(found.logits[:, 0], logits.max(axis=1), rtol=1e-12)
     np.testing.assert_allclose(found.moments.log_z, log_sum(logits), atol=1e-2)
 

@@ -56,7 +56,7 @@ def assert_same_verdicts(
     first: trustvlm.Verdicts, second: trustvlm.Verdicts, tolerance: float = 1e-5
 ) -> None:
     """Equal verdicts (docs/rules.md, "Equality"): same labels and evidence, numbers within the
-    tolerance. Ids and revisions may differ. Evidence is read for each verdict anew: that of at most
+    tolerance. Ids and revisions may differ. Evidence is read again for each verdict: that of at most
     a dozen is compared, from the first verdict to the last."""
     for column in ("label", "nearest_prototype", "rival", "unverified", "agrees", "top_labels"):
         np.testing.assert_array_equal(

@@ -36,8 +36,8 @@ def whole_number_error(count: int, dim: int) -> float:
     comes of making both whole numbers: each number of them is off by half a unit at most. 0 where
     `count` queries are multiplied in another way."""
     native = library()
-    whole = native is not None and native.units == PAIRS and count > _FEW[PAIRS]
-    return math.sqrt(dim) * (2.0**-15 + 2.0**-16) if whole else 0.0
+    multiplied_as_whole = native is not None and native.units == PAIRS and count > _FEW[PAIRS]
+    return math.sqrt(dim) * (2.0**-15 + 2.0**-16) if multiplied_as_whole else 0.0
 
 
 def blocks(

@@ -61,7 +61,7 @@ export async function showList(root, context) {
     may("admin") && h("p", { class: "foot" }, drop));
   await search();
 
-  /** The first page anew; an older search that still runs is given up. */
+  /** The first page again; an older search that still runs is given up. */
   async function search() {
     current.abort();
     current = new AbortController();

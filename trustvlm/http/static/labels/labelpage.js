@@ -147,7 +147,7 @@ export async function showLabel(root, context) {
   }
 }
 
-/** Show the label's view anew, also where it is the one that is shown. */
+/** Show the label's view again, also where it is the one that is shown. */
 function revisit(context, name) {
   const before = location.hash;
   context.go("labels", name);

@@ -11,7 +11,7 @@ import { NEW_LABEL, standing, standingNow } from "./taught.js";
 import { formOf } from "../uploads.js";
 import { counted } from "../words.js";
 
-/** The panel beneath a verdict, and what it can do for others on the page. `again()` scores the item anew and shows it; the item
+/** The panel beneath a verdict, and what it can do for others on the page. `again()` scores the item once more and shows it; the item
  *  keeps what was `done` with it and what was `taught`.
  *  `stored()` hears that the image is stored now. */
 export function respondPanel(context, item, { again, stored }) {
