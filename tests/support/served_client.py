@@ -40,6 +40,11 @@ class Awaited:
     def __init__(self, asynchronous: Any, loop: asyncio.AbstractEventLoop) -> None:
         self._asynchronous, self._loop = asynchronous, loop
 
+    @property
+    def place(self) -> str:
+        """The options of commands that its messages advise."""
+        return str(self._asynchronous.blocking.place)
+
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._asynchronous, name)
 
