@@ -256,6 +256,7 @@ def test_what_finds_no_room_is_dropped_and_counted(
     assert log.switch(True, discard=True).dropped == 0
 
 
+@pytest.mark.only_sqlite("the limit is one of this process, not of the server")
 def test_what_a_full_disk_loses_is_counted_later(service: TrustService) -> None:
     """Where there is no room for the answers, there is none for their number either."""
     log = service.verdict_log("s")
