@@ -83,7 +83,7 @@ def test_patterns_that_say_nothing(cli: Cli, tmp_path: Path) -> None:
 
 @pytest.fixture
 def damaged(cli: Cli, tmp_path: Path) -> Path:
-    """A folder with three images, of which two are empty, a text, and a link that leads nowhere;
+    """A folder with an image, two empty image files, a text, and a link without a target;
     its first image is a support image."""
     folder = tmp_path / "damaged"
     picture(folder / "cat" / "1.png")

@@ -19,7 +19,7 @@ from trustvlm.errors import InvalidInput
 
 
 @pytest.fixture
-def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def nameless_user(monkeypatch: pytest.MonkeyPatch) -> None:
     """A user with a number and nothing else, as in a container."""
 
     def unknown(_: object) -> NoReturn:
@@ -30,7 +30,7 @@ def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.mark.usefixtures("nobody")
+@pytest.mark.usefixtures("nameless_user")
 def test_a_user_without_a_home_directory_names_the_home(cli: Cli, tmp_path: Path) -> None:
     cli("space", "create", "s", "--classifier", "precomputed:4", "--verifier", "precomputed:6")
     cli("register", "s", "--vectors", save_labels(tmp_path / "labels.npz"))
